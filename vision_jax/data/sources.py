@@ -1,0 +1,76 @@
+"""Data sets as random-access sources: one shape for arrays, folders and prepared downloads."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+Example = dict[str, Any]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to examples `{'image': uint8 [H, W, C], 'label': int32 scalar}`."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """All labels, int32 [N], without decoding an image."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+class ArraySource:
+    """Examples in two arrays (in memory or memory-mapped): `images` uint8 [N, H, W, C], `labels` int32 [N]."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
+            raise ValueError(
+                "ArraySource takes uint8 images [N, H, W, C] and labels [N]; found "
+                f"{images.dtype} {images.shape} and {labels.dtype} {labels.shape}."
+            )
+        self.images = images
+        self.labels = labels.astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Example:
+        return {"image": self.images[index], "label": self.labels[index]}
+
+
+class Subset:
+    """The examples of `source` at `indices`, in that order."""
+
+    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
+        self.source, self.indices = source, np.asarray(indices, np.int64)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.source.labels[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.source[int(self.indices[index])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Named splits with what is known about them.
+
+    Attributes:
+        name: as in `config.data.name`.
+        splits: 'train', 'val', 'test' (those that exist) to sources.
+        class_names: one per label, empty where examples have no class.
+        provenance: origin, licence, citation, fingerprint: what a report states.
+    """
+
+    name: str
+    splits: Mapping[str, Source]
+    class_names: tuple[str, ...]
+    provenance: Mapping[str, str]
