@@ -1,31 +1,37 @@
-"""Array functions that every model uses: convolution and pooling. Plain lax formulations for now."""
+"""Convolutions and pooling that every model goes through (plain formulations for now)."""
 
-import jax.numpy as jnp
 from jax import lax
+from jax import numpy as jnp
 
 conv_general_dilated = lax.conv_general_dilated
 
 
 def conv_transpose(x, kernel, strides, padding):
-    """Transposed convolution, NHWC x HWIO -> NHWC, as `lax.conv_transpose`."""
+    """Transposed convolution: x [N,H,W,C], kernel [h,w,C,O], semantics of `lax.conv_transpose`."""
     return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def _window(x, window, strides, padding):
-    pads = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
-    return (1, *window, 1), (1, *strides, 1), pads
+def _pool_padding(x, window, strides, padding):
+    if isinstance(padding, str):
+        return lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+    return [tuple(p) for p in padding]
 
 
-def max_pool(x, window, strides, padding="VALID"):
-    """Maximum over windows of `x` [N, H, W, C]; `padding` is 'SAME', 'VALID' or explicit pairs."""
-    dims, steps, pads = _window(x, window, strides, padding)
-    return lax.reduce_window(x, -jnp.inf, lax.max, dims, steps, pads)
+def max_pool(x, window, strides, padding):
+    """Maximum over windows of x [N,H,W,C]; `padding` is 'SAME', 'VALID' or explicit pairs."""
+    pads = _pool_padding(x, window, strides, padding)
+    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    return lax.reduce_window(
+        x, jnp.array(lowest, x.dtype), lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
+    )
 
 
-def avg_pool(x, window, strides, padding="VALID", count_include_pad=True):
-    """Mean over windows of `x` [N, H, W, C]."""
-    dims, steps, pads = _window(x, window, strides, padding)
-    total = lax.reduce_window(x, 0.0, lax.add, dims, steps, pads)
+def avg_pool(x, window, strides, padding, count_include_pad):
+    """Mean over windows of x [N,H,W,C]; padding cells count in the divisor if `count_include_pad`."""
+    pads = ((0, 0), *_pool_padding(x, window, strides, padding), (0, 0))
+    sizes = ((1, *window, 1), (1, *strides, 1), pads)
+    zero = jnp.zeros((), x.dtype)
+    total = lax.reduce_window(x, zero, lax.add, *sizes)
     if count_include_pad:
         return total / (window[0] * window[1])
-    return total / lax.reduce_window(jnp.ones_like(x), 0.0, lax.add, dims, steps, pads)
+    return total / lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1), x.dtype), zero, lax.add, *sizes)
