@@ -28,7 +28,6 @@ class TorchFileError(ValueError):
 class Builder:
     """A global that ``REDUCE`` may apply: a function of the argument tuple that checks every argument."""
 
-    name: str
     build: Callable[[tuple], Any]
 
 

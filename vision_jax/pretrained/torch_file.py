@@ -198,7 +198,7 @@ def _read_zip(data: bytes) -> Any:
     program = member("data.pkl")
     if len(program) > _MAX_PICKLE_BYTES:
         raise TorchFileError(f"data.pkl has {len(program):,} bytes; at most {_MAX_PICKLE_BYTES:,} are read")
-    value, _ = Machine(program, 0, _globals(_tensor_budget(data)), persistent_load).run()
+    value, _ = Machine(program, 0, _globals(_budget(data)), persistent_load).run()
     check_plain(value, len(program))
     return value
 
@@ -229,7 +229,7 @@ def _read_legacy(data: bytes) -> Any:
         layout.setdefault(key, (dtype, elements))
         return _Storage(dtype, None)
 
-    _, end = Machine(data, position, _globals(lambda count: None), survey).run()
+    _, end = Machine(data, position, _globals(_budget(data)), survey).run()
     if end - position > _MAX_PICKLE_BYTES:
         raise TorchFileError(
             f"the pickle has {end - position:,} bytes; at most {_MAX_PICKLE_BYTES:,} are read"
@@ -242,7 +242,7 @@ def _read_legacy(data: bytes) -> Any:
         whole = _slice(storages[key], dtype, 0, elements)
         return _Storage(dtype, whole if view is None else _slice(whole, dtype, *view))
 
-    value, _ = Machine(data, position, _globals(_tensor_budget(data)), persistent_load).run()
+    value, _ = Machine(data, position, _globals(_budget(data)), persistent_load).run()
     check_plain(value, end - position)
     return value
 
@@ -301,11 +301,11 @@ def _are_sizes(values: Any) -> bool:
     return type(values) is tuple and all(type(value) is int and 0 <= value < 2**48 for value in values)
 
 
-def _tensor_budget(data: bytes) -> Callable[[int], None]:
-    """Returns a function that counts bytes of tensors and refuses when there are far more than the file has.
+def _budget(data: bytes) -> Callable[[int], None]:
+    """Returns a function that counts bytes and refuses when they are far more than the file has.
 
-    Strides of zero and tied storages let a small file describe any number of large tensors, which
-    whoever copies them would have to pay for.
+    Strides of zero and tied storages let a small file describe any number of large tensors, which whoever
+    copies them would have to pay for; and the builders that copy can be applied to one value many times.
     """
     left = 4 * len(data) + 64 * 2**20
 
@@ -314,7 +314,7 @@ def _tensor_budget(data: bytes) -> Callable[[int], None]:
         left -= count
         if left < 0:
             raise TorchFileError(
-                "the tensors are far larger than the file: their strides or ties repeat its data"
+                "the values are far larger than the file: strides, ties or copies repeat its data"
             )
 
     return spend
@@ -342,14 +342,14 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
                 raise TorchFileError(f"an empty tensor has the size {size}")
             return np.empty(size, dtype)
         spend(count * dtype.itemsize)
-        elements = storage.data[: storage.data.size // dtype.itemsize * dtype.itemsize]
-        if dtype == np.bool_:
-            elements = (elements != 0).view(np.uint8)  # bytes other than 0 and 1 are no valid booleans
-        elements = elements.view(dtype)
+        boolean = dtype == np.bool_
+        raw_type = np.dtype(np.uint8) if boolean else dtype
+        elements = storage.data[: storage.data.size // dtype.itemsize * dtype.itemsize].view(raw_type)
         if extent > elements.size:
             raise TorchFileError(f"a tensor reaches element {extent} of a storage with {elements.size}")
         steps = [step * dtype.itemsize for step in stride]
-        return np.lib.stride_tricks.as_strided(elements[offset:], size, steps, writeable=False)
+        view = np.lib.stride_tricks.as_strided(elements[offset:], size, steps, writeable=False)
+        return view != 0 if boolean else view  # bytes other than 0 and 1 are no valid booleans
 
     def rebuild_tensor(arguments: tuple) -> np.ndarray:
         # (storage, offset, size, stride[, requires_grad, backward_hooks]); a seventh marks lazy conjugates
@@ -377,43 +377,45 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
             raise TorchFileError("a torch.Size is not a tuple of sizes")
         return arguments[0]
 
+    def ordered_dict(arguments: tuple) -> OrderedDict:
+        pairs = arguments[0] if arguments else []  # Python 2 gave the items as a list of pairs
+        if (
+            len(arguments) > 1
+            or type(pairs) is not list
+            or not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs)
+        ):
+            raise TorchFileError("an OrderedDict is built from something that is not a list of pairs")
+        spend(100 * len(pairs))
+        return OrderedDict((check_key(key), value) for key, value in pairs)
+
+    def set_of(arguments: tuple) -> set:
+        if len(arguments) != 1 or type(arguments[0]) is not list:
+            raise TorchFileError("a set is built from something that is not a list")
+        spend(100 * len(arguments[0]))
+        return set(map(check_key, arguments[0]))
+
+    def encoded(arguments: tuple) -> bytes:
+        if [type(argument) for argument in arguments] != [str, str] or arguments[1] != "latin1":
+            raise TorchFileError("bytes are spelt in a way that is not known here")
+        spend(len(arguments[0]))
+        try:
+            return arguments[0].encode("latin1")
+        except UnicodeEncodeError:
+            raise TorchFileError("bytes are spelt with characters that are no bytes") from None
+
     table: dict[tuple[str, str], Any] = {
-        ("torch._utils", "_rebuild_tensor"): Builder("tensor", rebuild_tensor),
-        ("torch._utils", "_rebuild_tensor_v2"): Builder("tensor", rebuild_tensor),
-        ("torch._utils", "_rebuild_tensor_v3"): Builder("tensor", rebuild_tensor_v3),
-        ("torch._utils", "_rebuild_parameter"): Builder("parameter", parameter),
-        ("torch.nn.parameter", "Parameter"): Builder("parameter", parameter),  # before PyTorch 0.4
-        ("torch", "Size"): Builder("size", size),
-        ("collections", "OrderedDict"): Builder("OrderedDict", _ordered_dict),
-        ("_codecs", "encode"): Builder("bytes", _encode),  # how protocol 2 spells bytes
+        ("torch._utils", "_rebuild_tensor"): Builder(rebuild_tensor),
+        ("torch._utils", "_rebuild_tensor_v2"): Builder(rebuild_tensor),
+        ("torch._utils", "_rebuild_tensor_v3"): Builder(rebuild_tensor_v3),
+        ("torch._utils", "_rebuild_parameter"): Builder(parameter),
+        ("torch.nn.parameter", "Parameter"): Builder(parameter),  # before PyTorch 0.4
+        ("torch", "Size"): Builder(size),
+        ("collections", "OrderedDict"): Builder(ordered_dict),
+        ("_codecs", "encode"): Builder(encoded),  # how protocol 2 spells bytes
     }
     for module in ("builtins", "__builtin__"):
-        table[module, "set"] = Builder("set", _set)
+        table[module, "set"] = Builder(set_of)
     for module in ("torch", "torch.cuda", "torch.storage"):
         table |= {(module, name): _StorageType(np.dtype(kind)) for name, kind in _STORAGES.items()}
     table |= {("torch", name): np.dtype(kind) for name, kind in _DTYPES.items()}
     return table
-
-
-def _ordered_dict(arguments: tuple) -> OrderedDict:
-    pairs = arguments[0] if arguments else []  # Python 2 gave the items as a list of pairs
-    if len(arguments) > 1 or type(pairs) is not list:
-        raise TorchFileError("an OrderedDict is built from something that is not a list of pairs")
-    if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
-        raise TorchFileError("an OrderedDict is built from something that is not a list of pairs")
-    return OrderedDict((check_key(key), value) for key, value in pairs)
-
-
-def _set(arguments: tuple) -> set:
-    if len(arguments) != 1 or type(arguments[0]) is not list:
-        raise TorchFileError("a set is built from something that is not a list")
-    return set(map(check_key, arguments[0]))
-
-
-def _encode(arguments: tuple) -> bytes:
-    if [type(argument) for argument in arguments] != [str, str] or arguments[1] != "latin1":
-        raise TorchFileError("bytes are spelt in a way that is not known here")
-    try:
-        return arguments[0].encode("latin1")
-    except UnicodeEncodeError:
-        raise TorchFileError("bytes are spelt with characters that are no bytes") from None
