@@ -1,0 +1,98 @@
+"""DCGAN generator and discriminator for square images of 8, 16 or 32 pixels.
+
+Source: Radford, Metz & Chintala 2016 (arXiv 1511.06434). Reference implementation: the PyTorch DCGAN example's layers
+(ConvTranspose2d and Conv2d of 4×4, no bias, weights from a normal of 0.02) at the widths of the CIFAR-100 experiment.
+"""
+
+import flax.linen as nn
+import jax
+from jax import numpy as jnp
+
+from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose
+from vision_jax.models.network import Network
+
+_KERNEL = nn.initializers.normal(0.02)
+
+
+def _scale_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """BatchNorm scales around one, deviation 0.02, as the DCGAN recipe draws them."""
+    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+def _upsamplings(image_size: int) -> int:
+    """Number of stride-2 layers between 4×4 and the image."""
+    if image_size not in (8, 16, 32):
+        raise ValueError(f"DCGAN images are 8, 16 or 32 pixels wide, not {image_size}; set image_size to one of these")
+    return {8: 1, 16: 2, 32: 3}[image_size]
+
+
+class DCGANGenerator(Network):
+    """Noise [N,latent] → images [N,S,S,channels] in [-1, 1].
+
+    A 4×4 transposed convolution, then one of stride 2 per doubling; BatchNorm and ReLU after all but the last, tanh.
+    `width` is the channel count before the last layer; each earlier layer has twice as many.
+    """
+
+    image_size: int = 32
+    channels: int = 3
+    width: int = 32
+    latent: int = 100
+
+    @property
+    def stages(self) -> dict[str, tuple[str, ...]]:
+        """One stage per transposed convolution; the last is the head."""
+        n = _upsamplings(self.image_size)
+        return {f"up{i}": (f"convt{i}", f"norm{i}") for i in range(n)} | {"head": (f"convt{n}",)}
+
+    @nn.compact
+    def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Noise [N,latent] → float32 images in [-1, 1]."""
+        n = _upsamplings(self.image_size)
+        x = x.reshape(x.shape[0], 1, 1, -1).astype(self.dtype)
+        for i in range(n):
+            stride, padding = (1, 0) if i == 0 else (2, 1)
+            up = ConvTranspose(self.width * 2 ** (n - 1 - i), 4, stride, padding, use_bias=False, dtype=self.dtype,
+                               kernel_init=_KERNEL, name=f"convt{i}")
+            x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(up(x), train=train)
+            x = self.keep(f"up{i}", nn.relu(x))
+        x = ConvTranspose(self.channels, 4, 2, 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL,
+                          name=f"convt{n}")(x)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class DCGANDiscriminator(Network):
+    """Images [N,S,S,channels] in [-1, 1] → logits [N] (positive: real).
+
+    Convolutions 4×4 of stride 2 down to 4×4 pixels with LeakyReLU 0.2 (`width` channels, doubling), BatchNorm on all
+    but the first, then a valid 4×4 convolution to one value.
+    """
+
+    image_size: int = 32
+    channels: int = 3
+    width: int = 32
+
+    @property
+    def stages(self) -> dict[str, tuple[str, ...]]:
+        """One stage per strided convolution, then the head."""
+        n = _upsamplings(self.image_size)
+        downs = {f"down{i}": (f"conv{i}", f"norm{i}") if i else ("conv0",) for i in range(n)}
+        return {**downs, "head": (f"conv{n}",)}
+
+    @nn.compact
+    def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Images → float32 logits [N]."""
+        n = _upsamplings(self.image_size)
+        expected = (self.image_size, self.image_size, self.channels)
+        if x.shape[1:] != expected:
+            raise ValueError(f"this DCGAN discriminator takes images {expected}, not {x.shape[1:]}; "
+                             "set image_size and channels, or resize the images")
+        x = x.astype(self.dtype)
+        for i in range(n):
+            x = Conv(self.width * 2**i, (4, 4), (2, 2), 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL,
+                     name=f"conv{i}")(x)
+            if i > 0:
+                x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(x, train=train)
+            x = self.keep(f"down{i}", nn.leaky_relu(x, 0.2))
+        self.keep("features", x.reshape(x.shape[0], -1))
+        x = Conv(1, (4, 4), 1, "VALID", use_bias=False, dtype=self.dtype, kernel_init=_KERNEL, name=f"conv{n}")(x)
+        return x.reshape(x.shape[0]).astype(jnp.float32)

@@ -1,0 +1,50 @@
+"""Multi-layer perceptron on flattened images: the FCN baselines of CIFAR-10 and the digit recogniser's ANN.
+
+Reference implementation: `torch.nn.Sequential` of Linear, activation and Dropout. Source: Rumelhart, Hinton &
+Williams 1986; dropout: Srivastava et al. 2014.
+"""
+
+import flax.linen as nn
+import jax
+from jax import numpy as jnp
+
+from vision_jax.models.layers import Dense, Dropout, activation, kaiming_fan_in
+from vision_jax.models.network import Classifier
+
+
+class MLP(Classifier):
+    """[N,...] → flatten → (Dense, activation, dropout) per width in `hidden` → logits [N,num_classes]."""
+
+    num_classes: int = 10
+    hidden: tuple[int, ...] = (512, 256)
+    activation: str = "relu"
+    dropout: float = 0.0
+
+    @property
+    def stages(self) -> dict[str, tuple[str, ...]]:
+        """One stage per hidden layer, then the head."""
+        hidden = {f"hidden{i}": (f"hidden{i}", f"dropout{i}") for i in range(1, len(self.hidden) + 1)}
+        return {**hidden, "head": ("head",)}
+
+    @property
+    def head_layers(self) -> tuple[str, ...]:
+        """The last Dense layer."""
+        return ("head",)
+
+    @property
+    def head_dropout(self) -> float:
+        """The dropout after the last hidden layer."""
+        return self.dropout if self.hidden else 0.0
+
+    @nn.compact
+    def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N,...] → float32 logits."""
+        act = activation(self.activation)
+        x = x.reshape(x.shape[0], -1).astype(self.dtype)
+        for i, width in enumerate(self.hidden, 1):
+            x = act(Dense(width, dtype=self.dtype, kernel_init=kaiming_fan_in, name=f"hidden{i}")(x))
+            x = self.keep(f"hidden{i}", x)
+            if i == len(self.hidden):
+                self.keep("features", x)
+            x = Dropout(self.dropout, name=f"dropout{i}")(x, train=train)
+        return Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)

@@ -1,0 +1,45 @@
+"""SRCNN: a low-resolution image enlarged by bicubic interpolation → a sharper one of the same size.
+
+Source: Dong, Loy, He & Tang 2015 (arXiv 1501.00092), whose code ends in "9-5-5", "9-1-5" and so on: the three kernel
+sizes. Convolutions here keep the size (zero padding), as the common PyTorch implementations do.
+"""
+
+import flax.linen as nn
+import jax
+from jax import numpy as jnp
+
+from vision_jax.models.layers import Conv, kaiming_fan_in
+from vision_jax.models.network import Network
+
+# The paper draws all filters from a normal of deviation 0.001; only the last layer does here, so that training starts
+# from a small output and does not stall in the first two layers.
+_LAST = nn.initializers.normal(0.001)
+
+
+class SRCNN(Network):
+    """[N,H,W,channels] in [0, 1] → float32 [N,H,W,channels], not clipped: two ReLU convolutions and a linear one.
+
+    `residual` adds the input to the output, so that the network learns what bicubic interpolation lost.
+    """
+
+    kernel_sizes: tuple[int, int, int] = (9, 5, 5)
+    features: tuple[int, int] = (64, 32)
+    channels: int = 3
+    residual: bool = False
+
+    @property
+    def stages(self) -> dict[str, tuple[str, ...]]:
+        """Patch extraction, non-linear mapping, reconstruction (the head)."""
+        return {"conv1": ("conv1",), "conv2": ("conv2",), "head": ("conv3",)}
+
+    @nn.compact
+    def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Enlarged images → restored images; `train` changes nothing."""
+        y = x.astype(self.dtype)
+        for i, (features, k) in enumerate(zip(self.features, self.kernel_sizes[:2], strict=True), 1):
+            conv = Conv(features, (k, k), padding="SAME", dtype=self.dtype, kernel_init=kaiming_fan_in, name=f"conv{i}")
+            y = self.keep(f"conv{i}", nn.relu(conv(y)))
+        k = self.kernel_sizes[2]
+        y = Conv(self.channels, (k, k), padding="SAME", dtype=self.dtype, kernel_init=_LAST, name="conv3")(y)
+        y = y.astype(jnp.float32)
+        return y + x.astype(jnp.float32) if self.residual else y
