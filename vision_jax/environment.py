@@ -1,0 +1,78 @@
+"""The circumstances of a run, for `environment.json`: enough to say what ran where, and nothing secret."""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+import vision_jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "clu", "ml-collections", "numpy")
+
+
+def collect() -> dict[str, Any]:
+    """Returns versions, machine, devices, git revision and command line of this process as strict JSON types.
+
+    Call it after the processes of a multi-process run have found each other. `git` is None outside a checkout.
+    """
+    devices = jax.devices()
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "folder": os.getcwd(),
+        "vision_jax": vision_jax.__version__,
+        "git": _git(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "platform": platform.platform(),
+        "hostname": socket.gethostname(),
+        "cpu": _cpu_model(),
+        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "backend": jax.default_backend(),
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "process_count": jax.process_count(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    """Returns the name of the processor; Python's own answer is often empty on Linux."""
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git() -> dict[str, Any] | None:
+    """Returns the revision of the source tree and whether tracked files differ from it; None without git or checkout."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():  # an installed package may lie inside somebody else's checkout
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        changed = git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.SubprocessError):
+        return None
