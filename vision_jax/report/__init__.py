@@ -1,0 +1,1 @@
+"""What a run shows of itself: plots, and a page that needs nothing but a browser."""

@@ -1,0 +1,193 @@
+"""One self-contained HTML file from headings, texts, tables and pictures: no script, no request, light and dark."""
+
+import base64
+import dataclasses
+import html
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c1e21; --soft: #5a6068; --back: #ffffff; --card: #f4f5f7; --line: #d5d8dc;
+  --link: #0b57d0; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e7e9; --soft: #a3a9b1; --back: #15171a; --card: #202327; --line: #3a3f45; --link: #8ab4f8; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 1rem 1.25rem 3rem; background: var(--back); color: var(--text);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 1rem 0 1.25rem; }
+h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.25rem 0 .75rem; padding-bottom: .25rem;
+  border-bottom: 1px solid var(--line); }
+summary h2 { display: inline; border: 0; }
+summary { cursor: pointer; margin: 2rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
+p { max-width: 46rem; }
+.scroll { overflow-x: auto; margin: .75rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
+th, td { padding: .3rem .9rem .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th { color: var(--soft); font-weight: 600; }
+.number { text-align: right; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: .75rem 0; }
+figure { margin: 0; padding: .5rem; background: #ffffff; color: #1c1e21; border: 1px solid var(--line);
+  border-radius: .4rem; max-width: 100%; }
+figure img { display: block; max-width: 100%; height: auto; }
+figcaption { font-size: .9rem; padding: .35rem .25rem 0; }
+dl { display: grid; grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr); gap: .2rem 1.25rem; margin: .75rem 0; }
+dt { color: var(--soft); }
+dd { margin: 0; }
+pre { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: .4rem; overflow-x: auto; font: .85rem/1.45 ui-monospace, monospace; }
+@media (max-width: 40rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .5rem; } }
+@media print { pre { white-space: pre-wrap; } figure { break-inside: avoid; } }
+"""
+
+Cell = str | int | float | bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table; columns of numbers are aligned to the right, floats shown to 5 digits."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A PNG file, embedded; `alt` says in words what it shows, `caption` is read by all."""
+
+    path: str | os.PathLike[str]
+    alt: str
+    caption: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyValues:
+    """Names and their values."""
+
+    values: Mapping[str, Cell]
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """Text shown as it is, like a command or a file."""
+
+    text: str
+
+
+Block = Text | Table | Picture | KeyValues | Code
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """Blocks under a heading; a `folded` one is opened by a click."""
+
+    title: str
+    blocks: Sequence[Block]
+    folded: bool = False
+
+
+def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Section]) -> None:
+    """Writes the page, whole or not at all.
+
+    Args:
+        path: the HTML file to write.
+        title: heading of the page and name of the window.
+        sections: what it shows, in order.
+
+    Raises:
+        ValueError: a picture without `alt`, or a table whose rows do not fit its header.
+    """
+    path = pathlib.Path(path)
+    body = "\n".join(_section(section) for section in sections)
+    text = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'  # else a server is asked for one
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def show(value: Cell) -> str:
+    """Returns a value as a reader wants it: floats to 5 digits."""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _section(section: Section) -> str:
+    parts: list[str] = []
+    for i, block in enumerate(section.blocks):
+        picture = isinstance(block, Picture)
+        first = i == 0 or not isinstance(section.blocks[i - 1], Picture)
+        last = i + 1 == len(section.blocks) or not isinstance(section.blocks[i + 1], Picture)
+        parts.append(('<div class="pictures">\n' if picture and first else "") + _block(block, section.title))
+        parts.append("</div>" if picture and last else "")
+    body = "\n".join(part for part in parts if part)
+    heading = f"<h2>{html.escape(section.title)}</h2>"
+    if section.folded:
+        return f"<details>\n<summary>{heading}</summary>\n{body}\n</details>"
+    return f"<section>\n{heading}\n{body}\n</section>"
+
+
+def _block(block: Block, section: str) -> str:
+    match block:
+        case Text(text):
+            return f"<p>{html.escape(text)}</p>"
+        case Code(text):
+            return f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
+        case KeyValues(values):
+            rows = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(show(value))}</dd>" for name, value in values.items())
+            return "<dl>\n" + "\n".join(rows) + "\n</dl>"
+        case Table():
+            return _table(block, section)
+        case Picture():
+            return _picture(block)
+
+
+def _table(table: Table, section: str) -> str:
+    for row in table.rows:
+        if len(row) != len(table.header):
+            raise ValueError(f"A row has {len(row)} cells under a header of {len(table.header)}: {list(row)!r}.")
+    numeric = [all(isinstance(row[i], int | float) for row in table.rows) for i in range(len(table.header))]
+    classes = [' class="number"' if number else "" for number in numeric]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        row = (f"<{tag}{name}>{html.escape(cell)}</{tag[:2]}>" for cell, name in zip(cells, classes, strict=True))
+        return f"<tr>{''.join(row)}</tr>"
+
+    head = line('th scope="col"', table.header)
+    body = "\n".join(line("td", [show(cell) for cell in row]) for row in table.rows)
+    caption = f"<caption>{html.escape(table.caption)}</caption>\n" if table.caption else ""
+    label = html.escape(table.caption or section)
+    return (
+        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table>\n{caption}'
+        f"<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _picture(picture: Picture) -> str:
+    from PIL import Image
+
+    if not picture.alt.strip():
+        raise ValueError(f"The picture {picture.path} needs an `alt` text that says what it shows.")
+    data = pathlib.Path(picture.path).read_bytes()
+    with Image.open(picture.path, formats=["PNG"]) as image:
+        dpi = image.info.get("dpi", (96, 96))[0]
+        width, height = (round(side * 96 / dpi) for side in image.size)
+    caption = f"\n<figcaption>{html.escape(picture.caption)}</figcaption>" if picture.caption else ""
+    return (
+        f'<figure><img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{html.escape(picture.alt)}" '
+        f'width="{width}" height="{height}">{caption}</figure>'
+    )

@@ -1,0 +1,338 @@
+"""The pictures of a report as PNG files: curves, bars, confusion matrices, grids of images.
+
+Matplotlib is used through its objects alone (no pyplot, no display, nothing global) and is loaded by the first plot.
+Equal input gives equal files. Names of classes and metrics are shown as they are, never read as formulas. What colour
+tells, a second sign tells too: line style and marker, hatching, or words.
+"""
+
+import contextlib
+import math
+import os
+import pathlib
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+_DPI = 150  # of charts; a page shows them at 96 per inch, so that they stay crisp on dense screens
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # told apart by all eyes
+_LINES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\")
+_TEXT = 13  # pixels, below and above images
+_GAP = 8
+
+PathLike = str | os.PathLike[str]
+
+
+def curves(
+    path: PathLike,
+    series: Mapping[str, Sequence[tuple[int, float]]],
+    *,
+    title: str,
+    ylabel: str,
+    xlabel: str = "step",
+    yscale: Literal["linear", "log"] = "linear",
+) -> None:
+    """Draws lines over common axes.
+
+    Args:
+        path: the PNG file to write.
+        series: points `(x, y)` in order, by the name in the legend. Points that cannot be shown (NaN and infinities;
+            y ≤ 0 on a log scale) leave a gap.
+        title: heading of the plot.
+        ylabel: what y is, with its unit.
+        xlabel: what x is.
+        yscale: 'linear' or 'log'.
+    """
+    with _chart(path, 5.6, 3.4, title) as ax:
+        from matplotlib.ticker import MaxNLocator
+
+        ax.set_xlabel(xlabel, parse_math=False)
+        ax.set_ylabel(ylabel, parse_math=False)
+        ax.set_yscale(yscale)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        ax.grid(color="#dddddd", linewidth=0.8)
+        for i, (name, points) in enumerate(series.items()):
+            x, y = np.asarray(points, np.float64).reshape(-1, 2).T
+            shown = np.isfinite(y) & (y > 0 if yscale == "log" else True)
+            sparse = len(x) <= 40
+            ax.plot(
+                x,
+                np.where(shown, y, np.nan),
+                label=name,
+                color=_COLORS[i % len(_COLORS)],
+                linestyle=_LINES[i % len(_LINES)],
+                marker=_MARKERS[i % len(_MARKERS)],
+                markersize=4,
+                markevery=1 if sparse else max(len(x) // 12, 1),
+                linewidth=1.5,
+            )
+        _legend(ax, list(series))
+
+
+def bars(
+    path: PathLike,
+    values: Mapping[str, Sequence[float]],
+    labels: Sequence[str],
+    *,
+    title: str,
+    xlabel: str,
+) -> None:
+    """Draws horizontal bars, one group per label from top to bottom, one bar in each group per series.
+
+    Args:
+        path: the PNG file to write.
+        values: by the name of the series, one value per label.
+        labels: names of the groups.
+        title: heading of the plot.
+        xlabel: what the values are, with their unit.
+    """
+    for name, row in values.items():
+        if len(row) != len(labels):
+            raise ValueError(f"Series {name!r} has {len(row)} values for {len(labels)} labels.")
+    height = 0.8 / max(len(values), 1)
+    with _chart(path, 5.6, 1.2 + max(0.17 * len(labels) * max(len(values), 1), 0.24 * len(labels)), title) as ax:
+        for i, (name, row) in enumerate(values.items()):
+            drawn = ax.barh(
+                np.arange(len(labels)) + (i - (len(values) - 1) / 2) * height,
+                row,
+                height,
+                label=name,
+                color=_COLORS[i % len(_COLORS)],
+                hatch=_HATCHES[i % len(_HATCHES)],
+                edgecolor="white",
+            )
+            if len(values) == 1:
+                ax.bar_label(drawn, fmt="%.4g", padding=3, fontsize=9)
+        ax.set_yticks(np.arange(len(labels)), labels, parse_math=False, fontsize=10)
+        ax.set_ylim(len(labels) - 0.4, -0.6)
+        ax.margins(x=0.1)
+        ax.set_xlabel(xlabel, parse_math=False)
+        ax.grid(axis="x", color="#dddddd", linewidth=0.8)
+        ax.set_axisbelow(True)
+        if len(values) > 1:
+            _legend(ax, list(values))
+
+
+def confusion_matrix(path: PathLike, matrix: np.ndarray, class_names: Sequence[str]) -> None:
+    """Draws a confusion matrix: rows are true classes, columns predicted ones.
+
+    Shades show the part of each true class; up to 20 classes the counts are written as well.
+
+    Args:
+        path: the PNG file to write.
+        matrix: counts, int [K, K].
+        class_names: K names.
+    """
+    k = len(class_names)
+    if matrix.shape != (k, k):
+        raise ValueError(f"The confusion matrix is {list(matrix.shape)}, expected [{k}, {k}] for {k} class names.")
+    part = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    longest = max(map(len, class_names))
+    cell = min(max(4.2 / k, 0.115), 1.0)  # inches; at the lower end the names of 100 classes still fit
+    side = k * cell + 0.9 + 0.08 * min(longest, 20)
+    size = min(10.0, cell * 72 * 0.75)
+    with _chart(path, side + 0.9, side, "Confusion matrix") as ax:
+        shown = ax.imshow(part, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        names = [textwrap.shorten(name, 24, placeholder="…") for name in class_names]
+        ax.set_xticks(np.arange(k), names, rotation=0 if longest * size < cell * 90 else 90, fontsize=size, parse_math=False)
+        ax.set_yticks(np.arange(k), names, fontsize=size, parse_math=False)
+        ax.tick_params(length=2)
+        ax.set_xlabel("predicted class")
+        ax.set_ylabel("true class")
+        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.04, pad=0.02)
+        bar.set_label("part of the true class")
+        if k > 20:
+            return
+        for row, column in np.ndindex(k, k):
+            if matrix[row, column]:
+                ax.text(
+                    column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size,
+                    color="white" if part[row, column] > 0.5 else "black",
+                )
+
+
+def image_grid(
+    path: PathLike,
+    images: np.ndarray,
+    captions: Sequence[str] | None = None,
+    colors: Sequence[str | None] | None = None,
+    *,
+    columns: int | None = None,
+    scale: int | None = None,
+) -> None:
+    """Draws images in rows, each with its caption below.
+
+    Args:
+        path: the PNG file to write.
+        images: uint8 [N, H, W, C], C = 1 or 3.
+        captions: N texts; what matters about an image, an error for one, is to be said here in words.
+        colors: N colours of frames that draw the eye; None draws no frame.
+        columns: images per row; unset: as many as a page has room for.
+        scale: enlargement in whole pixels; unset: small images become about 100 pixels wide, large ones are reduced.
+    """
+    _check_images(images)
+    for name, given in (("captions", captions), ("colors", colors)):
+        if given is not None and len(given) != len(images):
+            raise ValueError(f"There are {len(given)} {name} for {len(images)} images.")
+    height, width = images.shape[1:3]
+    factor = scale or _factor(max(height, width), 112 if captions else 72)
+    tiles = [_resize(image, round(height * factor), round(width * factor)) for image in images]
+    cell = max(tiles[0].shape[1], 112 if captions else 0) + _GAP
+    columns = columns or max(min(1000 // cell, math.ceil(math.sqrt(2 * len(tiles))), len(tiles)), 1)
+    rows = [slice(i, i + columns) for i in range(0, len(tiles), columns)]
+    _mosaic(
+        path,
+        [tiles[row] for row in rows],
+        below=[list(captions[row]) for row in rows] if captions else None,
+        frames=[list(colors[row]) for row in rows] if colors else None,
+        cell=cell,
+    )
+
+
+def comparison(path: PathLike, rows: Sequence[Mapping[str, np.ndarray]], *, scale: int | None = None) -> None:
+    """Draws versions of the same image side by side, one row per image, with the versions' names above.
+
+    Args:
+        path: the PNG file to write.
+        rows: by its name, each version as uint8 [H, W, C], C = 1 or 3. Smaller versions, like the low resolution, are
+            enlarged to the largest of their row by repeating pixels, and so show their pixels.
+        scale: enlargement in whole pixels; unset: small images become about 220 pixels wide.
+    """
+    if len({tuple(row) for row in rows}) != 1:
+        raise ValueError(f"All rows need the same names in the same order; found {[list(row) for row in rows]}.")
+    names = list(rows[0])
+    tiles = []
+    for row in rows:
+        for image in row.values():
+            _check_images(image[None])
+        height, width = (max(image.shape[axis] for image in row.values()) for axis in (0, 1))
+        factor = scale or _factor(max(height, width), 220)
+        tiles.append([_resize(image, round(height * factor), round(width * factor)) for image in row.values()])
+    cell = max(tile.shape[1] for row in tiles for tile in row) + _GAP
+    above = [names] + [[""] * len(names)] * (len(rows) - 1)
+    _mosaic(path, tiles, above=above, cell=cell)
+
+
+def _check_images(images: np.ndarray) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+        raise ValueError(
+            f"Images are {images.dtype}{list(images.shape)}, expected uint8[N, H, W, C] with N ≥ 1 and C = 1 or 3."
+        )
+
+
+def _factor(side: int, wanted: int) -> float:
+    """Returns a whole enlargement of small images to at least about `wanted` pixels, a reduction of large ones."""
+    return max(round(wanted / side), 1) if side <= 1.5 * wanted else 1.5 * wanted / side
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns uint8 [height, width, 3]: pixels repeated where it is enlarged, averaged where it is reduced."""
+    from PIL import Image
+
+    picture = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    enlarged = height >= image.shape[0] and width >= image.shape[1]
+    return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX))
+
+
+def _mosaic(
+    path: PathLike,
+    tiles: Sequence[Sequence[np.ndarray]],
+    *,
+    cell: int,
+    above: Sequence[Sequence[str]] | None = None,
+    below: Sequence[Sequence[str]] | None = None,
+    frames: Sequence[Sequence[str | None]] | None = None,
+) -> None:
+    """Draws rows of tiles, pixel for pixel, each in the middle of a cell and with texts above or below it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+
+    characters = max(int(cell / (0.62 * _TEXT)), 4)
+    line = round(_TEXT * 1.3)
+
+    def wrap(texts: Sequence[str]) -> list[list[str]]:
+        return [textwrap.wrap(text, characters) for text in texts]
+
+    page, lines = [], []  # slabs of pixels from top to bottom; texts as (x, y of the middle, text)
+    width = cell * max(map(len, tiles)) + _GAP
+    y = 0
+
+    def slab(height: int) -> np.ndarray:
+        nonlocal y
+        page.append(np.full((height, width, 3), 255, np.uint8))
+        y += height
+        return page[-1]
+
+    def write(texts: Sequence[str]) -> None:
+        wrapped = wrap(texts)
+        top = y
+        slab(max(map(len, wrapped)) * line)
+        for column, words in enumerate(wrapped):
+            x = _GAP / 2 + (column + 0.5) * cell
+            lines.extend((x, top + (number + 0.5) * line, word) for number, word in enumerate(words))
+
+    slab(_GAP)
+    for number, row in enumerate(tiles):
+        if above:
+            write(above[number])
+        band = slab(max(tile.shape[0] for tile in row) + _GAP)
+        for column, tile in enumerate(row):
+            height, wide = tile.shape[:2]
+            left = _GAP // 2 + column * cell + (cell - wide) // 2
+            top = _GAP // 2
+            if frames and (color := frames[number][column]):
+                edge = np.array([round(255 * part) for part in to_rgb(color)], np.uint8)
+                band[: height + _GAP, left - _GAP // 2 : left + wide + _GAP // 2] = edge
+            band[top : top + height, left : left + wide] = tile
+        if below:
+            write(below[number])
+            slab(_GAP)
+    canvas = np.concatenate(page)
+    dpi = 96
+    figure = Figure(figsize=(canvas.shape[1] / dpi, canvas.shape[0] / dpi), dpi=dpi)
+    FigureCanvasAgg(figure)
+    figure.figimage(canvas)
+    for x, y_text, text in lines:
+        figure.text(
+            x / width, 1 - y_text / len(canvas), text, ha="center", va="center", fontsize=_TEXT * 72 / dpi, parse_math=False
+        )
+    _save(figure, path)
+
+
+@contextlib.contextmanager
+def _chart(path: PathLike, width: float, height: float, title: str) -> Iterator[Any]:
+    """Yields the axes of a figure of `width` × `height` inches and writes it to `path` afterwards."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+    ax.set_title(title, parse_math=False, fontsize=12)
+    yield ax
+    _save(figure, path)
+
+
+def _legend(ax: Any, names: Sequence[str]) -> None:
+    if names:
+        handles = ax.get_legend_handles_labels()[0]
+        legend = ax.legend(handles, names, fontsize=10, framealpha=0.85)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _save(figure: Any, path: PathLike) -> None:
+    """Writes the figure as a small PNG that holds no date and no version, whole or not at all."""
+    from PIL import Image
+
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    temporary = path.with_name(f".{path.name}.tmp")
+    picture.save(temporary, format="png", optimize=True, dpi=(figure.dpi, figure.dpi))
+    os.replace(temporary, path)
