@@ -1,0 +1,168 @@
+"""Augmentations that remove or mix content: Cutout, random erasing, Mixup, CutMix.
+
+Mixup and CutMix pair every image with the one before it in the batch (the first with the last). Batches are
+shuffled, so the neighbour is as random as a drawn partner, and across devices it costs one exchange of
+single images instead of a gather of the whole batch. They add `target`, float32 [N, num_classes]: the
+labels in the same proportion as the images (of an earlier `target`, where there is one). All keep the range
+[0, 1].
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vision_jax.data.augment_base import (
+    FILL,
+    PROBABILITY,
+    Batch,
+    Colour,
+    Integer,
+    Interval,
+    Number,
+    Operation,
+    levels,
+    option,
+)
+from vision_jax.data.augment_geometry import Box, sample_box
+
+
+def _inside(box: Box, height: int, width: int) -> jax.Array:
+    """Whether each pixel lies in the rectangle: bool [H, W, 1]."""
+    row, column = (
+        jnp.arange(height, dtype=jnp.float32)[:, None, None],
+        jnp.arange(width, dtype=jnp.float32)[:, None],
+    )
+    rows = (row >= box.top) & (row < box.top + box.height)
+    return rows & (column >= box.left) & (column < box.left + box.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutout(Operation):
+    """Cover one square of `size` pixels with `value`; its centre is any pixel, so the square may stick out.
+
+    DeVries and Taylor, "Improved Regularization of CNNs with Cutout" (2017); there the value is the data
+    set's mean.
+    """
+
+    size: int = option(8, Integer(1))
+    value: float | tuple[float, ...] = option(0.0, FILL)
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
+        centre = jax.random.randint(key, (2,), 0, jnp.asarray(shape[:2], jnp.int32))
+        corner = (centre - self.size // 2).astype(jnp.float32)
+        return Box(corner[0], corner[1], jnp.float32(self.size), jnp.float32(self.size))
+
+    def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
+        height, width, channels = image.shape
+        return jnp.where(_inside(drawn, height, width), levels(self.value, channels, "cutout"), image)
+
+
+class Erasure(NamedTuple):
+    """The drawn rectangle of a random erasing, whether it happens, and the key of its noise."""
+
+    box: Box
+    happens: jax.Array
+    noise: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomErasing(Operation):
+    """Cover a rectangle of random area and shape with `value`, or with uniform noise, with probability p.
+
+    `scale` is the rectangle's area as a fraction of the image's, `ratio` its height / width. Zhong et al.
+    (2017); matches torchvision's RandomErasing, whose noise is Gaussian because it comes after the
+    normalisation.
+    """
+
+    p: float = option(0.5, PROBABILITY)
+    scale: tuple[float, float] = option((0.02, 0.33), Interval(0, 1, above=True))
+    ratio: tuple[float, float] = option((0.3, 3.3), Interval(0, above=True))
+    value: float | tuple[float, ...] | str = option(0.0, Colour(("random",)))
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Erasure:
+        key_happens, key_box, key_noise = jax.random.split(key, 3)
+        box, fitted = sample_box(key_box, shape, self.scale, self.ratio, tall=True, strict=True)
+        return Erasure(box, fitted & jax.random.bernoulli(key_happens, self.p), key_noise)
+
+    def apply(self, image: jax.Array, drawn: Erasure) -> jax.Array:
+        height, width, channels = image.shape
+        if isinstance(self.value, str):
+            cover = jax.random.uniform(drawn.noise, image.shape)
+        else:
+            cover = levels(self.value, channels, "random_erasing")
+        return jnp.where(drawn.happens & _inside(drawn.box, height, width), cover, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mix(Operation):
+    """Base of Mixup and CutMix."""
+
+    def mix(self, image: jax.Array, other: jax.Array, drawn: Any) -> tuple[jax.Array, jax.Array]:
+        """Mixes two images; returns the mixture and the first one's share in it."""
+        raise NotImplementedError
+
+    def on_batch(self, keys: jax.Array, batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
+        assert num_classes is not None  # `build` has refused this operation without it
+        image = batch["image"]
+        target = batch.get("target")
+        if target is None:
+            target = jax.nn.one_hot(batch["label"], num_classes, dtype=jnp.float32)
+        drawn = jax.vmap(lambda key: self.sample(key, image.shape[1:]))(keys)
+        mixed, share = jax.vmap(self.mix)(image, jnp.roll(image, 1, axis=0), drawn)
+        if "mask" in batch:  # never mix padding into an example
+            real = jnp.roll(batch["mask"], 1, axis=0).astype(bool)
+            mixed = jnp.where(real[:, None, None, None], mixed, image)
+            share = jnp.where(real, share, 1.0)
+        share = share[:, None]
+        target = share * target + (1.0 - share) * jnp.roll(target, 1, axis=0)
+        return {**batch, "image": mixed, "target": target}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixup(_Mix):
+    """With probability p, the weighted mean of two images and of their labels, weight from Beta(alpha,
+    alpha).
+
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2017); each image draws its own weight.
+    """
+
+    alpha: float = option(0.2, Number(0, above=True))
+    p: float = option(1.0, PROBABILITY)
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        key_share, key_happens = jax.random.split(key)
+        share = jax.random.beta(key_share, self.alpha, self.alpha)
+        return jnp.where(jax.random.bernoulli(key_happens, self.p), share, 1.0)
+
+    def mix(self, image: jax.Array, other: jax.Array, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return drawn * image + (1.0 - drawn) * other, drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class CutMix(_Mix):
+    """With probability p, paste a rectangle of another image; the labels are mixed by the pasted area.
+
+    Yun et al., "CutMix" (2019): the area's share comes from Beta(alpha, alpha) and is cut at the image's
+    edges.
+    """
+
+    alpha: float = option(1.0, Number(0, above=True))
+    p: float = option(1.0, PROBABILITY)
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
+        height, width = shape[:2]
+        key_share, key_happens, key_centre = jax.random.split(key, 3)
+        share = jax.random.beta(key_share, self.alpha, self.alpha)
+        side = jnp.sqrt(1.0 - share) * jax.random.bernoulli(key_happens, self.p).astype(jnp.float32)
+        centre = jax.random.randint(key_centre, (2,), 0, jnp.asarray([height, width])).astype(jnp.float32)
+        half_height, half_width = jnp.floor(height * side / 2), jnp.floor(width * side / 2)
+        top, bottom = jnp.maximum(centre[0] - half_height, 0), jnp.minimum(centre[0] + half_height, height)
+        left, right = jnp.maximum(centre[1] - half_width, 0), jnp.minimum(centre[1] + half_width, width)
+        return Box(top, left, bottom - top, right - left)
+
+    def mix(self, image: jax.Array, other: jax.Array, drawn: Box) -> tuple[jax.Array, jax.Array]:
+        height, width, _ = image.shape
+        mixed = jnp.where(_inside(drawn, height, width), other, image)
+        return mixed, 1.0 - drawn.height * drawn.width / (height * width)
