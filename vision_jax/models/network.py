@@ -9,9 +9,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax import numpy as jnp
 
-from vision_jax.models.layers import BatchNorm, Dense, Dropout
+from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout
 
 
 class Network(nn.Module):
@@ -67,6 +68,50 @@ class Classifier(Network):
     def head_module(self) -> "Head":
         """The head alone, on 'features': its params are this network's, cut down to the main head layer."""
         return Head(self.num_classes, self.head_dropout, self.head_layers[0], self.dtype)
+
+
+class AuxiliaryClassifier(Classifier):
+    """A classifier with further heads inside, whose losses help it train.
+
+    In training each head's logits stand under its name in collection 'aux_logits' (make it mutable); add
+    `aux_weights[name]` times their loss to the main one. They are not computed in evaluation.
+    """
+
+    @property
+    def aux_weights(self) -> dict[str, float]:
+        """Name of each auxiliary head → weight of its loss."""
+        raise NotImplementedError
+
+    def keep_aux(self, name: str, logits: jax.Array) -> None:
+        """Offer `logits` as `aux_logits[name]`."""
+        if self.is_mutable_collection("aux_logits") and not self.is_initializing():
+            self.put_variable("aux_logits", name, logits)
+
+
+class ConvNormRelu(nn.Module):
+    """Convolution without bias, BatchNorm with ε = 0.001, ReLU: the unit of GoogLeNet and Inception."""
+
+    features: int
+    kernel_size: tuple[int, int]
+    stride: int
+    padding: Any
+    dtype: Any
+    kernel_init: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[N,H,W,C] → [N,H',W',features]."""
+        x = Conv(
+            self.features, self.kernel_size, (self.stride, self.stride), self.padding, use_bias=False,
+            dtype=self.dtype, kernel_init=self.kernel_init, name="conv",
+        )(x)
+        return nn.relu(BatchNorm(epsilon=0.001, dtype=self.dtype, name="bn")(x, train=train))
+
+
+def imagenet_to_unit_range(x: jax.Array) -> jax.Array:
+    """From ImageNet's mean and deviation per channel to mean 0.5 and deviation 0.5, that is [0, 1] → [-1, 1]."""
+    mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    return x * jnp.asarray(deviation / 0.5, x.dtype) + jnp.asarray((mean - 0.5) / 0.5, x.dtype)
 
 
 class Head(nn.Module):

@@ -1,0 +1,264 @@
+"""Weights between PyTorch's names and layouts and this project's, in both directions, for every network.
+
+Flax modules carry the reference's names, so that a mapping is a short list of rewritings per family; everything else is
+layout: convolutions OIHW ↔ HWIO, dense kernels transposed, dense kernels after a flatten re-ordered from (C, H, W) to
+(H, W, C), transposed convolutions flipped, BatchNorm's weight/bias/running_mean/running_var ↔ scale/bias/mean/var.
+
+References: state dictionaries of `torchvision.models`, `pytorch_fid.inception` and akamaster/pytorch_resnet_cifar10.
+For networks that none of these has (MLP, CNN, DCGAN, SRCNN) names are the module path with dots; an MLP expects images
+flattened in (H, W, C) order.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.traverse_util as traverse
+import numpy as np
+
+from vision_jax.models import registry
+from vision_jax.models.cnn import CNN
+from vision_jax.models.densenet import DenseNet
+from vision_jax.models.googlenet import GoogLeNet
+from vision_jax.models.inception import InceptionV3
+from vision_jax.models.mobilenet import MobileNetV2
+from vision_jax.models.network import Classifier, Network
+from vision_jax.models.resnet import ResNet
+from vision_jax.models.vgg import VGG
+
+# Flax module path (joined with dots) → PyTorch module path, by family; families not listed keep their paths.
+_NAMES: dict[type[Network], tuple[tuple[str, str], ...]] = {
+    ResNet: ((r"\.downsample_(\d)$", r".downsample.\1"),),
+    VGG: ((r"^(features|classifier)_(\d+)$", r"\1.\2"),),
+    DenseNet: ((r"^features_", "features."),),
+    GoogLeNet: ((r"\.branch(\d)_(\d)\.", r".branch\1.\2."),),
+    MobileNetV2: (
+        (r"^(features|classifier)_(\d+)", r"\1.\2"),
+        (r"\.conv_(\d)_(\d)$", r".conv.\1.\2"),
+        (r"\.conv_(\d)$", r".conv.\1"),
+    ),
+}
+
+# Names in files made by older releases → today's.
+_OLD_NAMES: dict[type[Network], tuple[tuple[str, str], ...]] = {
+    DenseNet: ((r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),),
+}
+
+# What a file may hold that the network leaves out when it has no auxiliary heads.
+_AUXILIARY: dict[type[Network], str] = {GoogLeNet: r"^aux[12]\.", InceptionV3: r"^AuxLogits\."}
+
+
+class PortError(ValueError):
+    """Weights that do not fit a network; the message lists every problem."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array: where it is here, how it is called there, and how the layouts relate.
+
+    Attributes:
+        path: collection and module path here, ending in kernel, scale, bias, mean or var.
+        name: PyTorch's name.
+        shape: shape here.
+        layout: 'same', 'conv', 'conv_transpose', 'dense' or 'flatten' (dense after flattening a feature map).
+        channels: channels of that feature map.
+    """
+
+    path: tuple[str, ...]
+    name: str
+    shape: tuple[int, ...]
+    layout: str
+    channels: int = 0
+
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        """Shape of the same array in PyTorch."""
+        s = self.shape
+        match self.layout:
+            case "conv":
+                return (s[3], s[2], s[0], s[1])
+            case "conv_transpose":
+                return (s[2], s[3], s[0], s[1])
+            case "dense" | "flatten":
+                return (s[1], s[0])
+        return s
+
+    def from_torch(self, array: np.ndarray) -> np.ndarray:
+        """PyTorch's array in this project's layout, float32."""
+        array = np.asarray(array).astype(np.float32)
+        match self.layout:
+            case "conv":
+                array = array.transpose(2, 3, 1, 0)
+            case "conv_transpose":
+                array = array[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
+            case "dense":
+                array = array.T
+            case "flatten":
+                out = array.shape[0]
+                array = array.reshape(out, self.channels, -1).transpose(2, 1, 0).reshape(-1, out)
+        return np.ascontiguousarray(array)
+
+    def to_torch(self, array: np.ndarray) -> np.ndarray:
+        """This project's array in PyTorch's layout, float32."""
+        array = np.asarray(array).astype(np.float32)
+        match self.layout:
+            case "conv":
+                array = array.transpose(3, 2, 0, 1)
+            case "conv_transpose":
+                array = array.transpose(2, 3, 0, 1)[:, :, ::-1, ::-1]
+            case "dense":
+                array = array.T
+            case "flatten":
+                out = array.shape[1]
+                array = array.reshape(-1, self.channels, out).transpose(2, 1, 0).reshape(out, -1)
+        return np.ascontiguousarray(array)
+
+
+_TORCH_LEAF = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def mapping(model: Network, shapes: Mapping[str, Any]) -> list[Leaf]:
+    """Every array of `model` with its PyTorch name and layout.
+
+    Args:
+        model: the network.
+        shapes: its variables, or their shapes as `models.shapes` gives them.
+    """
+    rules = _NAMES.get(type(model), ())
+    flattened = _flattened_channels(model)
+    leaves = []
+    for path, value in sorted(traverse.flatten_dict(shapes).items()):
+        if path[0] not in ("params", "batch_stats"):
+            continue
+        *module, kind = path[1:]
+        name = ".".join(module)
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        # A parameter of its own that no PyTorch layer has (the attention gate) keeps its name.
+        name = ".".join(part for part in (name, _TORCH_LEAF.get(kind, kind)) if part)
+        layout, channels = "same", 0
+        if kind == "kernel" and len(value.shape) == 4:
+            layout = "conv_transpose" if module[-1].startswith("convt") else "conv"
+        elif kind == "kernel":
+            channels = flattened.get("/".join(module), 0)
+            layout = "flatten" if channels else "dense"
+        leaves.append(Leaf(path, name, tuple(value.shape), layout, channels))
+    return leaves
+
+
+def _flattened_channels(model: Network) -> dict[str, int]:
+    """Dense layers that see a flattened feature map → its channels."""
+    if isinstance(model, VGG):
+        return {"classifier_0": 512}
+    if isinstance(model, GoogLeNet):
+        return {"aux1/fc1": 128, "aux2/fc1": 128}
+    if isinstance(model, CNN) and not model.global_pool:
+        return {"hidden1" if model.hidden else "head": model.channels[-1]}
+    return {}
+
+
+def load_state_dict(
+    name: str,
+    state: Mapping[str, np.ndarray],
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """The variables {'params', 'batch_stats'} of network `name` from a PyTorch state dict.
+
+    Args:
+        name: a key of `models.MODELS`.
+        state: PyTorch's names → arrays of any floating type; 'num_batches_tracked' may be there or not.
+        input_shape: (H, W, C) where parameters depend on it (MLP, CNN with flatten); the table's by default.
+        **options: as for `models.build`; `num_classes` is read off the head when not given.
+
+    Returns:
+        Nested dicts of float32 NumPy arrays.
+
+    Raises:
+        PortError: something is missing, left over, or of another shape or type; all of it is listed.
+    """
+    row = registry.entry(name)
+    # A network without classes refuses the option, a classifier without the number takes it from its head below.
+    model = registry.build(name, **options)
+    old = _OLD_NAMES.get(type(model), ())
+    state = {_renamed(key, old): value for key, value in state.items()}
+    ignored = _AUXILIARY.get(type(model)) if not getattr(model, "aux_logits", True) else None
+    if isinstance(model, Classifier) and options.get("num_classes") is None:
+        head = [leaf for leaf in _leaves(model, row, input_shape) if leaf.path == _head_bias(model)]
+        bias = state.get(head[0].name) if head else None
+        if bias is not None and np.ndim(bias) == 1:
+            model = model.clone(num_classes=len(bias))
+    leaves = _leaves(model, row, input_shape)
+    problems, used, variables = [], set(), {}
+    for leaf in leaves:
+        used.add(leaf.name)
+        array = state.get(leaf.name)
+        if array is None:
+            problems.append(f"missing: {leaf.name} {list(leaf.torch_shape)}")
+        elif tuple(np.shape(array)) != leaf.torch_shape:
+            problems.append(f"shape: {leaf.name} is {list(np.shape(array))}, expected {list(leaf.torch_shape)}")
+        elif not _is_floating(array):
+            problems.append(f"type: {leaf.name} is {np.asarray(array).dtype}, expected floating point")
+        else:
+            variables[leaf.path] = leaf.from_torch(array)
+    used |= set(_counters(leaves))
+    for key in state:
+        if key not in used and not (ignored and re.search(ignored, key)):
+            problems.append(f"left over: {key} {list(np.shape(state[key]))}")
+    if problems:
+        raise PortError(_report(name, problems, len(used & set(state)), len(state)))
+    return {"params": {}, "batch_stats": {}} | traverse.unflatten_dict(variables)
+
+
+def to_state_dict(name: str, variables: Mapping[str, Any], **options: Any) -> dict[str, np.ndarray]:
+    """The inverse of `load_state_dict`: a state dict that the reference loads with `strict=True`.
+
+    Args:
+        name: a key of `models.MODELS`.
+        variables: {'params', 'batch_stats'} of that network (other collections are left out).
+        **options: those that the network was built with and that change its layout (`channels`, `hidden` …).
+
+    Returns:
+        PyTorch's names → float32 arrays, and each BatchNorm's 'num_batches_tracked' as int64 zero (which PyTorch uses
+        only when its momentum is None).
+    """
+    model = registry.build(name, **options)
+    flat = traverse.flatten_dict(variables)
+    leaves = mapping(model, variables)
+    state = {leaf.name: leaf.to_torch(np.asarray(flat[leaf.path])) for leaf in leaves}
+    return state | {counter: np.zeros((), np.int64) for counter in _counters(leaves)}
+
+
+def _leaves(model: Network, row: registry.Entry, input_shape: tuple[int, ...] | None) -> list[Leaf]:
+    return mapping(model, registry.shapes(model, input_shape or row.input_shape))
+
+
+def _head_bias(model: Classifier) -> tuple[str, ...]:
+    return ("params", *model.head_layers[0].split("/"), "bias")
+
+
+def _counters(leaves: list[Leaf]) -> list[str]:
+    """BatchNorm's batch counters, which PyTorch has and Flax has not."""
+    suffix = ".running_mean"
+    return [leaf.name.removesuffix(suffix) + ".num_batches_tracked" for leaf in leaves if leaf.name.endswith(suffix)]
+
+
+def _renamed(key: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rules:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _is_floating(array: Any) -> bool:
+    """Whether the array is float16, bfloat16 (which NumPy knows as a foreign kind), float32 or float64."""
+    dtype = np.asarray(array).dtype
+    return np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16"
+
+
+def _report(name: str, problems: list[str], fitting: int, total: int) -> str:
+    return (
+        f"these weights do not fit {name}: {len(problems)} problems ({fitting} of the file's {total} entries have a "
+        "place)\n  " + "\n  ".join(problems) + "\ncheck that they are of this network and of this number of classes"
+    )
