@@ -1,0 +1,55 @@
+"""Settings of all tests: strict JAX, no network, warnings are errors, and where real data is found."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")  # Before JAX starts.
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """Connections to anything but this machine fail at once."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if isinstance(address, tuple) and not str(address[0]).startswith(_LOOPBACK):
+            raise OSError(f"a test tried to connect to {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path_factory):
+    """No test reads or writes the user's caches."""
+    monkeypatch.setenv("VISION_JAX_HOME", str(tmp_path_factory.getbasetemp() / "vision_jax_home"))
+
+
+@pytest.fixture(scope="session")
+def test_data() -> pathlib.Path:
+    """Folder of real data and weights."""
+    folder = os.environ.get("VISION_JAX_TEST_DATA")
+    if not folder:
+        pytest.skip("real data needed: VISION_JAX_TEST_DATA is not set")
+    return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def unpacked_data(test_data, tmp_path_factory) -> pathlib.Path:
+    """The same in the publishers' layouts (CIFAR binaries, safetensors)."""
+    if ready := os.environ.get("VISION_JAX_TEST_DATA_UNPACKED"):
+        return pathlib.Path(ready)
+    folder = tmp_path_factory.mktemp("unpacked")
+    subprocess.run([sys.executable, test_data / "unpack.py", folder], check=True, stdout=subprocess.DEVNULL)
+    return folder

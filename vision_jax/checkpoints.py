@@ -1,0 +1,226 @@
+"""Checkpoints: the train state, the state of the input, the config and the history of a run, written by Orbax.
+
+The only file that knows Orbax. A checkpoint is written asynchronously into a temporary folder and renamed when it is
+complete. Its state is a flat mapping 'networks/model/params/…' -> array, so that tools can read it without this code, and
+carries a fingerprint of every array, so that damage is noticed and not trained on.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from vision_jax import parallel
+
+Tree = Any
+_FOLDER = "checkpoints"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be restored; the message lists what differs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a checkpoint holds.
+
+    Attributes:
+        step: optimisation steps done.
+        state: the tree that was saved, in the shardings asked for.
+        input_state: of the training input (see `vision_jax.data.pipeline`).
+        history: `evaluations` (rows of metrics of the validation split) and `seconds` of training so far.
+        config: the options of the run that wrote it.
+    """
+
+    step: int
+    state: Tree
+    input_state: dict[str, Any]
+    history: dict[str, Any]
+    config: dict[str, Any]
+
+
+def flat(tree: Tree) -> dict[str, Any]:
+    """Returns {'path/of/leaf': leaf}; leaves are kept as they are."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+@jax.jit
+def _fingerprints(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """A uint32 per array: its bits, weighted by position, summed modulo 2^32; NaNs and zeros' signs count."""
+
+    def one(leaf: jax.Array) -> jax.Array:
+        bits = leaf.reshape(-1)
+        if bits.dtype == jnp.bool_:
+            bits = bits.astype(jnp.uint8)
+        unsigned = jnp.dtype(f"uint{8 * bits.dtype.itemsize}")
+        bits = jax.lax.bitcast_convert_type(bits, unsigned).astype(jnp.uint32)
+        position = jnp.arange(bits.size, dtype=jnp.uint32)
+        return jnp.sum(bits * (jnp.uint32(2) * position + jnp.uint32(1)), dtype=jnp.uint32)
+
+    return jax.tree.map(one, leaves)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        workdir: folder of the run; checkpoints lie in `workdir/checkpoints/STEP`.
+        keep: how many of the newest are kept, besides the best.
+        best_metric: metric of the validation split (a key of an evaluation's row) that picks the best.
+        higher_is_better: whether a larger value of it is better.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, keep: int, best_metric: str, higher_is_better: bool):
+        self.folder = pathlib.Path(workdir).absolute() / _FOLDER
+        self.best_metric, self.sign = best_metric, 1.0 if higher_is_better else -1.0
+        policies = ocp.checkpoint_managers
+
+        def score(metrics: Mapping[str, float]) -> float:
+            return metrics["score"]
+
+        best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=score,  # Without it Orbax does not read the scores of an earlier process.
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            cleanup_tmp_directories=True,
+        )
+        self.manager = ocp.CheckpointManager(
+            self.folder, options=options, item_names=("state", "input", "history", "config")
+        )
+
+    def steps(self) -> list[int]:
+        """Returns the steps of the complete checkpoints, ascending."""
+        return sorted(self.manager.all_steps())
+
+    def save(
+        self, step: int, state: Tree, input_state: Mapping[str, Any], history: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> None:
+        """Starts writing a checkpoint; returns when `state` may be changed or donated."""
+        leaves = flat(state)
+        fingerprints = {name: int(value) for name, value in parallel.to_host(_fingerprints(leaves)).items()}
+        last = history["evaluations"][-1] if history["evaluations"] else {}
+        evaluated = last.get("step") == step
+        self.manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(leaves),
+                input=ocp.args.JsonSave(dict(input_state)),
+                history=ocp.args.JsonSave({**history, "fingerprints": fingerprints}),
+                config=ocp.args.JsonSave(dict(config)),
+            ),
+            metrics={"score": self.sign * last[self.best_metric]} if evaluated else None,
+            force=True,
+        )
+
+    def newest(self) -> int | None:
+        """Returns the step of the newest checkpoint, None without any."""
+        return max(self.steps(), default=None)
+
+    def best(self) -> int | None:
+        """Returns the step of the best evaluated checkpoint (of equals the last), the newest if none was evaluated."""
+        scores = {step: self.manager.metrics(step) for step in self.steps()}
+        evaluated = [(metrics["score"], step) for step, metrics in scores.items() if metrics]
+        return max(evaluated)[1] if evaluated else self.newest()
+
+    def config_of(self, step: int) -> dict[str, Any]:
+        """Returns the options of the run that wrote checkpoint `step`."""
+        return self.manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+
+    def restore_newest(self, abstract: Tree) -> Restored | None:
+        """Restores the newest checkpoint that is whole; None when there is none.
+
+        A damaged one is moved to `WORKDIR/damaged` with a warning and the one before it is taken.
+
+        Args:
+            abstract: `jax.ShapeDtypeStruct`s with shardings, in the structure that was saved.
+
+        Raises:
+            CheckpointError: a checkpoint is whole but holds another tree, or all are damaged.
+        """
+        found = self.steps()
+        for step in reversed(found):
+            restored, problem = None, ""
+            try:
+                restored = self.restore(step, abstract)
+            except CheckpointError:
+                raise
+            except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
+                problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            if parallel.all_processes(restored is not None):
+                return restored
+            self._set_aside(step, problem or "another process could not read it")
+        if found:
+            raise CheckpointError(
+                f"All checkpoints in {self.folder} were damaged ({found}); they lie in {self.folder.parent / 'damaged'} "
+                "now. Start the same command again to train from the beginning."
+            )
+        return None
+
+    def restore(self, step: int, abstract: Tree) -> Restored:
+        """Restores checkpoint `step` strictly; raises `CheckpointError` when it holds another tree than `abstract`."""
+        leaves, structure = flat(abstract), jax.tree.structure(abstract)
+        self._check_same_leaves(step, leaves)
+        items = self.manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(leaves), input=ocp.args.JsonRestore(),
+                history=ocp.args.JsonRestore(), config=ocp.args.JsonRestore(),
+            ),
+        )
+        history = dict(items["history"])
+        expected = history.pop("fingerprints")
+        found = parallel.to_host(_fingerprints(items["state"]))
+        damaged = [name for name in leaves if int(found[name]) != expected[name]]
+        if damaged:
+            raise OSError(f"the values of {', '.join(damaged[:3])} and {len(damaged)} arrays in all have changed")
+        state = jax.tree.unflatten(structure, [items["state"][name] for name in leaves])
+        return Restored(step, state, items["input"], history, items["config"])
+
+    def _check_same_leaves(self, step: int, expected: Mapping[str, Any]) -> None:
+        metadata = self.manager.item_metadata(step)["state"]
+        if metadata is None:
+            raise OSError("its description of the state is missing")
+        found = metadata.tree if hasattr(metadata, "tree") else metadata
+        lines = [f"missing in the checkpoint: {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
+        lines += [f"unexpected in the checkpoint: {name} {tuple(found[name].shape)}" for name in found if name not in expected]
+        lines += [
+            f"other shape or type: {name} is {found[name].dtype}{tuple(found[name].shape)}, the model has "
+            f"{leaf.dtype}{tuple(leaf.shape)}"
+            for name, leaf in expected.items()
+            if name in found
+            and (tuple(found[name].shape) != tuple(leaf.shape) or np.dtype(found[name].dtype) != np.dtype(leaf.dtype))
+        ]
+        if lines:
+            raise CheckpointError(
+                f"Checkpoint {self.folder / str(step)} does not fit this config's model and optimiser:\n  "
+                + "\n  ".join(lines)
+                + "\nTrain into another --workdir, or go back to the config that wrote it."
+            )
+
+    def _set_aside(self, step: int, problem: str) -> None:
+        target = self.folder.parent / "damaged" / str(step)
+        warnings.warn(
+            f"Checkpoint {step} is damaged ({problem}); moved to {target}, trying the one before it.", stacklevel=3
+        )
+        if jax.process_index() == 0:
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.move(self.folder / str(step), target)
+        parallel.all_processes(True)  # Nobody goes on before it is moved.
+        self.manager.reload()
+
+    def wait(self) -> None:
+        """Returns when every checkpoint started is complete; raises what went wrong in writing one."""
+        self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and releases Orbax's threads."""
+        self.manager.close()

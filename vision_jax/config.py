@@ -1,0 +1,344 @@
+"""Every option of a run: default, meaning, unit, range; and the checks made before anything is built.
+
+A config file has `get_config(variant)` which starts from `default(task)` and sets what differs. The result is a locked
+`ml_collections.ConfigDict`, so that `--config.optimizer.learning_rate=3e-4` works and a misspelt name is refused.
+`validate` is called by `vision_jax.main` on the final values.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+TASKS = ("classification", "gan", "super_resolution")
+DURATION_UNITS = ("steps", "epochs", "examples")
+
+
+class ConfigError(ValueError):
+    """A config that cannot run; the message says which option, what was found and what is allowed."""
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """Returns `"; did you mean 'x'?"` for the entry of `valid` closest to `name`, or `""` when none is close."""
+    match = difflib.get_close_matches(name, list(valid), n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        default: its value where a config says nothing; None means "not set" and needs `kind`.
+        meaning: one sentence, with the unit.
+        kind: the type of a value; taken from the default where there is one.
+        low, high: the allowed range, both included.
+        choices: the allowed values.
+        neutral: changing it cannot change what a run computes, so that a resumed run may differ in it.
+    """
+
+    default: Any
+    meaning: str
+    kind: type | None = None
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] | None = None
+    neutral: bool = False
+
+    @property
+    def type(self) -> type:
+        return self.kind or type(self.default)
+
+    def problem(self, value: Any) -> str | None:
+        """Returns what is wrong with `value`, or None."""
+        if value is None:
+            return None if self.default is None else f"must be set; its default is {self.default!r}"
+        accepted = (int, float) if self.type is float else self.type
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
+            return f"is {value!r} ({type(value).__name__}), expected {self.type.__name__}"
+        if self.choices and value not in self.choices:
+            return f"is {value!r}, expected one of {', '.join(self.choices)}{closest(str(value), self.choices)}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"is {value!r}, expected a finite number"
+        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
+            low = "" if self.low is None else f"from {self.low:g} "
+            high = "upwards" if self.high is None else f"to {self.high:g}"
+            return f"is {value!r}, allowed is {low}{high}"
+        return None
+
+
+def _duration(meaning: str, prefix: str = "", neutral: bool = False) -> dict[str, Option]:
+    """The same duration in three units, of which at most one may be set."""
+    return {
+        prefix + unit: Option(0.0 if unit == "epochs" else 0, f"{meaning}, in {unit}; 0 is unset.", low=0, neutral=neutral)
+        for unit in DURATION_UNITS
+    }
+
+
+OPTIONS: dict[str, Any] = {
+    "task": Option("classification", "What is trained.", choices=TASKS),
+    "seed": Option(0, "Seed of the initialisation, the order of the examples and all randomness of a step.", low=0),
+    "data": {
+        "name": Option("digits", "The data set; `python -m vision_jax.main` lists the names in its help."),
+        "root": Option("", "Folder of the images when `name` is 'folder'."),
+        "data_dir": Option("", "Where prepared data sets lie; '' is $VISION_JAX_HOME/data.", neutral=True),
+        "val_fraction": Option(0.1, "Part of the training split held out for validation (stratified).", low=0, high=0.9),
+        "test_fraction": Option(0.2, "Part held out for testing where the data has no test split.", low=0, high=0.9),
+        "split_seed": Option(0, "Seed of those splits; independent of `seed` so that runs share them.", low=0),
+        "limit": Option(0, "At most this many examples per split, taken evenly; 0 takes all.", low=0),
+        "on_broken": Option("error", "What a broken image file does.", choices=("error", "skip")),
+        "batch_size": Option(128, "Examples per optimisation step, over all devices and processes.", low=1),
+        "eval_batch_size": Option(0, "Examples per evaluation step; 0 takes `batch_size`.", low=0),
+        "image_size": Option(0, "Side in pixels that photos are resized to; 0 leaves them as they are.", low=0),
+        "train_crop": Option(
+            "random_resized", "How photos become `image_size` in training.", choices=("random_resized", "center")
+        ),
+        "crop_fraction": Option(0.875, "In the centre crop, crop side over resized short side.", low=0.1, high=1),
+        "interpolation": Option(
+            "bilinear", "Filter with which photos are resized.", choices=("nearest", "bilinear", "bicubic")
+        ),
+        "cache": Option(False, "Decode photos once into a memory-mapped file (fixed short side).", neutral=True),
+        "on_device": Option(
+            "auto", "Keep the training split on the device: 'auto' up to 1 GiB.", choices=("auto", "always", "never"),
+            neutral=True,
+        ),
+        "workers": Option(0, "Processes that load and decode; 0 loads in threads of this one.", low=0, neutral=True),
+        "prefetch": Option(2, "Batches made ready ahead of the step.", low=1, neutral=True),
+        "augment": Option((), "Augmentations of the training batch, on the device, in order (see data/augment.py)."),
+        "mean": Option((0.0,), "Per channel, subtracted from images in [0, 1]; one value serves all channels."),
+        "std": Option((1.0,), "Per channel, divided by after `mean`; one value serves all channels."),
+        "class_weights": Option(
+            "none", "Weights of the classes in the loss, from the training split.",
+            choices=("none", "balanced", "effective_number"),
+        ),
+    },
+    "model": {
+        "name": Option("cnn", "The network; one of `vision_jax.models.registry.MODELS`."),
+        "weights": Option("", "'' starts from scratch, 'imagenet' from the cached file, else the path of a file."),
+        "freeze": Option(
+            (), "Parameters kept fixed: patterns of paths, or ('all_but_head',), ('all_but', 'layer4', 'head')."
+        ),
+        "cache_features": Option(False, "With all but the head frozen, compute the frozen features once."),
+        # Below: options of single networks. Unset means the network's own default; set, the network must have it.
+        "channels": Option(None, "cnn: output channels of each block.", kind=tuple),
+        "convs_per_block": Option(None, "cnn: convolutions per block.", kind=int, low=1),
+        "kernel_size": Option(None, "cnn: side of the convolution kernels in pixels.", kind=int, low=1),
+        "kernel_sizes": Option(None, "srcnn: sides of the three kernels in pixels.", kind=tuple),
+        "features": Option(None, "srcnn: channels of the two hidden layers.", kind=tuple),
+        "norm": Option(None, "cnn: normalisation after each convolution.", kind=str),
+        "activation": Option(None, "cnn, mlp: name of the activation.", kind=str),
+        "pool": Option(None, "cnn: how each block halves the image.", kind=str),
+        "padding": Option(None, "cnn: padding of the convolutions.", kind=str),
+        "use_bias": Option(None, "cnn: biases in the convolutions.", kind=bool),
+        "hidden": Option(None, "cnn, mlp: widths of the hidden dense layers.", kind=tuple),
+        "dropout": Option(None, "Dropout rate before the head.", kind=float, low=0, high=0.95),
+        "block_dropout": Option(None, "cnn: dropout rate after each block.", kind=float, low=0, high=0.95),
+        "residual": Option(None, "cnn: residual connections around blocks of equal shape.", kind=bool),
+        "squeeze_excite": Option(None, "cnn: squeeze-and-excitation after each block.", kind=bool),
+        "attention": Option(None, "cnn: self-attention before the head.", kind=bool),
+        "global_pool": Option(None, "cnn: average over all positions instead of flattening.", kind=bool),
+        "width": Option(None, "dcgan: channels of the layer nearest to the image.", kind=int, low=1),
+    },
+    "optimizer": {
+        "name": Option("adam", "Update rule.", choices=("sgd", "adam", "adamw", "lion", "muon")),
+        "learning_rate": Option(1e-3, "Peak learning rate.", low=0),
+        "momentum": Option(0.9, "sgd and muon: momentum.", low=0, high=1),
+        "nesterov": Option(True, "sgd and muon: Nesterov's form of the momentum."),
+        "b1": Option(0.9, "adam, adamw, lion: decay of the first moment.", low=0, high=1),
+        "b2": Option(0.999, "adam, adamw, lion: decay of the second moment.", low=0, high=1),
+        "eps": Option(1e-8, "adam, adamw: added to the root of the second moment.", low=0),
+        "weight_decay": Option(0.0, "Decay of kernels, never of biases and normalisation parameters.", low=0),
+        "clip_norm": Option(0.0, "Largest global norm of the gradients; 0 does not clip.", low=0),
+        "accumulate": Option(1, "Steps whose gradients are averaged into one update.", low=1),
+        "ema_decay": Option(0.0, "Decay per step of the averaged parameters used in evaluation; 0 is off.", low=0, high=1),
+        "head_multiplier": Option(1.0, "Learning rate of the head relative to the rest.", low=0),
+        "stage_decay": Option(1.0, "Learning rate of a stage relative to the next one, input to head.", low=0, high=1),
+    },
+    "schedule": {
+        "name": Option(
+            "constant", "Course of the learning rate over training.", choices=("constant", "step", "cosine", "one_cycle")
+        ),
+        **_duration("Linear warm-up from zero", "warmup_"),
+        "final_fraction": Option(0.0, "cosine: learning rate at the end over the peak.", low=0, high=1),
+        "boundaries": Option((0.5, 0.75), "step: fractions of training at which the rate is multiplied by `factor`."),
+        "factor": Option(0.1, "step: the multiplier.", low=0, high=1),
+        "peak_fraction": Option(0.3, "one_cycle: fraction of training at which the peak is reached.", low=0, high=1),
+    },
+    "train": {
+        **_duration("Length of training"),
+        "dtype": Option("float32", "Type of the computation; parameters stay float32.", choices=("float32", "bfloat16")),
+        "label_smoothing": Option(0.0, "Probability spread evenly over all classes in the loss.", low=0, high=0.9),
+        "steps_per_dispatch": Option(1, "Optimisation steps per call into the device, for very small networks.", low=1),
+        "compilation_cache": Option(True, "Keep compiled programs in $VISION_JAX_HOME/compilation.", neutral=True),
+    },
+    "log": _duration("Interval between rows of metrics (all unset: 50 steps)", "every_"),
+    "eval": {
+        **_duration("Interval between evaluations on the validation split (all unset: one epoch)", "every_"),
+        "best_metric": Option("", "Metric of the validation split that picks the best checkpoint; '' is the task's."),
+        "patience": Option(0, "Stop after this many evaluations without improvement; 0 never stops early.", low=0),
+    },
+    "checkpoint": {
+        **_duration("Interval between checkpoints besides those of the evaluations", "every_", neutral=True),
+        "keep": Option(2, "Newest checkpoints kept, besides the best.", low=1, neutral=True),
+    },
+    "profile": {
+        "start": Option(10, "Step at which the profiler starts.", low=0, neutral=True),
+        "steps": Option(0, "Steps to trace into WORKDIR/profile for TensorBoard; 0 is off.", low=0, neutral=True),
+    },
+    "wandb": {
+        "project": Option("", "Project of Weights & Biases to write to; '' is off.", neutral=True),
+        "name": Option("", "Name of the run there; '' is the folder's name.", neutral=True),
+    },
+    "gan": {
+        "latent_dim": Option(100, "Size of the generator's input.", low=1),
+        "discriminator_learning_rate": Option(0.0, "Peak rate of the discriminator; 0 takes the generator's.", low=0),
+        "real_label": Option(1.0, "Target of the discriminator on real images (one-sided smoothing below 1).", low=0.5, high=1),
+        "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
+    },
+    "super_resolution": {
+        "scale": Option(2, "Factor between low and high resolution.", low=2, high=8),
+        "patch_size": Option(32, "Side of a high-resolution training patch in pixels.", low=8),
+    },
+}
+
+_DURATIONS = (("train", ""), ("schedule", "warmup_"), ("log", "every_"), ("eval", "every_"), ("checkpoint", "every_"))
+NETWORK_OPTIONS = tuple(
+    name for name in OPTIONS["model"] if name not in ("name", "weights", "freeze", "cache_features")
+)
+
+
+def default(task: str = "classification") -> ConfigDict:
+    """Returns a locked config with every option of `task` at its default."""
+    if task not in TASKS:
+        raise ConfigError(f"There is no task {task!r}; there are {', '.join(TASKS)}{closest(task, TASKS)}")
+
+    def build(options: Mapping[str, Any]) -> ConfigDict:
+        config = ConfigDict()
+        for name, option in options.items():
+            if isinstance(option, Option):
+                config[name] = config_dict.placeholder(option.type) if option.default is None else option.default
+            elif name not in TASKS or name == task:
+                config[name] = build(option)
+        return config
+
+    config = build(OPTIONS)
+    config.task = task
+    return config.lock()
+
+
+
+def walk(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Option]]:
+    """Yields `('section.name', option)` for every option below `options`."""
+    for name, option in options.items():
+        if isinstance(option, Option):
+            yield prefix + name, option
+        else:
+            yield from walk(option, f"{prefix}{name}.")
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as plain JSON types (tuples become lists)."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def from_dict(values: Mapping[str, Any]) -> ConfigDict:
+    """Returns the config that `to_dict` wrote; raises `ConfigError` for options that no longer exist."""
+    config = default(values.get("task", "classification"))
+    for name, value in flatten(values).items():
+        section, _, leaf = name.rpartition(".")
+        parent = config[section] if section else config
+        if leaf not in parent:
+            raise ConfigError(f"There is no option {name!r}{closest(name, flatten(config.to_dict()))}")
+        parent[leaf] = tuple(value) if isinstance(value, list) else value
+    return config
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns {'section.name': value} of a nested mapping."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns one line for each option that differs and may change what a run computes."""
+    neutral = {name for name, option in walk(OPTIONS) if option.neutral}
+    old, new = flatten(old), flatten(new)
+    return [
+        f"{name}: {old.get(name, '(absent)')!r} -> {new.get(name, '(absent)')!r}"
+        for name in sorted(old.keys() | new.keys())
+        if name not in neutral and old.get(name, "(absent)") != new.get(name, "(absent)")
+    ]
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks types, ranges, choices and contradictions; raises `ConfigError` with all problems found."""
+    known = dict(walk(OPTIONS))
+    values = flatten(config.to_dict())
+    problems = []
+    for name, value in values.items():
+        if name not in known:
+            problems.append(f"config.{name} does not exist{closest(name, known)}")
+        elif problem := known[name].problem(value):
+            problems.append(f"config.{name} {problem}. ({known[name].meaning})")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for section, prefix in _DURATIONS:
+        given = [prefix + unit for unit in DURATION_UNITS if values[f"{section}.{prefix}{unit}"]]
+        if len(given) > 1:
+            found = " and ".join(f"config.{section}.{name}={values[f'{section}.{name}']}" for name in given)
+            problems.append(f"{found} contradict each other: keep one and set the others to 0.")
+        elif not given and section == "train":
+            problems.append("One of config.train.steps, config.train.epochs, config.train.examples must be above 0.")
+    problems += _channel_problems(values) + _model_problems(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _channel_problems(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for name in ("mean", "std"):
+        value = values[f"data.{name}"]
+        if not value or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+            problems.append(f"config.data.{name} is {value!r}, expected a tuple of numbers, one or one per channel.")
+        elif name == "std" and min(value) <= 0:
+            problems.append(f"config.data.std is {value!r}, expected numbers above 0.")
+    return problems
+
+
+def _model_problems(config: ConfigDict) -> list[str]:
+    from vision_jax.models import registry  # Late: a config file must not import every network.
+
+    name = config.model.name
+    if name not in registry.MODELS:
+        names = ", ".join(sorted(registry.MODELS))
+        return [f"config.model.name is {name!r}{closest(name, registry.MODELS)} The networks are {names}."]
+    valid = registry.options(name)
+    return [
+        f"config.model.{option} is set, but {name} has no such option; it has {', '.join(valid) or 'none'}."
+        for option in network_options(config)
+        if option not in valid
+    ]
+
+
+def network_options(config: ConfigDict) -> dict[str, Any]:
+    """Returns the options of the network that the config sets."""
+    return {name: config.model[name] for name in NETWORK_OPTIONS if config.model[name] is not None}
+
+
+def steps(section: Mapping[str, Any], prefix: str, *, batch_size: int, train_examples: int) -> int:
+    """Returns a duration in optimisation steps, rounded up; 0 when no unit is set.
+
+    Args:
+        section: a section of the config with `{prefix}steps`, `{prefix}epochs` and `{prefix}examples`.
+        prefix: '', 'every_' or 'warmup_'.
+        batch_size: examples per step.
+        train_examples: size of the training split, an epoch.
+    """
+    examples = section[prefix + "epochs"] * train_examples or section[prefix + "examples"]
+    return section[prefix + "steps"] or math.ceil(examples / batch_size - 1e-9)

@@ -1,0 +1,128 @@
+"""Data sets by name: `load(config.data)` gives the splits 'train', 'val' and 'test' of any of them.
+
+To add one, write a function `(options) -> Dataset` and put it in `DATASETS`. The splits it lacks are cut from 'train'
+here, seeded and stratified, so that they are a function of the data and `split_seed` alone; `config.data.val_fraction`
+never moves an example into or out of the test split.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from vision_jax import cache
+from vision_jax.config import closest
+from vision_jax.data import splits
+from vision_jax.data.sources import ArraySource, Dataset, Source, Subset
+
+Options = Mapping[str, Any]
+
+
+def digits(options: Options) -> Dataset:
+    """1,797 handwritten digits of 8x8 pixels, embedded in scikit-learn (Alpaydin & Kaynak 1998, UCI): no download."""
+    del options
+    from sklearn import datasets
+
+    bunch = datasets.load_digits()
+    images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
+    provenance = {
+        "source": "scikit-learn load_digits: the test set of Optical Recognition of Handwritten Digits, UCI",
+        "licence": "CC BY 4.0",
+        "citation": "E. Alpaydin and C. Kaynak, 1998, doi:10.24432/C50P49",
+    }
+    return Dataset("digits", {"train": ArraySource(images, bunch.target)}, tuple("0123456789"), provenance)
+
+
+def photo_tiles(options: Options) -> Dataset:
+    """120 tiles of 64x64 pixels of the two photos embedded in scikit-learn (china.jpg, flower.jpg), without classes."""
+    del options
+    from sklearn import datasets
+
+    side, tiles = 64, []
+    for photo in datasets.load_sample_images().images:
+        rows, columns = photo.shape[0] // side, photo.shape[1] // side
+        cut = photo[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+        tiles.append(cut.transpose(0, 2, 1, 3, 4).reshape(-1, side, side, 3))
+    images = np.concatenate(tiles).astype(np.uint8)
+    provenance = {
+        "source": "scikit-learn load_sample_images: china.jpg (photo: Danielle Buma), flower.jpg (photo: vultilion)",
+        "licence": "CC BY 2.0",
+    }
+    return Dataset("photo_tiles", {"train": ArraySource(images, np.zeros(len(images)))}, (), provenance)
+
+
+def folder(options: Options) -> Dataset:
+    """A folder of images, one folder per class below `config.data.root`."""
+    from vision_jax.data import folder as folder_lib
+
+    if not options["root"]:
+        raise ValueError("config.data.name='folder' needs config.data.root, the folder with a folder per class.")
+    return folder_lib.load(
+        options["root"], val_fraction=options["val_fraction"], test_fraction=options["test_fraction"],
+        seed=options["split_seed"], on_broken=options["on_broken"],
+    )
+
+
+def _prepared(name: str) -> Callable[[Options], Dataset]:
+    def load_prepared(options: Options) -> Dataset:
+        from vision_jax.data import prepare
+
+        return prepare.open_prepared(name, pathlib.Path(options["data_dir"] or cache.cache_dir("data")))
+
+    load_prepared.__doc__ = f"The prepared data set {name}."
+    return load_prepared
+
+
+_PREPARED = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "oxford_iiit_pet")
+DATASETS: dict[str, Callable[[Options], Dataset]] = {
+    "digits": digits,
+    "photo_tiles": photo_tiles,
+    "folder": folder,
+    **{name: _prepared(name) for name in _PREPARED},
+}
+
+
+def load(options: Options) -> Dataset:
+    """Returns the data set that `options` (the config's section `data`) names, with 'train', 'val' and 'test'.
+
+    Raises:
+        ValueError: no data set has that name, or a split would be empty.
+        FileNotFoundError: the data set is not prepared; the message is the command that prepares it.
+    """
+    name = options["name"]
+    if name.startswith("tfds:"):
+        dataset = _prepared(name)(options)
+    elif name in DATASETS:
+        dataset = DATASETS[name](options)
+    else:
+        raise ValueError(
+            f"config.data.name={name!r} is no data set{closest(name, DATASETS)}; there are {', '.join(DATASETS)} "
+            "and 'tfds:NAME' for other sets of TensorFlow Datasets."
+        )
+    made = dict(dataset.splits)
+    # The test split is cut first and alone, so that it does not depend on the validation split's size.
+    for split in ("test", "val"):
+        if split not in made:
+            fraction = options[f"{split}_fraction"]
+            cut = splits.stratified(made["train"].labels, {split: fraction}, options["split_seed"])
+            source = made["train"]
+            made |= {part: take(source, indices) for part, indices in cut.items()}
+    for split, source in made.items():
+        if not len(source):
+            raise ValueError(
+                f"The split {split!r} of {name} is empty; set config.data.{split}_fraction above 0."
+                if split != "train"
+                else f"The training split of {name} is empty; lower config.data.val_fraction and test_fraction."
+            )
+        if 0 < options["limit"] < len(source):
+            made[split] = take(source, np.linspace(0, len(source) - 1, options["limit"]).astype(np.int64))
+    ordered = {split: made[split] for split in ("train", "val", "test")}
+    return Dataset(dataset.name, ordered, dataset.class_names, dataset.provenance)
+
+
+def take(source: Source, indices: np.ndarray) -> Source:
+    """Returns the examples at `indices`: an array source stays one."""
+    if isinstance(source, ArraySource):
+        return ArraySource(source.images[indices], source.labels[indices])
+    return Subset(source, indices)

@@ -1,0 +1,214 @@
+"""From a random-access source to batches on the device, the same for every number of processes and workers.
+
+The order of training is a function of seed, number of examples and position alone: epoch `e` is the permutation drawn
+from Philox(seed, e), epochs follow each other without gap or repetition, and batch `t` holds the positions
+`t * batch_size` onwards. Process `p` of `P` loads the `p`-th part of the rows of each global batch. Since a batch can be
+computed from its number, the state of the input is that number: it resumes with other workers or processes too.
+
+Small training sets live on the device as uint8 (`Resident`); then only indices cross, in the very same order.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+
+from vision_jax import parallel
+from vision_jax.data import sources
+
+RESIDENT_LIMIT = 1 << 30  # Bytes of uint8 images that 'auto' keeps on the device.
+Batch = dict[str, Any]
+HostTransform = Callable[[sources.Example, np.random.Generator], sources.Example]
+
+
+class Order:
+    """The order of the training examples; `order(positions)` gives the example number at each position.
+
+    Args:
+        examples: size of the split.
+        seed: of the permutations, one per epoch.
+    """
+
+    def __init__(self, examples: int, seed: int):
+        self.examples, self.seed = examples, seed
+        self._epoch, self._permutation = -1, np.empty(0, np.int64)
+
+    def _permutation_of(self, epoch: int) -> np.ndarray:
+        held, permutation = self._epoch, self._permutation  # Read once: loader threads share this object.
+        if held != epoch:
+            permutation = np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.examples)
+            self._permutation, self._epoch = permutation, epoch
+        return permutation
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        epochs, offsets = np.divmod(positions, self.examples)
+        numbers = np.empty_like(positions)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            numbers[chosen] = self._permutation_of(int(epoch))[offsets[chosen]]
+        return numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Which positions this process loads: its part of the rows of every global batch."""
+
+    batch_size: int
+    process: int
+    processes: int
+
+    @property
+    def local(self) -> int:
+        """Rows per batch in this process."""
+        return self.batch_size // self.processes
+
+    def positions(self, batch: int) -> np.ndarray:
+        """Global positions of this process's rows of batch number `batch`, int64 [local]."""
+        start = batch * self.batch_size + self.process * self.local
+        return np.arange(start, start + self.local)
+
+
+class _Batches:
+    """Batch number -> whole batch, for sources whose examples lie in arrays (or on the device)."""
+
+    def __init__(self, load: Callable[[np.ndarray], Batch], order: Order, rows: Rows, start: int):
+        self.load, self.order, self.rows, self.start = load, order, rows, start
+
+    def __len__(self) -> int:
+        return sys.maxsize - self.start
+
+    def __getitem__(self, number: int) -> Batch:
+        return self.load(self.order(self.rows.positions(self.start + number)))
+
+
+class _Examples:
+    """Row number of this process -> one decoded and transformed example; Grain batches them."""
+
+    def __init__(self, source: sources.Source, transform: HostTransform | None, order: Order, rows: Rows, start: int):
+        self.source, self.transform, self.order, self.rows, self.start = source, transform, order, rows, start
+
+    def __len__(self) -> int:
+        return sys.maxsize - self.start * self.rows.local
+
+    def __getitem__(self, number: int) -> sources.Example:
+        batch, row = divmod(number, self.rows.local)
+        position = self.rows.positions(self.start + batch)[row]
+        example = self.source[int(self.order(position[None])[0])]
+        if self.transform is None:
+            return example
+        generator = np.random.Generator(np.random.Philox(key=[self.order.seed, int(position)]))
+        return self.transform(example, generator)
+
+
+class Loader:
+    """The training and evaluation batches of one split.
+
+    Attributes:
+        data: arrays that live on the device and that compiled programs take beside the batch; `{}` if none.
+        resident: whether that is so.
+    """
+
+    def __init__(
+        self,
+        source: sources.Source,
+        mesh: Mesh,
+        *,
+        on_device: str = "auto",
+        train_transform: HostTransform | None = None,
+        eval_transform: HostTransform | None = None,
+        workers: int = 0,
+        prefetch: int = 2,
+    ):
+        self.source, self.mesh, self.workers, self.prefetch = source, mesh, workers, prefetch
+        self.train_transform, self.eval_transform = train_transform, eval_transform
+        in_memory = isinstance(source, sources.ArraySource)
+        fits = in_memory and source.images.nbytes <= RESIDENT_LIMIT
+        if on_device == "always" and not in_memory:
+            raise ValueError(
+                "config.data.on_device='always' needs images of one size in memory; this data set is read from files. "
+                "Use 'auto' or 'never'."
+            )
+        self.resident = on_device == "always" or (on_device == "auto" and fits)
+        self.data: Batch = {}
+        if self.resident:
+            self.data = parallel.put_replicated({"image": source.images, "label": source.labels}, mesh)
+
+    def _load(self, indices: np.ndarray) -> Batch:
+        if self.resident:
+            return {"index": indices.astype(np.int32)}
+        return {"image": self.source.images[indices], "label": self.source.labels[indices]}
+
+    def train(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Yields this process's rows of batch `start`, `start + 1`, … without end, as host arrays."""
+        rows = Rows(batch_size, jax.process_index(), jax.process_count())
+        order = Order(len(self.source), seed)
+        in_memory = isinstance(self.source, sources.ArraySource)
+        workers = 0 if in_memory else self.workers  # Arrays would be copied into every worker.
+        if in_memory:
+            dataset = grain.MapDataset.source(_Batches(self._load, order, rows, start))
+        else:
+            examples = _Examples(self.source, self.train_transform, order, rows, start)
+            dataset = grain.MapDataset.source(examples).batch(rows.local)
+        threads = 1 if in_memory or workers else os.cpu_count() or 1
+        stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=self.prefetch))
+        if workers:
+            _let_grain_read_its_flags()
+            stream = stream.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=self.prefetch)
+            )
+        iterator = iter(stream)
+        try:
+            for batch in iterator:
+                # Workers hand over shared memory, which must not outlive them inside a device array.
+                yield {name: np.array(array) for name, array in batch.items()} if workers else batch
+        finally:
+            iterator.close()
+
+    def evaluation(self, batch_size: int) -> Iterator[Batch]:
+        """Yields this process's rows of the split in order, the last batch padded; 'mask' is 1 for real examples.
+
+        `batch_size` is rounded up to a multiple of the devices, so that every size works.
+        """
+        batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
+        rows = Rows(batch_size, jax.process_index(), jax.process_count())
+        for number in range(-(-len(self.source) // batch_size)):
+            positions = rows.positions(number)
+            mask = positions < len(self.source)
+            indices = np.where(mask, positions, 0)
+            if isinstance(self.source, sources.ArraySource):
+                batch = self._load(indices)
+            else:
+                batch = self._stack(indices)
+            yield batch | {"mask": mask.astype(np.float32)}
+
+    def _stack(self, indices: np.ndarray) -> Batch:
+        examples = []
+        for index in indices:
+            example = self.source[int(index)]
+            if self.eval_transform is not None:
+                example = self.eval_transform(example, np.random.default_rng(0))
+            examples.append(example)
+        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def gather(data: Batch, batch: Batch) -> Batch:
+    """Inside a compiled program: the batch itself, or its rows of the resident arrays `data`."""
+    if not data:
+        return batch
+    rows = {name: array[batch["index"]] for name, array in data.items()}
+    return rows | {name: value for name, value in batch.items() if name != "index"}
+
+
+def _let_grain_read_its_flags() -> None:
+    """Grain's workers read absl flags, which nobody parsed in a test or a notebook: lets it see their defaults."""
+    if not flags.FLAGS.is_parsed():
+        for name in flags.FLAGS:
+            if name.startswith("grain_"):
+                flags.FLAGS[name].present = True

@@ -1,0 +1,123 @@
+"""Optax chains and learning-rate schedules from the sections `optimizer` and `schedule` of a config."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
+Tree = Any
+
+
+def schedule(options: Mapping[str, Any], peak: float, total_steps: int, warmup_steps: int) -> Schedule:
+    """Returns step -> learning rate.
+
+    Args:
+        options: the config's section `schedule`.
+        peak: highest learning rate.
+        total_steps: length of training; fractions in `options` refer to it.
+        warmup_steps: linear warm-up from 0 to the start of the schedule proper.
+
+    Raises:
+        ValueError: the warm-up does not leave a step for the schedule.
+    """
+    if warmup_steps >= total_steps > 0 and warmup_steps:
+        raise ValueError(
+            f"config.schedule's warm-up takes {warmup_steps} of {total_steps} training steps; make it shorter."
+        )
+    rest = max(total_steps - warmup_steps, 1)
+    match options["name"]:
+        case "constant":
+            main = optax.constant_schedule(peak)
+        case "step":
+            at = {int(fraction * total_steps) - warmup_steps: options["factor"] for fraction in options["boundaries"]}
+            main = optax.piecewise_constant_schedule(peak, at)
+        case "cosine":
+            main = optax.cosine_decay_schedule(peak, rest, alpha=options["final_fraction"])
+        case "one_cycle":
+            # Super-convergence, Smith & Topin 2018; starts at peak / 25 by itself.
+            main = optax.cosine_onecycle_schedule(rest, peak, pct_start=options["peak_fraction"])
+        case name:
+            raise ValueError(f"There is no schedule {name!r}.")
+    if warmup_steps:
+        main = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), main], [warmup_steps])
+    return lambda step: jnp.asarray(main(step), jnp.float32)
+
+
+def decay_mask(params: Tree) -> Tree:
+    """Returns True for parameters that weight decay applies to: kernels, not biases, scales or shifts."""
+    return jax.tree.map(lambda parameter: parameter.ndim > 1, params)
+
+
+def _muon_dimensions(params: Tree) -> Tree:
+    """Muon orthogonalises hidden matrices [in, out] and kernels seen as [h*w*in, out]; Adam takes the rest."""
+
+    def dimensions(parameter: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        if parameter.ndim < 2:
+            return None
+        inputs = tuple(range(parameter.ndim - 1))
+        return optax.contrib.MuonDimensionNumbers(reduction_axis=inputs, output_axis=parameter.ndim - 1)
+
+    return jax.tree.map(dimensions, params)
+
+
+def optimizer(
+    options: Mapping[str, Any], rate: Schedule, multiplier: Callable[[tuple[str, ...]], float] | None = None
+) -> optax.GradientTransformation:
+    """Returns the update rule: clip, decay, rule, rate, accumulation, in this order.
+
+    For 'sgd' and 'adam' the decay is L2 regularisation, added to the gradient (as `torch.optim.SGD` and `Adam`); for
+    'adamw', 'lion' and 'muon' it is decoupled (Loshchilov & Hutter 2019). Muon: Jordan et al. 2024, Optax's version.
+
+    Args:
+        options: the config's section `optimizer`.
+        rate: learning rate as a function of the training step.
+        multiplier: factor of the rate for a parameter's path, for discriminative learning rates.
+    """
+    every, decay = options["accumulate"], options["weight_decay"]
+
+    def rate_of_update(update: jax.typing.ArrayLike) -> jax.Array:
+        return rate(update * every)
+
+    coupled = [optax.add_decayed_weights(decay, decay_mask)] if decay else []
+    match options["name"]:
+        case "sgd":
+            momentum = options["momentum"] or None
+            rule = [*coupled, optax.sgd(rate_of_update, momentum, nesterov=options["nesterov"] and bool(momentum))]
+        case "adam":
+            rule = [*coupled, optax.adam(rate_of_update, options["b1"], options["b2"], options["eps"])]
+        case "adamw":
+            rule = [optax.adamw(rate_of_update, options["b1"], options["b2"], options["eps"], weight_decay=decay, mask=decay_mask)]
+        case "lion":
+            rule = [optax.lion(rate_of_update, options["b1"], options["b2"], weight_decay=decay, mask=decay_mask)]
+        case "muon":
+            rule = [
+                optax.contrib.muon(
+                    rate_of_update, beta=options["momentum"], nesterov=options["nesterov"], weight_decay=decay,
+                    weight_decay_mask=decay_mask, muon_weight_dimension_numbers=_muon_dimensions,
+                )
+            ]
+        case name:
+            raise ValueError(f"There is no optimizer {name!r}.")
+    if multiplier is not None:
+        rule.append(_scale_by_path(multiplier))
+    if options["clip_norm"]:
+        rule.insert(0, optax.clip_by_global_norm(options["clip_norm"]))
+    chain = optax.chain(*rule)
+    return optax.MultiSteps(chain, every).gradient_transformation() if every > 1 else chain
+
+
+def _scale_by_path(multiplier: Callable[[tuple[str, ...]], float]) -> optax.GradientTransformation:
+    def scale(updates: Tree, params: Tree | None) -> Tree:
+        del params
+        return traverse_util.path_aware_map(lambda path, update: update * multiplier(path), updates)
+
+    return optax.stateless(scale)
+
+
+def average(decay: float, old: Tree, new: Tree) -> Tree:
+    """Returns the exponential moving average `decay * old + (1 - decay) * new`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: a + (1.0 - decay) * (b - a), old, new)

@@ -1,0 +1,99 @@
+"""Processes, devices and shardings; the only file that knows how devices are laid out.
+
+A step is one `jax.jit` program over a one-axis `Mesh` named 'data': parameters are replicated, the batch is split over
+its leading axis, and XLA inserts the collectives. The same program therefore serves one CPU, the GPUs of a machine and
+several processes, and a mean over the batch (a loss, a BatchNorm statistic) is a mean over the global batch.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Tree = Any
+
+
+def start_processes(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+    """Joins this process to the others of its run; call it before anything else touches a device.
+
+    Args:
+        coordinator: 'host:port' of process 0; 'auto' asks the cluster (SLURM, Kubernetes, TPU, Open MPI).
+            Empty starts nothing: this process is the whole run.
+        num_processes: how many processes make up the run (not needed with 'auto').
+        process_id: which of them this one is, from 0 (not needed with 'auto').
+    """
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    elif coordinator:
+        if num_processes < 1 or not 0 <= process_id < num_processes:
+            raise ValueError(
+                f"--coordinator={coordinator} needs --num_processes above 0 and --process_id from 0 to "
+                f"num_processes - 1; found {num_processes} and {process_id}."
+            )
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+    """Returns the mesh over all devices of all processes (or the first `devices`), axis 'data'."""
+    return Mesh(np.asarray(jax.devices()[:devices]), ("data",))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Axis number `axis` split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, option: str) -> None:
+    """Raises `ValueError` unless `batch_size` divides evenly over the devices of the mesh."""
+    if batch_size % mesh.size:
+        lower = batch_size // mesh.size * mesh.size
+        nearest = f"{lower} or {lower + mesh.size}" if lower else str(mesh.size)
+        raise ValueError(
+            f"{option}={batch_size} cannot be split evenly over {mesh.size} devices "
+            f"({jax.process_count()} processes); use {nearest}."
+        )
+
+
+def put_split(tree: Tree, mesh: Mesh, axis: int = 0) -> Tree:
+    """Puts this process's rows of a batch on its devices; together the processes' rows are one global array."""
+    sharding = split(mesh, axis)
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), tree)
+
+
+def put_replicated(tree: Tree, mesh: Mesh) -> Tree:
+    """Puts the same host arrays, which every process holds, whole on every device."""
+    sharding = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), tree)
+
+
+def to_host(tree: Tree) -> Tree:
+    """Returns replicated device arrays as NumPy arrays; the one place where a run waits for the device."""
+    return jax.device_get(jax.tree.map(lambda array: array.addressable_data(0), tree))
+
+
+def local_view(tree: Tree) -> Tree:
+    """Returns replicated arrays as this process alone sees them, to compute something without the other processes."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda array: array.addressable_data(0), tree)
+
+
+def all_processes(condition: bool) -> bool:
+    """Returns whether `condition` holds in every process; all of them must call it."""
+    if jax.process_count() == 1:
+        return condition
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
+
+
+def put_replicated_key(seed: int, mesh: Mesh) -> jax.Array:
+    """Returns `jax.random.key(seed)` on every device."""
+    return jax.jit(lambda: jax.random.key(seed), out_shardings=replicated(mesh))()

@@ -1,0 +1,169 @@
+"""Everything a run needs before its first step, built from the config alone."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from clu import parameter_overview
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vision_jax import config as config_lib
+from vision_jax import environment, parallel
+from vision_jax.checkpoints import Checkpoints, CheckpointError
+from vision_jax.data import datasets, transforms
+from vision_jax.data.pipeline import HostTransform, Loader
+from vision_jax.data.sources import Dataset
+from vision_jax.tasks import base
+
+_LOG_STEPS = 50  # Where a config sets no interval.
+
+
+@dataclasses.dataclass
+class Run:
+    """One run: what it trains, on what, where.
+
+    Attributes:
+        config: the validated options.
+        workdir: the folder of everything it writes.
+        mesh: all devices.
+        dataset: with splits 'train', 'val', 'test'.
+        task: see `vision_jax.tasks.base.Task`.
+        durations: lengths in steps.
+        checkpoints: those in `workdir`.
+        key: base key of all randomness.
+    """
+
+    config: ConfigDict
+    workdir: pathlib.Path
+    mesh: Mesh
+    dataset: Dataset
+    task: base.Task
+    durations: base.Durations
+    checkpoints: Checkpoints
+    key: jax.Array
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.checkpoints.close()
+
+    def abstract_state(self) -> base.TrainState:
+        """Returns shapes, types and shardings of the train state without computing it."""
+        shapes = jax.eval_shape(self.task.init, self.key)
+        sharding = parallel.replicated(self.mesh)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+    def initial_state(self) -> base.TrainState:
+        """Returns the state before the first step, on every device."""
+        return jax.jit(self.task.init, out_shardings=parallel.replicated(self.mesh))(self.key)
+
+    def loader(self, split: str) -> Loader:
+        """Returns the batches of a split; a small split is put on the device here."""
+        data = self.config.data
+        train, evaluation = _host_transforms(data)
+        return Loader(
+            self.dataset.splits[split], self.mesh, on_device=data.on_device, train_transform=train,
+            eval_transform=evaluation, workers=data.workers, prefetch=data.prefetch,
+        )
+
+
+def build(config: ConfigDict, workdir: pathlib.Path) -> Run:
+    """Builds a run; computes nothing but the random key.
+
+    Raises:
+        ValueError: options that contradict the data or the devices (see the message).
+    """
+    config_lib.validate(config)
+    mesh = parallel.make_mesh()
+    parallel.check_batch_size(config.data.batch_size, mesh, "config.data.batch_size")
+    dataset = datasets.load(config.data)
+    durations = _durations(config, len(dataset.splits["train"]))
+    task = base.build(config, dataset, durations)
+    checkpoints = Checkpoints(
+        workdir, keep=config.checkpoint.keep, best_metric=f"val/{config.eval.best_metric or task.best_metric}",
+        higher_is_better=task.higher_is_better,
+    )
+    key = parallel.put_replicated_key(config.seed, mesh)
+    return Run(config, workdir, mesh, dataset, task, durations, checkpoints, key)
+
+
+def _host_transforms(data: ConfigDict) -> tuple[HostTransform | None, HostTransform | None]:
+    """Returns what happens to photos on the host, in training and in evaluation; None leaves images as they are."""
+    if not data.image_size:
+        return None, None
+    resized = round(data.image_size / data.crop_fraction)
+    center = transforms.ResizeCenterCrop(resize=resized, crop=data.image_size, interpolation=data.interpolation)
+    if data.train_crop == "center":
+        return center, center
+    return transforms.RandomResizedCrop(data.image_size, interpolation=data.interpolation), center
+
+
+def _durations(config: ConfigDict, examples: int) -> base.Durations:
+    def steps(section: str, prefix: str) -> int:
+        return config_lib.steps(
+            config[section], prefix, batch_size=config.data.batch_size, train_examples=examples
+        )
+
+    epoch = -(-examples // config.data.batch_size)
+    return base.Durations(
+        total=steps("train", ""), warmup=steps("schedule", "warmup_"), log=steps("log", "every_") or _LOG_STEPS,
+        evaluate=steps("eval", "every_") or epoch, save=steps("checkpoint", "every_"),
+    )
+
+
+def describe(run: Run) -> None:
+    """Writes `config.json` and `environment.json` and prints the table of parameters (process 0 only)."""
+    if jax.process_index():
+        return
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    write_json(run.workdir / "config.json", config_lib.to_dict(run.config))
+    write_json(run.workdir / "environment.json", environment.collect())
+    for name, network in run.abstract_state().networks.items():
+        params = base.merge(network.params, network.fixed)
+        print(f"{name}:\n{parameter_overview.get_parameter_overview(params, include_stats=False, max_lines=40)}")
+
+
+def refuse_other_config(run: Run, *, allow: bool) -> None:
+    """Raises `CheckpointError` when the newest checkpoint was written with options that compute something else."""
+    newest = run.checkpoints.newest()
+    if newest is None or allow:
+        return
+    try:
+        written = run.checkpoints.config_of(newest)
+    except Exception:  # A damaged checkpoint: restoring it sets it aside and reports it.
+        return
+    changed = config_lib.differences(written, config_lib.to_dict(run.config))
+    if changed:
+        raise CheckpointError(
+            f"{run.workdir} was trained with another config:\n  "
+            + "\n  ".join(changed)
+            + "\nChoose another --workdir, or go on with the new values by --allow_config_change."
+        )
+
+
+def write_json(path: pathlib.Path, values: Any) -> None:
+    """Writes strict JSON under a temporary name and renames it."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+
+
+def parameter_count(state: base.TrainState) -> int:
+    """Returns the number of parameters of all networks, trained and fixed."""
+    return sum(
+        leaf.size for network in state.networks.values() for leaf in jax.tree.leaves((network.params, network.fixed))
+    )
+
+
+def zeros(shapes: base.Tree, mesh: Mesh) -> base.Tree:
+    """Returns zeros of `shapes` on every device."""
+    return jax.jit(
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
+        out_shardings=parallel.replicated(mesh),
+    )()

@@ -1,0 +1,154 @@
+"""Image classification: cross-entropy, augmentation, label smoothing, class weights; accuracy and confusion matrix."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from vision_jax import config as config_lib
+from vision_jax import models
+from vision_jax.data import augment, splits
+from vision_jax.data.sources import Dataset
+from vision_jax.tasks import base
+
+_GRID = 64  # Test images in the report's grid.
+
+
+class Classification:
+    """Trains `config.model` to name the class of an image."""
+
+    best_metric = "accuracy"
+    higher_is_better = True
+
+    def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
+        self.config, self.dataset = config, dataset
+        self.classes = len(dataset.class_names)
+        if self.classes < 2:
+            raise ValueError(f"Classification needs two classes or more; {dataset.name} has {self.classes}.")
+        self.model = models.build(
+            config.model.name, num_classes=self.classes, dtype=jnp.dtype(config.train.dtype),
+            **config_lib.network_options(config),
+        )
+        self.trainer, self.rate = base.network_trainer(config, durations, config.optimizer.learning_rate)
+        self.augment = augment.build(config.data.augment, num_classes=self.classes)
+        self.weights = jnp.ones(self.classes, jnp.float32)
+        if config.data.class_weights != "none":
+            labels = dataset.splits["train"].labels
+            self.weights = jnp.asarray(
+                splits.class_weights(labels, self.classes, method=config.data.class_weights), jnp.float32
+            )
+
+    def _normalise(self, images: jax.Array) -> jax.Array:
+        mean, std = (jnp.asarray(self.config.data[name], jnp.float32) for name in ("mean", "std"))
+        return (images - mean) / std
+
+    def init(self, key: jax.Array) -> base.TrainState:
+        """See `base.Task`."""
+        shape = self.dataset.splits["train"][0]["image"].shape
+        if size := self.config.data.image_size:
+            shape = (size, size, shape[-1])
+        variables = self.model.init(key, jnp.zeros((1, *shape)), train=False)
+        return base.TrainState(jnp.zeros((), jnp.int32), {"model": self.trainer.init(variables)})
+
+    def train_step(
+        self, state: base.TrainState, batch: base.Batch, key: jax.Array
+    ) -> tuple[base.TrainState, base.Metrics]:
+        """See `base.Task`."""
+        augment_key, dropout_key = jax.random.split(key)
+        batch = self.augment(augment_key, {**batch, "image": base.to_unit(batch["image"])})
+        targets = batch.get("target", jax.nn.one_hot(batch["label"], self.classes))
+        smoothed = optax.smooth_labels(targets, self.config.train.label_smoothing)
+        example_weights = targets @ self.weights
+        network = state.networks["model"]
+
+        def loss_of(params: base.Tree) -> tuple[jax.Array, tuple[jax.Array, base.Tree]]:
+            logits, mutated = self.model.apply(
+                network.variables(params), self._normalise(batch["image"]), train=True,
+                rngs={"dropout": dropout_key}, mutable=["batch_stats"],
+            )
+            losses = optax.softmax_cross_entropy(logits, smoothed)
+            loss = jnp.sum(losses * example_weights) / jnp.sum(example_weights)
+            return loss, (logits, mutated.get("batch_stats", {}))
+
+        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(network.params)
+        correct = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
+        metrics = {
+            "loss": loss,
+            "accuracy": jnp.mean(correct.astype(jnp.float32)),
+            "gradient_norm": optax.global_norm(gradients),
+            "learning_rate": self.rate(state.step),
+        }
+        return state.replace(networks={"model": self.trainer.update(network, gradients, batch_stats)}), metrics
+
+    def logits(self, state: base.TrainState, images: jax.Array) -> jax.Array:
+        """Returns float32 logits [N, K] of uint8 images, with the parameters of evaluation."""
+        return self.model.apply(
+            state.networks["model"].variables(), self._normalise(base.to_unit(images)), train=False
+        )
+
+    def eval_step(self, state: base.TrainState, batch: base.Batch, key: jax.Array) -> dict[str, jax.Array]:
+        """See `base.Task`; also the sums of loss and hits, and the confusion matrix [true, predicted]."""
+        del key
+        logits = self.logits(state, batch["image"])
+        real = batch["mask"].astype(jnp.int32)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        predicted = jnp.argmax(logits, -1)
+        confusion = jnp.zeros((self.classes, self.classes), jnp.int32).at[batch["label"], predicted].add(real)
+        return {"count": jnp.sum(real), "loss": jnp.sum(losses * batch["mask"]), "confusion": confusion}
+
+    def summarise(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns mean loss, accuracy, and F1 averaged over classes (a class never true nor predicted counts 0)."""
+        confusion = np.asarray(sums["confusion"], np.float64)
+        hits, appearances = np.diag(confusion), confusion.sum(0) + confusion.sum(1)
+        return {
+            "loss": float(sums["loss"]) / int(sums["count"]),
+            "accuracy": hits.sum() / int(sums["count"]),
+            "macro_f1": float(np.mean(2.0 * hits / np.maximum(appearances, 1.0))),
+        }
+
+    def images(self, state: base.TrainState) -> dict[str, np.ndarray]:
+        """See `base.Task`: nothing to follow."""
+        return {}
+
+    def report(
+        self, state: base.TrainState, sums: Mapping[str, Mapping[str, np.ndarray]], folder: pathlib.Path
+    ) -> base.Report:
+        """Confusion matrix, a grid of images with true and predicted class, and a table per class."""
+        from vision_jax.report import plots
+
+        split = "test" if "test" in sums else "val"
+        names, confusion = self.dataset.class_names, np.asarray(sums[split]["confusion"])
+        report = base.Report()
+        matrix = folder / "confusion_matrix.png"
+        plots.confusion_matrix(matrix, confusion, names)
+        report.pictures.append(
+            (f"Confusion matrix ({split})", matrix, f"Rows: true class; columns: predicted; {confusion.sum()} images.")
+        )
+        examples = self._first_examples(split)
+        images = np.stack([example["image"] for example in examples])
+        predicted = np.argmax(jax.jit(self.logits)(state, images), -1)
+        captions = [
+            f"{names[int(e['label'])]} → {names[p]}" if p != e["label"] else names[p]
+            for e, p in zip(examples, predicted, strict=True)
+        ]
+        wrong = [bool(p != e["label"]) for e, p in zip(examples, predicted, strict=True)]
+        grid = folder / "images.png"
+        plots.image_grid(grid, images, captions, colors=["crimson" if w else "black" for w in wrong])
+        report.pictures.append(
+            (f"First {len(images)} images ({split})", grid, "An arrow leads from the true to the predicted class of errors.")
+        )
+        rows: list[list[Any]] = []
+        for k, name in enumerate(names):
+            true, found, hits = confusion[k].sum(), confusion[:, k].sum(), confusion[k, k]
+            rows.append([name, int(true), *(f"{hits / n:.3f}" if n else "–" for n in (true, found))])
+        report.tables.append((f"Classes ({split})", ("class", "images", "recall", "precision"), rows))
+        return report
+
+    def _first_examples(self, split: str) -> list[dict[str, Any]]:
+        source = self.dataset.splits[split]
+        return [source[i] for i in range(min(_GRID, len(source)))]
