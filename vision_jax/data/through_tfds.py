@@ -1,0 +1,308 @@
+"""Preparing data sets with TensorFlow Datasets, and reading its ArrayRecord files.
+
+Preparing needs TensorFlow; reading does not load it, nor does a training run.
+"""
+
+import contextlib
+import importlib.util
+import json
+import pathlib
+import queue
+import shutil
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vision_jax.data import manifest, store
+from vision_jax.data.sources import Dataset, Example, Source
+
+_PROBE_SECONDS = 5.0
+
+
+def unreachable(urls: Sequence[str], seconds: float = _PROBE_SECONDS) -> list[str]:
+    """Asks the servers of `urls` for a sign of life (through the proxy, where one is configured).
+
+    Returns:
+      Those that gave none, as 'https://host'; after at most `seconds` in all. A refusal (404, 403, ...) is a sign.
+    """
+    servers = {}
+    for url in urls:
+        parts = urllib.parse.urlsplit(url)
+        servers.setdefault(f"{parts.scheme}://{parts.netloc}", url)
+    alive: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
+
+    def ask(server: str, url: str) -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+            alive.put((server, True))
+        except urllib.error.HTTPError:
+            alive.put((server, True))
+        except Exception:
+            alive.put((server, False))
+
+    # Threads, because looking up a name has no time limit of its own and can hang for long without network.
+    for server, url in servers.items():
+        threading.Thread(target=ask, args=(server, url), daemon=True).start()
+    silent = set(servers)
+    deadline = threading.Event()
+    timer = threading.Timer(seconds, deadline.set)
+    timer.daemon = True
+    timer.start()
+    answered = 0
+    while answered < len(servers) and not deadline.is_set():
+        with contextlib.suppress(queue.Empty):
+            server, lives = alive.get(timeout=0.1)
+            answered += 1
+            silent -= {server} if lives else set()
+    timer.cancel()
+    return sorted(silent)
+
+
+def prepare_named(
+    entry: manifest.Entry, downloads: pathlib.Path, work: pathlib.Path, *, say: Callable[[str], None]
+) -> None:
+    """Lets TFDS fetch and write `entry` to ArrayRecord, and rewrites that as a prepared data set in `work`.
+
+    TFDS shuffles what it writes; that is switched off, so that the examples stand in the publisher's order.
+
+    Args:
+      entry: which data set.
+      downloads: folder for the fetched archives, kept, so that an interrupted download is not repeated.
+      work: the folder to fill.
+      say: receives one line per step.
+    """
+    _require("tensorflow_datasets", "tensorflow")
+    say(f"Preparing {entry.title} with TensorFlow Datasets")
+    builder = _builder(entry.tfds, work / "tfds")
+    builder.info.as_proto.disable_shuffling = True
+    _download_and_prepare(builder, downloads, work, manual_dir=None)
+
+    fingerprints = {}
+    for split in entry.examples:
+        if entry.name == "oxford_iiit_pet":
+            fingerprints[split] = _rewrite_encoded(builder, split, work)
+        else:
+            fingerprints[split] = _rewrite_arrays(builder, split, work)
+        labels = np.load(work / f"{split}_labels.npy", mmap_mode="r")
+        if len(labels) != entry.examples[split]:
+            raise ValueError(
+                f"TFDS's {builder.info.full_name} has {len(labels):,} examples in {split!r}; the published set has "
+                f"{entry.examples[split]:,}. Prepare it from the publisher's files with --archives instead."
+            )
+    shutil.rmtree(work / "tfds")
+    shutil.rmtree(work / "extracted", ignore_errors=True)
+    provenance = {**entry.provenance, "prepared_from": f"TensorFlow Datasets, {builder.info.full_name}"}
+    store.finish(
+        work, name=entry.name, class_names=entry.class_names, fingerprints=fingerprints, provenance=provenance
+    )
+    say(f"The downloaded archives stay in {downloads}; they may be deleted.")
+
+
+def _rewrite_arrays(builder: Any, split: str, work: pathlib.Path) -> str:
+    source = builder.as_data_source(split=split)
+    features = builder.info.features
+    images = np.empty((len(source), *features["image"].shape), np.uint8)
+    labels = np.empty(len(source), np.int32)
+    for i, example in _examples(source, split):
+        images[i], labels[i] = example["image"], example["label"]
+        if "id" in features and int(example["id"].decode().rpartition("_")[2]) != i:
+            raise ValueError(f"TFDS wrote the examples of {builder.info.full_name} out of order: {example['id']} at {i}.")
+    return store.write_arrays(work, split, images, labels)
+
+
+def _rewrite_encoded(builder: Any, split: str, work: pathlib.Path) -> str:
+    import tensorflow_datasets as tfds
+
+    wanted = tfds.decode.PartialDecoding({"image": True, "label": True}, {"image": tfds.decode.SkipDecoding()})
+    source = builder.as_data_source(split=split, decoders=wanted)
+    labels = np.empty(len(source), np.int32)
+
+    def files() -> Iterator[bytes]:
+        for i, example in _examples(source, split):
+            labels[i] = example["label"]
+            yield bytes(example["image"])
+
+    return store.write_encoded(work, split, files(), labels)
+
+
+def _examples(source: Any, split: str) -> Iterator[tuple[int, Any]]:
+    """All examples in order, read in pieces (far faster than one by one)."""
+    with tqdm(total=len(source), desc=split, unit="examples", disable=None, leave=False) as bar:
+        for start in range(0, len(source), 500):
+            indices = range(start, min(start + 500, len(source)))
+            yield from zip(indices, source.__getitems__(list(indices)), strict=True)
+            bar.update(len(indices))
+
+
+def record_path(root: pathlib.Path, name: str) -> pathlib.Path:
+    """The file that says where TFDS's set `name` lies, and that it is complete."""
+    return root / "tfds" / f"{name.replace('/', '+').replace(':', '+')}.json"
+
+
+def is_complete(record: pathlib.Path) -> bool:
+    """Whether the set of this record was prepared."""
+    return record.is_file()
+
+
+def prepare_any(
+    name: str, record: pathlib.Path, *, manual_dir: pathlib.Path | None, work: pathlib.Path, say: Callable[[str], None]
+) -> None:
+    """Lets TFDS prepare one of its image-classification sets as ArrayRecord, and writes its record.
+
+    Args:
+      name: as TFDS names it: 'eurosat', 'emnist/letters', 'cmaterdb/bangla:1.0.0'.
+      record: see `record_path`; TFDS's files go beside it.
+      manual_dir: folder with the files that TFDS wants fetched by hand, for the sets that do.
+      work: a folder that is deleted afterwards.
+      say: receives one line per step.
+
+    Raises:
+      ValueError: TFDS does not have it, or it is no image-classification set.
+      ConnectionError: its servers cannot be reached.
+      FileNotFoundError: it wants files fetched by hand.
+    """
+    _require("tensorflow_datasets", "tensorflow")
+    builder = _builder(name, record.parent)
+    image_key, label_key = _keys(name, builder.info)
+    if not pathlib.Path(builder.data_path).exists():
+        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and manual_dir is None:
+            raise FileNotFoundError(
+                f"TFDS's {name} needs files that are fetched by hand. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS.strip()}\n"
+                f"Then run: python -m vision_jax.tools.prepare_data tfds:{name} --archives DIR"
+            )
+        urls = list(builder.url_infos) or ["https://storage.googleapis.com/tfds-data"]
+        if manual_dir is None and (silent := unreachable(urls)):
+            raise ConnectionError(
+                f"{', '.join(silent)} cannot be reached from here. Prepare it on a machine with network, and copy its "
+                f"{record.parent} here. TFDS fetches:\n  " + "\n  ".join(urls[:10])
+            )
+        say(f"Preparing {builder.info.full_name} with TensorFlow Datasets")
+        _download_and_prepare(builder, record.parent.parent / "downloads" / builder.name, work, manual_dir)
+
+    # The splits under our names; labels are kept apart, as reading them means reading all pictures.
+    theirs = [split for split in builder.info.splits if split in ("train", "validation", "test")]
+    ours = {"train": "train", "test": "test", "validation": "val" if "test" in theirs else "test"}
+    folder = pathlib.Path(builder.data_path)
+    for split in theirs:
+        labels = np.array([example[label_key] for _, example in _examples(_labels_only(builder, split, label_key), split)])
+        np.save(folder / f"{split}_labels.npy", labels.astype(np.int32))
+    facts = {
+        "folder": str(folder.relative_to(record.parent)),
+        "image_key": image_key,
+        "splits": {ours[split]: split for split in theirs},
+        "class_names": list(builder.info.features[label_key].names),
+        "provenance": {
+            "title": builder.info.full_name,
+            "homepage": builder.info.homepage,
+            "citation": builder.info.citation,
+            "licence": str(builder.info.redistribution_info.license or "see the homepage"),
+            "prepared_from": f"TensorFlow Datasets, {builder.info.full_name}",
+        },
+    }
+    partial = work / "record.json"
+    partial.write_text(json.dumps(facts, indent=2) + "\n")
+    partial.rename(record)
+
+
+def _labels_only(builder: Any, split: str, label_key: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    return builder.as_data_source(split=split, decoders=tfds.decode.PartialDecoding({label_key: True}))
+
+
+def _keys(name: str, info: Any) -> tuple[str, str]:
+    import tensorflow_datasets as tfds
+
+    keys = info.supervised_keys or ()
+    if len(keys) == 2 and isinstance(info.features, tfds.features.FeaturesDict):
+        image, label = (info.features.get(key) for key in keys)
+        if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
+            if np.dtype(image.np_dtype) == np.uint8:
+                return keys[0], keys[1]
+    raise ValueError(
+        f"TFDS's {name} is no classification set of 8-bit images: its features are {info.features}, its supervised "
+        f"keys {info.supervised_keys}."
+    )
+
+
+class TfdsSource:
+    """Examples in TFDS's ArrayRecord files. Opens them where it is used: copies sent to workers carry paths only."""
+
+    def __init__(self, folder: pathlib.Path, split: str, image_key: str):
+        self._folder, self._split, self._image_key = folder, split, image_key
+        self.labels = np.load(folder / f"{split}_labels.npy")
+        self._records: Any = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} of a split with {len(self)} examples")
+        if self._records is None:
+            import tensorflow_datasets as tfds
+
+            builder = tfds.builder_from_directory(self._folder)
+            wanted = tfds.decode.PartialDecoding({self._image_key: True})
+            self._records = builder.as_data_source(split=self._split, decoders=wanted)
+        return {"image": self._records[index][self._image_key], "label": self.labels[index]}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_records": None}
+
+
+def open_folder(record: pathlib.Path) -> Dataset:
+    """Opens a set that `prepare_any` has prepared, without TensorFlow."""
+    _require("tensorflow_datasets")
+    facts = json.loads(record.read_text())
+    folder = record.parent / facts["folder"]
+    splits: dict[str, Source] = {
+        ours: TfdsSource(folder, theirs, facts["image_key"]) for ours, theirs in facts["splits"].items()
+    }
+    return Dataset(f"tfds:{record.stem.replace('+', '/')}", splits, tuple(facts["class_names"]), facts["provenance"])
+
+
+def _require(*packages: str) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"This needs {' and '.join(missing)}. Either: pip install tensorflow-datasets tensorflow importlib_resources "
+            "(TensorFlow is used to prepare data sets, never in training), or prepare the set from the publisher's "
+            "files with --archives DIR."
+        )
+
+
+def _builder(name: str, data_dir: pathlib.Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    except tfds.core.registered.DatasetNotFoundError as e:
+        similar = str(e).partition("\n")[0]
+        raise ValueError(f"TFDS has no data set {name!r}: {similar}") from e
+
+
+def _download_and_prepare(
+    builder: Any, downloads: pathlib.Path, work: pathlib.Path, manual_dir: pathlib.Path | None
+) -> None:
+    import tensorflow_datasets as tfds
+
+    for unfinished in downloads.rglob("*.tmp.*"):  # of a process that died; nobody else fetches this set now
+        shutil.rmtree(unfinished, ignore_errors=True)
+    config = tfds.download.DownloadConfig(
+        extract_dir=work / "extracted", manual_dir=manual_dir, try_download_gcs=False
+    )
+    try:
+        builder.download_and_prepare(download_dir=downloads, download_config=config)
+    except Exception as e:
+        raise ConnectionError(
+            f"TensorFlow Datasets could not prepare {builder.info.full_name}: {type(e).__name__}: {e}\nFiles that came in "
+            f"whole are kept in {downloads}: running this again goes on from there. Or fetch the publisher's files by "
+            "hand and use --archives DIR."
+        ) from e

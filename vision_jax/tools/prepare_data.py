@@ -1,0 +1,40 @@
+"""Prepares a data set once, for all later runs.
+
+    python -m vision_jax.tools.prepare_data cifar10                     # online, through TensorFlow Datasets
+    python -m vision_jax.tools.prepare_data cifar10 --archives DIR      # from the publisher's files in DIR
+    python -m vision_jax.tools.prepare_data tfds:eurosat                # any other image-classification set of TFDS
+
+A data set that is prepared already is left as it is.
+"""
+
+import sys
+
+from absl import app, flags
+
+from vision_jax.data import prepare
+from vision_jax.data.archives import ArchiveError
+from vision_jax.data.originals import VerificationError
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets lie; default $VISION_JAX_HOME/data.")
+_ARCHIVES = flags.DEFINE_string("archives", None, "Folder with the publisher's original files; no network is used.")
+_ALLOW_UNVERIFIED = flags.DEFINE_bool(
+    "allow_unverified", False, "Use files whose checksums or sizes differ from the published ones."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Prepares the data sets named on the command line."""
+    if len(argv) < 2:
+        raise app.UsageError(f"Which data set? One of {', '.join(prepare.names())}, or tfds:NAME.")
+    for name in argv[1:]:
+        try:
+            prepare.prepare(
+                name, _DATA_DIR.value, archives=_ARCHIVES.value, allow_unverified=_ALLOW_UNVERIFIED.value
+            )
+        except (ArchiveError, VerificationError, ValueError, OSError, ModuleNotFoundError) as e:
+            # What a person at the keyboard can act on is a message, not a traceback.
+            sys.exit(f"{name} was not prepared.\n{e}")
+
+
+if __name__ == "__main__":
+    app.run(main)
