@@ -31,7 +31,7 @@ _MAX_DIMENSIONS = 32
 _NESTING = ("state_dict", "model_state_dict", "model", "net")  # where checkpoints keep the weights
 _WRAPPERS = ("module.", "_orig_mod.")  # prefixes of DataParallel and torch.compile
 
-_STORAGES = {
+STORAGES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
     "HalfStorage": np.float16,
@@ -343,13 +343,16 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
             return np.empty(size, dtype)
         spend(count * dtype.itemsize)
         boolean = dtype == np.bool_
-        raw_type = np.dtype(np.uint8) if boolean else dtype
-        elements = storage.data[: storage.data.size // dtype.itemsize * dtype.itemsize].view(raw_type)
-        if extent > elements.size:
-            raise TorchFileError(f"a tensor reaches element {extent} of a storage with {elements.size}")
+        available = storage.data.size // dtype.itemsize
+        if extent > available:
+            raise TorchFileError(f"a tensor reaches element {extent} of a storage with {available}")
         steps = [step * dtype.itemsize for step in stride]
-        view = np.lib.stride_tricks.as_strided(elements[offset:], size, steps, writeable=False)
-        return view != 0 if boolean else view  # bytes other than 0 and 1 are no valid booleans
+        raw_type = np.uint8 if boolean else dtype
+        view = np.ndarray(size, raw_type, storage.data.data, offset * dtype.itemsize, steps)
+        if boolean:
+            view = np.asarray(view != 0)  # bytes other than 0 and 1 are no valid booleans
+        view.flags.writeable = False
+        return view
 
     def rebuild_tensor(arguments: tuple) -> np.ndarray:
         # (storage, offset, size, stride[, requires_grad, backward_hooks]); a seventh marks lazy conjugates
@@ -394,6 +397,11 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
         spend(100 * len(arguments[0]))
         return set(map(check_key, arguments[0]))
 
+    def no_bytes(arguments: tuple) -> bytes:
+        if arguments:
+            raise TorchFileError("bytes are spelt in a way that is not known here")
+        return b""
+
     def encoded(arguments: tuple) -> bytes:
         if [type(argument) for argument in arguments] != [str, str] or arguments[1] != "latin1":
             raise TorchFileError("bytes are spelt in a way that is not known here")
@@ -411,11 +419,12 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
         ("torch.nn.parameter", "Parameter"): Builder(parameter),  # before PyTorch 0.4
         ("torch", "Size"): Builder(size),
         ("collections", "OrderedDict"): Builder(ordered_dict),
-        ("_codecs", "encode"): Builder(encoded),  # how protocol 2 spells bytes
+        ("_codecs", "encode"): Builder(encoded),  # how protocol 2 spells bytes,
+        ("__builtin__", "bytes"): Builder(no_bytes),  # and how when there are none
     }
     for module in ("builtins", "__builtin__"):
         table[module, "set"] = Builder(set_of)
     for module in ("torch", "torch.cuda", "torch.storage"):
-        table |= {(module, name): _StorageType(np.dtype(kind)) for name, kind in _STORAGES.items()}
+        table |= {(module, name): _StorageType(np.dtype(kind)) for name, kind in STORAGES.items()}
     table |= {("torch", name): np.dtype(kind) for name, kind in _DTYPES.items()}
     return table
