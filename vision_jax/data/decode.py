@@ -32,69 +32,12 @@ class ImageError(ValueError):
     """A file that is not a usable image; the message says why."""
 
 
-def open_rgb(data: bytes | bytearray | memoryview, min_size: int | None = None) -> Image.Image:
-    """Decodes the bytes of an image file (first frame) into an upright Pillow image of mode RGB.
-
-    Args:
-      data: the whole file.
-      min_size: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (by DCT scaling, several times
-        faster) as long as both sides keep at least this many pixels. Never enlarges.
+def open_image(data: bytes | bytearray | memoryview) -> Image.Image:
+    """Reads the header of an image file; no pixel is decoded yet.
 
     Raises:
-      ImageError: the bytes are empty, no image, damaged, cut off, beyond Pillow's bound on pixels, or have
-        pixels without a defined range.
+      ImageError: the bytes are empty, no image, or beyond Pillow's bound on pixels.
     """
-    image = _open(data)
-    if min_size is not None and image.format in ("JPEG", "MPO"):
-        image.draft(None, (min_size, min_size))  # pyright: ignore[reportArgumentType]
-    try:
-        return _to_rgb(_upright(image))
-    except ImageError:
-        raise
-    except _DAMAGE as e:
-        raise ImageError(f"damaged or cut off: {_reason(e)}") from e
-
-
-def image_size(data: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """Height and width of the upright image, read from the file's header without decoding pixels.
-
-    Raises:
-      ImageError: as `open_rgb`, as far as the header shows it.
-    """
-    image = _open(data)
-    try:
-        turned = _orientation(image) >= 5 and image.format != "TIFF"
-    except _DAMAGE as e:
-        raise ImageError(f"damaged or cut off: {_reason(e)}") from e
-    width, height = image.size
-    return (width, height) if turned else (height, width)
-
-
-def decode_image(path_or_bytes: str | os.PathLike | bytes, min_size: int | None = None) -> np.ndarray:
-    """Decodes one image file.
-
-    Args:
-      path_or_bytes: a path, or the file's content.
-      min_size: permits a smaller decoding of JPEGs, see `open_rgb`.
-
-    Returns:
-      uint8 [H, W, 3], RGB, upright, writable.
-
-    Raises:
-      ImageError: the file is not a usable image; the message says why (and names the path, if one was given).
-      OSError: the file cannot be read.
-    """
-    if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
-        return np.array(open_rgb(path_or_bytes, min_size))
-    with open(path_or_bytes, "rb") as f:
-        data = f.read()
-    try:
-        return np.array(open_rgb(data, min_size))
-    except ImageError as e:
-        raise ImageError(f"{os.fspath(path_or_bytes)}: {e}") from e
-
-
-def _open(data: bytes | bytearray | memoryview) -> Image.Image:
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     try:
@@ -108,23 +51,76 @@ def _open(data: bytes | bytearray | memoryview) -> Image.Image:
         kinds = ", ".join(_FORMATS)
         raise ImageError(f"not an image ({kinds}): the file begins with {bytes(data[:12])!r}") from e
     except _DAMAGE as e:
-        raise ImageError(f"damaged or cut off: {_reason(e)}") from e
+        raise _damaged(e) from e
 
 
-def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width that `to_rgb` will give an image just opened, its orientation considered."""
+    width, height = image.size
+    try:
+        # Pillow's TIFF reader turns `size` itself.
+        return (width, height) if _orientation(image) >= 5 and image.format != "TIFF" else (height, width)
+    except _DAMAGE as e:
+        raise _damaged(e) from e
+
+
+def to_rgb(image: Image.Image, min_size: int | None = None) -> Image.Image:
+    """Decodes an image just opened (first frame) into an upright one of mode RGB.
+
+    Args:
+      image: from `open_image`.
+      min_size: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (by DCT scaling, several times
+        faster) as long as both sides keep at least this many pixels. Never enlarges.
+
+    Raises:
+      ImageError: the file is damaged or cut off, or its pixels have no defined range.
+    """
+    try:
+        if min_size is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, (min_size, min_size))  # pyright: ignore[reportArgumentType]
+        image.load()  # Pillow's TIFF reader turns the image here, and takes the tag away
+        if _orientation(image) in range(2, 9):
+            image = ImageOps.exif_transpose(image)
+        return _convert(image)
+    except ImageError:
+        raise
+    except _DAMAGE as e:
+        raise _damaged(e) from e
+
+
+def decode_image(path_or_bytes: str | os.PathLike | bytes, min_size: int | None = None) -> np.ndarray:
+    """Decodes one image file.
+
+    Args:
+      path_or_bytes: a path, or the file's content.
+      min_size: permits a smaller decoding of JPEGs, see `to_rgb`.
+
+    Returns:
+      uint8 [H, W, 3], RGB, upright, writable.
+
+    Raises:
+      ImageError: the file is not a usable image; the message says why (and names the path, if one was given).
+      OSError: the file cannot be read.
+    """
+    if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
+        return np.array(to_rgb(open_image(path_or_bytes), min_size))
+    with open(path_or_bytes, "rb") as f:
+        data = f.read()
+    try:
+        return np.array(to_rgb(open_image(data), min_size))
+    except ImageError as e:
+        raise ImageError(f"{os.fspath(path_or_bytes)}: {e}") from e
+
+
+def _damaged(error: BaseException) -> ImageError:
+    return ImageError(f"damaged or cut off: {str(error) or type(error).__name__}")
 
 
 def _orientation(image: Image.Image) -> int:
     return image.getexif().get(0x0112, 1)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # Pillow's TIFF reader turns the image here itself, and takes the tag away
-    return ImageOps.exif_transpose(image) if _orientation(image) in range(2, 9) else image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _convert(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "F":

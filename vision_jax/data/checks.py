@@ -1,0 +1,90 @@
+"""Every photo of a folder decoded once: its size, its digest, or why it cannot be used."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from vision_jax import cache
+from vision_jax.data import decode
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """What is known of a usable file: SHA-256 of its content, and the upright image's height and width."""
+
+    digest: str
+    height: int
+    width: int
+
+
+def check_photos(root: pathlib.Path, paths: Sequence[str]) -> tuple[dict[str, Photo], dict[str, str]]:
+    """Reads and decodes each file, in threads (Pillow lets go of the interpreter while it decodes).
+
+    Usable files are remembered in the cache folder by path, size and time of change, so that a second call
+    opens only what changed.
+
+    Args:
+      root: a folder.
+      paths: relative to it.
+
+    Returns:
+      The usable files, and the others with the reason.
+    """
+    record = cache.cache_dir("data") / "checked" / f"{_digest(os.fsencode(root.resolve()))[:16]}.json"
+    known = _read(record)
+    photos, broken, fresh = {}, {}, {}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = pool.map(lambda path: _check(root / path, known.get(path)), paths)
+        bar = tqdm(results, "checking photos", len(paths), unit="file", delay=1, disable=None, leave=False)
+        for path, (stamp, outcome) in zip(paths, bar, strict=True):
+            if isinstance(outcome, Photo):
+                photos[path] = outcome
+                fresh[path] = [*stamp, outcome.digest, outcome.height, outcome.width]
+            else:
+                broken[path] = outcome
+    if fresh != known:
+        _write(record, fresh)
+    return photos, broken
+
+
+def _check(path: pathlib.Path, known: list | None) -> tuple[tuple[int, int], Photo | str]:
+    try:
+        status = path.stat()
+        stamp = (status.st_size, status.st_mtime_ns)
+        if known is not None and tuple(known[:2]) == stamp:
+            return stamp, Photo(*known[2:])
+        data = path.read_bytes()
+        image = decode.open_image(data)
+        height, width = decode.upright_size(image)
+        # An eighth of the size suffices to read a JPEG to its end.
+        decode.to_rgb(image, min_size=1)
+        return stamp, Photo(_digest(data), height, width)
+    except (decode.ImageError, OSError) as e:
+        return (0, 0), str(e)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read(record: pathlib.Path) -> dict[str, list]:
+    try:
+        return json.loads(record.read_text())
+    except (OSError, ValueError):
+        return {}  # a cache: what is missing or damaged is made anew
+
+
+def _write(record: pathlib.Path, content: dict[str, list]) -> None:
+    temporary = record.with_name(f".{record.name}.{os.getpid()}")
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content))
+        os.replace(temporary, record)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full or read-only disk costs time at the next call, nothing else
