@@ -62,7 +62,7 @@ def _cpu_model() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """Returns the revision of the source tree and whether tracked files differ from it; None without git or checkout."""
+    """Returns the revision of the source tree and whether tracked files differ; None without git or checkout."""
     root = pathlib.Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():  # an installed package may lie inside somebody else's checkout
         return None

@@ -46,7 +46,9 @@ def open_writers(workdir: str | os.PathLike[str], config: Any, *, resume_step: i
     workdir.mkdir(parents=True, exist_ok=True)
     metrics, timings = (JsonLines(workdir / name, resume_step) for name in (METRICS, TIMINGS))
     views: list[Any] = []
-    if missing := [name for name in ("tensorflow", "tensorboard") if importlib.util.find_spec(name) is None]:
+    if not config.log.tensorboard:
+        pass
+    elif missing := [name for name in ("tensorflow", "tensorboard") if importlib.util.find_spec(name) is None]:
         _warn_no_tensorboard(f"{' and '.join(missing)} cannot be imported")
     else:
         views.append(_TensorBoard(workdir / EVENTS, resume_step, metrics.kept + timings.kept))

@@ -24,15 +24,17 @@ p { max-width: 46rem; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
-th, td { padding: .3rem .9rem .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th, td { padding: .3rem .9rem .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: .75rem 0; }
 figure { margin: 0; padding: .5rem; background: #ffffff; color: #1c1e21; border: 1px solid var(--line);
-  border-radius: .4rem; max-width: 100%; }
+  border-radius: .4rem; max-width: 100%; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: .9rem; padding: .35rem .25rem 0; }
-dl { display: grid; grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr); gap: .2rem 1.25rem; margin: .75rem 0; }
+dl { display: grid; grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr); gap: .2rem 1.25rem;
+  margin: .75rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
 pre { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1px solid var(--line);
@@ -40,6 +42,8 @@ pre { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1
 @media (max-width: 40rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .5rem; } }
 @media print { pre { white-space: pre-wrap; } figure { break-inside: avoid; } }
 """
+
+_FREE_WIDTH = 600  # pixels; pictures up to this width shrink to any screen
 
 Cell = str | int | float | bool | None
 
@@ -148,7 +152,7 @@ def _block(block: Block, section: str) -> str:
         case Code(text):
             return f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
         case KeyValues(values):
-            rows = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(show(value))}</dd>" for name, value in values.items())
+            rows = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(show(v))}</dd>" for name, v in values.items())
             return "<dl>\n" + "\n".join(rows) + "\n</dl>"
         case Table():
             return _table(block, section)
@@ -187,7 +191,12 @@ def _picture(picture: Picture) -> str:
         dpi = image.info.get("dpi", (96, 96))[0]
         width, height = (round(side * 96 / dpi) for side in image.size)
     caption = f"\n<figcaption>{html.escape(picture.caption)}</figcaption>" if picture.caption else ""
+    # Large pictures keep most of their size on small screens, where they scroll: what is written in them stays legible.
+    wide = width > _FREE_WIDTH
+    scroll = ' tabindex="0"' if wide else ""
+    least = f' style="min-width: {round(0.75 * width)}px"' if wide else ""
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     return (
-        f'<figure><img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{html.escape(picture.alt)}" '
-        f'width="{width}" height="{height}">{caption}</figure>'
+        f'<figure{scroll}><img src="{source}" alt="{html.escape(picture.alt)}" '
+        f'width="{width}" height="{height}"{least}>{caption}</figure>'
     )

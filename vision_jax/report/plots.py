@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 _DPI = 150  # of charts; a page shows them at 96 per inch, so that they stay crisp on dense screens
+_WIDTH = 5.4  # inches of curves and bars; a page shows two of them side by side
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # told apart by all eyes
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -46,7 +47,7 @@ def curves(
         xlabel: what x is.
         yscale: 'linear' or 'log'.
     """
-    with _chart(path, 5.6, 3.4, title) as ax:
+    with _chart(path, _WIDTH, 3.3, title) as ax:
         from matplotlib.ticker import MaxNLocator
 
         ax.set_xlabel(xlabel, parse_math=False)
@@ -54,14 +55,14 @@ def curves(
         ax.set_yscale(yscale)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
         ax.grid(color="#dddddd", linewidth=0.8)
-        for i, (name, points) in enumerate(series.items()):
+        lines = []
+        for i, points in enumerate(series.values()):
             x, y = np.asarray(points, np.float64).reshape(-1, 2).T
             shown = np.isfinite(y) & (y > 0 if yscale == "log" else True)
             sparse = len(x) <= 40
-            ax.plot(
+            lines += ax.plot(
                 x,
                 np.where(shown, y, np.nan),
-                label=name,
                 color=_COLORS[i % len(_COLORS)],
                 linestyle=_LINES[i % len(_LINES)],
                 marker=_MARKERS[i % len(_MARKERS)],
@@ -69,7 +70,7 @@ def curves(
                 markevery=1 if sparse else max(len(x) // 12, 1),
                 linewidth=1.5,
             )
-        _legend(ax, list(series))
+        _legend(ax, lines, list(series), loc="best")
 
 
 def bars(
@@ -92,28 +93,29 @@ def bars(
     for name, row in values.items():
         if len(row) != len(labels):
             raise ValueError(f"Series {name!r} has {len(row)} values for {len(labels)} labels.")
-    height = 0.8 / max(len(values), 1)
-    with _chart(path, 5.6, 1.2 + max(0.17 * len(labels) * max(len(values), 1), 0.24 * len(labels)), title) as ax:
-        for i, (name, row) in enumerate(values.items()):
+    height = 0.8 / len(values)
+    with _chart(path, _WIDTH, 1.2 + len(labels) * max(0.17 * len(values), 0.24), title) as ax:
+        groups = []
+        for i, row in enumerate(values.values()):
             drawn = ax.barh(
                 np.arange(len(labels)) + (i - (len(values) - 1) / 2) * height,
                 row,
                 height,
-                label=name,
                 color=_COLORS[i % len(_COLORS)],
                 hatch=_HATCHES[i % len(_HATCHES)],
                 edgecolor="white",
             )
+            groups.append(drawn)
             if len(values) == 1:
                 ax.bar_label(drawn, fmt="%.4g", padding=3, fontsize=9)
         ax.set_yticks(np.arange(len(labels)), labels, parse_math=False, fontsize=10)
         ax.set_ylim(len(labels) - 0.4, -0.6)
-        ax.margins(x=0.1)
+        ax.margins(x=0.12)
         ax.set_xlabel(xlabel, parse_math=False)
         ax.grid(axis="x", color="#dddddd", linewidth=0.8)
         ax.set_axisbelow(True)
         if len(values) > 1:
-            _legend(ax, list(values))
+            _legend(ax.figure, groups, list(values), loc="outside lower center", ncols=len(values))
 
 
 def confusion_matrix(path: PathLike, matrix: np.ndarray, class_names: Sequence[str]) -> None:
@@ -130,28 +132,30 @@ def confusion_matrix(path: PathLike, matrix: np.ndarray, class_names: Sequence[s
     if matrix.shape != (k, k):
         raise ValueError(f"The confusion matrix is {list(matrix.shape)}, expected [{k}, {k}] for {k} class names.")
     part = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    longest = max(map(len, class_names))
+    names = [textwrap.shorten(name, 24, placeholder="…") for name in class_names]
+    longest = max(map(len, names))
     cell = min(max(4.2 / k, 0.115), 1.0)  # inches; at the lower end the names of 100 classes still fit
-    side = k * cell + 0.9 + 0.08 * min(longest, 20)
-    size = min(10.0, cell * 72 * 0.75)
+    size = min(10.0, cell * 72 * 0.75)  # points; a letter is about 0.62 of it wide
+    upright = longest * 0.62 * size > cell * 72 * 0.95
+    side = k * cell + 0.9 + longest * 0.62 * size / 72
     with _chart(path, side + 0.9, side, "Confusion matrix") as ax:
-        shown = ax.imshow(part, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-        names = [textwrap.shorten(name, 24, placeholder="…") for name in class_names]
-        ax.set_xticks(np.arange(k), names, rotation=0 if longest * size < cell * 90 else 90, fontsize=size, parse_math=False)
+        from matplotlib.colors import PowerNorm
+
+        # The root makes the few errors of a good classifier visible beside its diagonal.
+        shown = ax.imshow(part, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+        ax.set_xticks(np.arange(k), names, rotation=90 if upright else 0, fontsize=size, parse_math=False)
         ax.set_yticks(np.arange(k), names, fontsize=size, parse_math=False)
         ax.tick_params(length=2)
         ax.set_xlabel("predicted class")
         ax.set_ylabel("true class")
-        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.04, pad=0.02)
+        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.04, pad=0.02, ticks=(0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1))
         bar.set_label("part of the true class")
         if k > 20:
             return
-        for row, column in np.ndindex(k, k):
-            if matrix[row, column]:
-                ax.text(
-                    column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size,
-                    color="white" if part[row, column] > 0.5 else "black",
-                )
+        fit = min(size, cell * 72 * 0.9 / 0.62 / len(str(matrix.max())))
+        for row, column in np.argwhere(matrix):
+            color = "white" if part[row, column] > 0.3 else "black"
+            ax.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=fit, color=color)
 
 
 def image_grid(
@@ -257,7 +261,8 @@ def _mosaic(
     def wrap(texts: Sequence[str]) -> list[list[str]]:
         return [textwrap.wrap(text, characters) for text in texts]
 
-    page, lines = [], []  # slabs of pixels from top to bottom; texts as (x, y of the middle, text)
+    page: list[np.ndarray] = []  # slabs of pixels from top to bottom
+    lines: list[tuple[float, float, str]] = []  # x and y of the middle, text
     width = cell * max(map(len, tiles)) + _GAP
     y = 0
 
@@ -298,7 +303,13 @@ def _mosaic(
     figure.figimage(canvas)
     for x, y_text, text in lines:
         figure.text(
-            x / width, 1 - y_text / len(canvas), text, ha="center", va="center", fontsize=_TEXT * 72 / dpi, parse_math=False
+            x / width,
+            1 - y_text / len(canvas),
+            text,
+            ha="center",
+            va="center",
+            fontsize=_TEXT * 72 / dpi,
+            parse_math=False,
         )
     _save(figure, path)
 
@@ -313,26 +324,27 @@ def _chart(path: PathLike, width: float, height: float, title: str) -> Iterator[
     FigureCanvasAgg(figure)
     ax = figure.add_subplot()
     ax.set_title(title, parse_math=False, fontsize=12)
+    ax.spines[["top", "right"]].set_visible(False)
     yield ax
-    _save(figure, path)
+    _save(figure, path, colors=128)
 
 
-def _legend(ax: Any, names: Sequence[str]) -> None:
-    if names:
-        handles = ax.get_legend_handles_labels()[0]
-        legend = ax.legend(handles, names, fontsize=10, framealpha=0.85)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+def _legend(owner: Any, handles: Sequence[Any], names: Sequence[str], **place: Any) -> None:
+    """Puts a legend into `owner`, axes or a figure, whatever the names look like."""
+    for text in owner.legend(handles, names, fontsize=10, framealpha=0.85, **place).get_texts():
+        text.set_parse_math(False)
 
 
-def _save(figure: Any, path: PathLike) -> None:
-    """Writes the figure as a small PNG that holds no date and no version, whole or not at all."""
+def _save(figure: Any, path: PathLike, colors: int | None = None) -> None:
+    """Writes the figure, in few `colors` if given, as a PNG that holds no date and no version, whole or not at all."""
     from PIL import Image
 
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.canvas.draw()
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    if colors:  # a third of the size, to the eye the same
+        picture = picture.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     temporary = path.with_name(f".{path.name}.tmp")
     picture.save(temporary, format="png", optimize=True, dpi=(figure.dpi, figure.dpi))
     os.replace(temporary, path)

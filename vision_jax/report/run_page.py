@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,14 +30,17 @@ def write(
         metrics: rows of `metrics.jsonl` (see `writers.read_rows`); 'train/loss' and 'val/loss' share a plot.
         config: the run's options, nested.
         environment: what `environment.collect` returned when the run started.
-        pictures: `(title, path of a PNG file, caption)`; the title also serves those who cannot see it.
+        pictures: `(title, path of a PNG file, caption)`; the title heads the caption and is the alt text.
         tables: `(title, header, rows)`.
 
     Returns:
         The path of the page.
     """
     folder = pathlib.Path(workdir) / "report"
-    shown = [page.Picture(path, alt=heading, caption=caption or heading) for heading, path, caption in pictures]
+    shown = [
+        page.Picture(path, alt=heading, caption=f"{heading}. {caption}" if caption else heading)
+        for heading, path, caption in pictures
+    ]
     sections = [
         page.Section("Results", [page.Table(("metric", "value"), list(summary.items()))]),
         page.Section("Training curves", list(_curves(folder, metrics))),
@@ -71,12 +73,12 @@ def _curves(folder: pathlib.Path, metrics: Sequence[Mapping[str, float]]) -> Ite
 
 def _commands(environment: Mapping[str, Any]) -> Iterator[page.Block]:
     """Says how the run was made and how its report is made again from its checkpoint."""
-    command = shlex.split(environment["command"])
-    evaluate = [*(part for part in command if not part.startswith("--mode")), "--mode=eval"]
+    command = environment["command"]
+    evaluate = re.sub(r" --mode[= ]\S+", "", command) + " --mode=eval"
     yield page.Text(f"The run was started in {environment['folder']} with")
-    yield page.Code(shlex.join(command))
+    yield page.Code(command)
     yield page.Text("The metrics and this report are made again from the best checkpoint with")
-    yield page.Code(shlex.join(evaluate))
+    yield page.Code(evaluate)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, page.Cell]]:

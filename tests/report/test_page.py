@@ -1,0 +1,136 @@
+"""The page of a run: self-contained, escaped, well-formed, and without a word in the browser's console."""
+
+import base64
+import html.parser
+import json
+import math
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+from vision_jax.report import page, plots, run_page
+
+EVIL = "<script>console.error('in')</script> & \"quoted\""
+VOID = {"meta", "link", "img", "br"}
+
+
+class Checker(html.parser.HTMLParser):
+    """Collects what the tests ask for and fails where tags do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture
+def report(tmp_path):
+    """A page with everything on it and text that wants to be markup everywhere."""
+    picture = tmp_path / "grid.png"
+    plots.image_grid(picture, np.zeros((30, 8, 8, 1), np.uint8), [f"true {i}" for i in range(30)])
+    rows = [{"step": i, "train/loss": 1 / i, "val/loss": math.nan, f"train/{EVIL}": 1.0} for i in range(1, 4)]
+    return run_page.write(
+        tmp_path,
+        title=f"run {EVIL}",
+        summary={"test/accuracy": 0.987654321, EVIL: EVIL, "n": 360},
+        metrics=[*rows, {"step": 3, "val/accuracy": 0.5}],
+        config={"model": {"name": EVIL, "channels": [8, 16]}},
+        environment={"command": "python -m vision_jax.main --config=a.py --mode=train", "folder": EVIL, "git": None},
+        pictures=[(f"Test images {EVIL}", picture, EVIL)],
+        tables=[(EVIL, ("class", EVIL), [(EVIL, 0.5), ("b", 1.0)])],
+    )
+
+
+def test_shows_everything_as_text(report):
+    checked = Checker(report.read_text())
+    text = "".join(checked.text)
+    assert checked.all("script") == []
+    assert text.count(EVIL) >= 9
+    for words in ("0.98765", "360", '"channels"', "--config=a.py --mode=train", "--config=a.py --mode=eval"):
+        assert words in text
+    assert (report.parent / "curve_loss.png").exists()
+    assert (report.parent / "curve_accuracy.png").exists()
+
+
+def test_is_self_contained_and_accessible(report):
+    checked = Checker(report.read_text())
+    sources = [a[key] for _, a in checked.tags for key in ("src", "href") if key in a]
+    assert all(source.startswith("data:") for source in sources)
+    assert "url(" not in report.read_text()
+    assert checked.all("html") == [{"lang": "en"}]
+    assert len(checked.all("h1")) == 1
+    images = checked.all("img")
+    assert len(images) == 4  # loss, accuracy, the oddly named metric, the grid
+    assert all(image["alt"].strip() for image in images)
+    assert all(header["scope"] == "col" for header in checked.all("th"))
+    data = base64.b64decode(images[-1]["src"].partition(",")[2])
+    assert data == (report.parent.parent / "grid.png").read_bytes()
+    assert [p.name for p in report.parent.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("mode", ["", " --mode=train", " --mode eval"])
+def test_the_command_that_makes_the_report_again(mode):
+    command = f"python -m vision_jax.main --config 'a b.py'{mode} --workdir=c"
+    blocks = run_page._commands({"command": command, "folder": "/"})
+    shown = [block.text for block in blocks if isinstance(block, page.Code)]
+    assert shown == [command, "python -m vision_jax.main --config 'a b.py' --workdir=c --mode=eval"]
+
+
+def test_wrong_blocks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="needs an `alt` text"):
+        page.write(tmp_path / "a.html", title="t", sections=[page.Section("s", [page.Picture("a.png", alt=" ")])])
+    table = page.Table(("a", "b"), [(1,)])
+    with pytest.raises(ValueError, match="1 cells under a header of 2"):
+        page.write(tmp_path / "a.html", title="t", sections=[page.Section("s", [table])])
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestBrowser:
+    def console(self, path, folder):
+        """Opens a file as a user would and returns the page it became and what the console says."""
+        names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        browser = next(filter(None, map(shutil.which, names)), None)
+        if browser is None:
+            pytest.skip(f"no browser: none of {', '.join(names)} is installed")
+        switches = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+        command = [browser, *switches.split(), "--disable-component-update", "--disable-sync"]
+        command += [
+            "--enable-logging=stderr",
+            "--v=0",
+            f"--user-data-dir={folder}",
+            "--dump-dom",
+            path.resolve().as_uri(),
+        ]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return process.stdout, [line for line in process.stderr.splitlines() if "CONSOLE" in line]
+
+    def test_the_page_opens_without_a_word_in_the_console(self, report, tmp_path):
+        dom, console = self.console(report, tmp_path / "profile")
+        assert "How to make it again" in dom
+        assert console == []
+
+    def test_a_bad_page_would_be_noticed(self, tmp_path):
+        path = tmp_path / "bad.html"
+        path.write_text("<script>console.error(1 + 1)</script>" + json.dumps("text"))
+        assert len(self.console(path, tmp_path / "profile")[1]) == 1

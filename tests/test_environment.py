@@ -1,0 +1,47 @@
+"""What is recorded about the circumstances of a run."""
+
+import json
+import subprocess
+
+from vision_jax import environment
+
+
+def test_says_what_ran_where(monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "s3cr3t-of-the-test")
+    found = environment.collect()
+    assert set(found["packages"]) >= {"jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"}
+    assert found["device_count"] >= 1
+    assert found["process_count"] == 1
+    assert "pytest" in found["command"]
+    assert found["started"].endswith("+00:00")
+    text = json.dumps(found, allow_nan=False)
+    assert "s3cr3t-of-the-test" not in text
+
+
+def test_revision_and_changes_of_a_checkout(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    source = tmp_path / "vision_jax" / "environment.py"
+    source.parent.mkdir()
+    source.write_text("1\n")
+    monkeypatch.setattr(environment, "__file__", str(source))
+    assert environment._git() is None
+    git("init")
+    assert environment._git() is None  # nothing committed yet
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = environment._git()
+    assert clean is not None
+    assert len(clean["revision"]) == 40
+    assert not clean["dirty"]
+    source.write_text("2\n")
+    assert environment._git() == clean | {"dirty": True}
+
+
+def test_a_machine_without_git_is_no_failure(tmp_path, monkeypatch):
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "vision_jax" / "environment.py"))
+    monkeypatch.setenv("PATH", "")
+    assert environment._git() is None
