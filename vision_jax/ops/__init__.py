@@ -4,12 +4,9 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-conv_general_dilated = lax.conv_general_dilated
+from vision_jax.ops.convolution import conv_general_dilated as conv_general_dilated
+from vision_jax.ops.convolution import conv_transpose as conv_transpose
 
-
-def conv_transpose(x, kernel, strides, padding):
-    """Transposed convolution: x [N,H,W,C], kernel [h,w,C,O], semantics of `lax.conv_transpose`."""
-    return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def _pool_padding(x, window, strides, padding):
