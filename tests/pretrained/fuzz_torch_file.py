@@ -40,9 +40,7 @@ def mutate(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
         if kind == 0:
             damaged[where] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            damaged[where] = rng.choice(
-                b"\x00\x01\x7f\x80\xff().NQRXbcghijloqrstu}]\x81\x82\x85\x8a\x8b\x92\x93"
-            )
+            damaged[where] = rng.choice(b"\x00\x01\x7f\x80\xff().NQRXbcghijloqrstu}]\x81\x82\x85\x8a\x8b\x92\x93")
         elif kind == 2:
             del damaged[where:]
         elif kind == 3:

@@ -69,9 +69,7 @@ def tensors(draw):
         raw = bytes(byte & 1 for byte in raw)
     tensor = torch.frombuffer(bytearray(raw), dtype=dtype) if size else torch.empty(0, dtype=dtype)
     tensor = tensor.clone().reshape(shape)
-    for view in draw(
-        st.lists(st.sampled_from(["transpose", "slice", "step", "expand", "select"]), max_size=3)
-    ):
+    for view in draw(st.lists(st.sampled_from(["transpose", "slice", "step", "expand", "select"]), max_size=3)):
         if view == "transpose" and tensor.ndim >= 2:
             tensor = tensor.transpose(0, -1)
         elif view == "slice" and tensor.ndim:
@@ -179,7 +177,7 @@ def test_a_file_without_state_dict_is_refused(tmp_path, zipped):
 @both_formats
 def test_whole_modules_are_refused_with_advice(tmp_path, zipped):
     path = saved(tmp_path / "m", torch.nn.Linear(1, 1), zipped)
-    with pytest.raises(torch_file.TorchFileError, match="torch.nn.modules.linear.Linear.*save a state dict"):
+    with pytest.raises(torch_file.TorchFileError, match=r"torch.nn.modules.linear.Linear.*save a state dict"):
         torch_file.read(path)
 
 
@@ -252,11 +250,7 @@ def test_npz_with_objects_or_text_is_refused(tmp_path):
 @given(values=st.dictionaries(st.text("abc._", min_size=1, max_size=6), tensors(), max_size=4))
 def test_safetensors(tmp_path, values):
     writer = pytest.importorskip("safetensors.torch")
-    values = {
-        name: tensor.contiguous().clone()
-        for name, tensor in values.items()
-        if tensor.dtype != torch.complex128
-    }
+    values = {name: tensor.contiguous().clone() for name, tensor in values.items() if tensor.dtype != torch.complex128}
     path = tmp_path / "w.safetensors"
     writer.save_file(values, path, metadata={"format": "pt"})
     read = torch_file.read(path)

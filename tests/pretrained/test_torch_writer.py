@@ -23,7 +23,7 @@ def test_read_back_here(tmp_path, ending):
     path = tmp_path / f"new/w.{ending}"
     WRITERS[ending](path, ARRAYS)
     read = torch_file.state_dict(path)
-    assert list(read) == list(ARRAYS)
+    assert set(read) == set(ARRAYS)
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(read[name], array)
         assert read[name].dtype == array.dtype.newbyteorder("<")
@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, ending):
     path = tmp_path / "w"
     WRITERS[ending](path, ARRAYS)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="names: .*<U1"):
+    with pytest.raises(ValueError, match=r"names: .*<U1"):
         WRITERS[ending](path, {"names": np.array(["a"])})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["w"]

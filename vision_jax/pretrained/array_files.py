@@ -5,13 +5,14 @@ The format of safetensors: https://github.com/huggingface/safetensors; of .npy a
 """
 
 import io
-import json
 import math
 import zipfile
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
+import safetensors
 
 from vision_jax.pretrained.pickle_machine import TorchFileError
 
@@ -36,88 +37,34 @@ SAFETENSORS_DTYPES: dict[str, np.dtype] = {
         "C64": np.complex64,
     }.items()
 }
-_MAX_HEADER_BYTES = 16 * 2**20
 _MAX_DIMENSIONS = 32
 
 
 def read_safetensors(data: bytes) -> dict[str, np.ndarray]:
-    """Returns the tensors in the bytes of a .safetensors file, in the order of its header.
-
-    Raises:
-      TorchFileError: when header and bytes do not fit together to the last byte.
-    """
-    header, body = _safetensors_header(data)
+    """Returns the tensors in the bytes of a .safetensors file; the library checks that header and bytes agree."""
+    try:
+        entries = safetensors.deserialize(data)
+    except safetensors.SafetensorError as error:
+        raise TorchFileError(f"the .safetensors file is damaged: {str(error)[:200]}") from None
     tensors = {}
-    spans = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        dtype, shape, (start, end) = _safetensors_entry(name, entry)
-        if not start <= end <= len(body) or end - start != math.prod(shape) * dtype.itemsize:
-            raise TorchFileError(
-                f"tensor {name!r} of shape {shape} and type {dtype} does not fit bytes {start}-{end}"
-            )
-        spans.append((start, end))
-        # A copy: the header's length puts the bytes at odd addresses.
-        raw = np.frombuffer(body[start:end], np.uint8).copy()
-        if dtype == np.bool_:
-            raw = (raw != 0).view(np.uint8)
-        tensors[name] = _frozen(raw.view(dtype).reshape(shape))
-    spans.sort()
-    edges = [0, *(end for _, end in spans)]
-    if [start for start, _ in spans] != edges[:-1] or edges[-1] != len(body):
-        raise TorchFileError("the tensors overlap or leave holes in the file")
+    for name, entry in entries:
+        if entry["dtype"] not in SAFETENSORS_DTYPES or len(entry["shape"]) > _MAX_DIMENSIONS:
+            raise TorchFileError(f"tensor {name!r} has the type {entry['dtype']} and {len(entry['shape'])} dimensions")
+        raw = np.frombuffer(entry["data"], np.uint8)
+        tensors[name] = _array(raw, SAFETENSORS_DTYPES[entry["dtype"]], entry["shape"])
     return tensors
 
 
-def safetensors_metadata(data: bytes) -> dict[str, str]:
-    """Returns the free-text metadata of a .safetensors file."""
-    metadata = _safetensors_header(data)[0].get("__metadata__", {})
-    if type(metadata) is not dict or not all(type(value) is str for value in metadata.values()):
-        raise TorchFileError("the metadata of the .safetensors file is not a table of texts")
-    return metadata
-
-
-def _safetensors_header(data: bytes) -> tuple[dict[str, Any], memoryview]:
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER_BYTES):
-        raise TorchFileError(f"the .safetensors header claims {length:,} bytes of a file of {len(data):,}")
-    try:
-        header = json.loads(data[8 : 8 + length], object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, TorchFileError):
-            raise
-        raise TorchFileError(f"the .safetensors header is not JSON: {str(error)[:200]}") from None
-    if type(header) is not dict:
-        raise TorchFileError("the .safetensors header is not a table")
-    return header, memoryview(data)[8 + length :]
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise TorchFileError("the .safetensors header names a tensor twice")
-    return table
-
-
-def _safetensors_entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], list[int]]:
-    if type(entry) is not dict or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise TorchFileError(f"tensor {name!r} is not described by dtype, shape and data_offsets")
-    dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if type(dtype) is not str or dtype not in SAFETENSORS_DTYPES:
-        raise TorchFileError(f"tensor {name!r} has the type {str(dtype)[:40]!r}, which is not read here")
-    if not _are_sizes(shape) or not _are_sizes(span) or len(span) != 2 or len(shape) > _MAX_DIMENSIONS:
-        raise TorchFileError(f"tensor {name!r} has a shape or an offset that makes no sense")
-    return SAFETENSORS_DTYPES[dtype], tuple(shape), span
+def _array(raw: np.ndarray, dtype: np.dtype, shape: Sequence[int], order: Literal["C", "F"] = "C") -> np.ndarray:
+    if dtype == np.bool_:
+        raw = (raw != 0).view(np.uint8)  # bytes other than 0 and 1 are no valid booleans
+    array = raw.view(dtype).reshape(shape, order=order)
+    array.flags.writeable = False
+    return array
 
 
 def _are_sizes(values: Any) -> bool:
     return type(values) is list and all(type(value) is int and 0 <= value < 2**48 for value in values)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
 
 
 def open_zip(data: bytes) -> zipfile.ZipFile:
@@ -173,10 +120,5 @@ def _read_npy(name: str, content: bytes) -> np.ndarray:
         raise TorchFileError(f"array {name!r} has a shape that makes no sense")
     body = content[stream.tell() :]
     if math.prod(shape) * dtype.itemsize != len(body):
-        raise TorchFileError(
-            f"array {name!r} of shape {shape} and type {dtype} does not fit its {len(body):,} bytes"
-        )
-    raw = np.frombuffer(body, np.uint8)
-    if dtype == np.bool_:
-        raw = (raw != 0).view(np.uint8)
-    return _frozen(raw.view(dtype).reshape(shape, order="F" if fortran else "C"))
+        raise TorchFileError(f"array {name!r} of shape {shape} and type {dtype} does not fit its {len(body):,} bytes")
+    return _array(np.frombuffer(body, np.uint8), dtype, shape, "F" if fortran else "C")

@@ -95,10 +95,10 @@ class Machine:
         end = self._data.find(b"\n", self._position, self._position + 256)
         if end < 0:
             raise TorchFileError("the pickle names a global of more than 255 bytes")
-        return self._text(self._take(end + 1 - self._position)[:-1])
+        return self._decoded(self._take(end + 1 - self._position)[:-1])
 
     @staticmethod
-    def _text(raw: bytes) -> str:
+    def _decoded(raw: bytes) -> str:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
@@ -127,36 +127,34 @@ class Machine:
 
     # Opcodes.
 
-    def discard(self) -> None:
+    def _discard(self) -> None:
         self._pop()
 
-    def discard_to_mark(self) -> None:
+    def _discard_to_mark(self) -> None:
         self._pop_to_mark()
 
-    def proto(self) -> None:
+    def _proto(self) -> None:
         version = self._number("<B")
         if not 2 <= version <= 5:
             raise TorchFileError(f"pickle protocol {version} is not read here; 2 to 5 are")
 
-    def frame(self) -> None:
+    def _frame(self) -> None:
         self._number("<Q")  # a hint for streaming readers
 
-    def mark(self) -> None:
+    def _mark(self) -> None:
         self._outer.append(self._stack)
         self._stack = []
 
-    def long(self, layout: str) -> None:
+    def _long(self, layout: str) -> None:
         length = self._number(layout)
         if not 0 <= length <= MAX_INT_BYTES:
-            raise TorchFileError(
-                f"the pickle holds an integer of {length} bytes; at most {MAX_INT_BYTES} are allowed"
-            )
+            raise TorchFileError(f"the pickle holds an integer of {length} bytes; at most {MAX_INT_BYTES} are allowed")
         self._push(int.from_bytes(self._take(length), "little", signed=True))
 
-    def text(self, layout: str) -> None:
-        self._push(self._text(self._take_sized(layout)))
+    def _text(self, layout: str) -> None:
+        self._push(self._decoded(self._take_sized(layout)))
 
-    def binary(self, layout: str) -> None:
+    def _binary(self, layout: str) -> None:
         self._push(self._take_sized(layout))
 
     def _take_sized(self, layout: str) -> bytes:
@@ -165,11 +163,11 @@ class Machine:
             raise TorchFileError("the pickle holds a string of negative length")
         return self._take(length)
 
-    def tuple_of(self, count: int) -> None:
+    def _tuple_of(self, count: int) -> None:
         items = [self._pop() for _ in range(count)]
         self._push(tuple(reversed(items)))
 
-    def append(self) -> None:
+    def _append(self) -> None:
         self._extend([self._pop()])
 
     def _extend(self, items: list[Any]) -> None:
@@ -178,33 +176,33 @@ class Machine:
             raise TorchFileError("the pickle appends to something that is not a list")
         target.extend(items)
 
-    def set_items(self, items: list[Any]) -> None:
+    def _set_items(self, items: list[Any]) -> None:
         target = self._top()
         if type(target) not in (dict, OrderedDict):
             raise TorchFileError("the pickle sets items of something that is not a dictionary")
         target.update(pairs_of(items))
 
-    def set_item(self) -> None:
+    def _set_item(self) -> None:
         value, key = self._pop(), self._pop()
-        self.set_items([key, value])
+        self._set_items([key, value])
 
-    def add_items(self) -> None:
+    def _add_items(self) -> None:
         items = self._pop_to_mark()
         target = self._top()
         if type(target) is not set:
             raise TorchFileError("the pickle adds to something that is not a set")
         target.update(map(check_key, items))
 
-    def get(self, layout: str) -> None:
+    def _get(self, layout: str) -> None:
         index = self._number(layout)
         if index not in self._memo:
             raise TorchFileError(f"the pickle uses memo entry {index}, which it never stored")
         self._push(self._memo[index])
 
-    def put(self, index: int) -> None:
+    def _put(self, index: int) -> None:
         self._memo[index] = self._top()
 
-    def global_(self, module: Any, name: Any) -> None:
+    def _global(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
             raise TorchFileError("the pickle names a global by something that is not text")
         if (module, name) not in self._globals:
@@ -214,17 +212,17 @@ class Machine:
             )
         self._push(self._globals[module, name])
 
-    def stack_global(self) -> None:
+    def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
-        self.global_(module, name)
+        self._global(module, name)
 
-    def reduce(self) -> None:
+    def _reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
         if type(function) is not Builder or type(arguments) is not tuple:
             raise TorchFileError("the pickle calls something that is not a tensor or container")
         self._push(function.build(arguments))
 
-    def build(self) -> None:
+    def _build(self) -> None:
         # A state dict carries its module versions as an attribute, and parameters of 2017 their
         # requires_grad flag; neither matters here, and nothing else may have a state.
         state, target = self._pop(), self._top()
@@ -234,7 +232,7 @@ class Machine:
         if not allowed:
             raise TorchFileError("the pickle sets the state of something that is not a tensor or container")
 
-    def persistent_id(self) -> None:
+    def _persistent_id(self) -> None:
         identifier = self._pop()
         if self._persistent_load is None or type(identifier) is not tuple:
             raise TorchFileError("the pickle has a persistent id where none belongs")
@@ -244,9 +242,7 @@ class Machine:
 def check_key(key: Any) -> Any:
     """Returns a dictionary key or set item unchanged; only scalars, whose hash costs nothing, are allowed."""
     if key is not None and type(key) not in (str, bytes, int, float, bool):
-        raise TorchFileError(
-            f"the pickle uses a {type(key).__name__} as a key; only text and numbers are allowed"
-        )
+        raise TorchFileError(f"the pickle uses a {type(key).__name__} as a key; only text and numbers are allowed")
     return key
 
 
@@ -284,11 +280,11 @@ def check_plain(value: Any, program_bytes: int) -> None:
 _HANDLERS: dict[int, Callable[[Machine], None]] = {
     ord(code): handler
     for code, handler in {
-        "\x80": Machine.proto,
-        "\x95": Machine.frame,
-        "(": Machine.mark,
-        "0": Machine.discard,
-        "1": Machine.discard_to_mark,
+        "\x80": Machine._proto,
+        "\x95": Machine._frame,
+        "(": Machine._mark,
+        "0": Machine._discard,
+        "1": Machine._discard_to_mark,
         "2": lambda m: m._push(m._top()),
         "N": lambda m: m._push(None),
         "\x88": lambda m: m._push(True),
@@ -297,42 +293,42 @@ _HANDLERS: dict[int, Callable[[Machine], None]] = {
         "K": lambda m: m._push(m._number("<B")),
         "M": lambda m: m._push(m._number("<H")),
         "G": lambda m: m._push(m._number(">d")),
-        "\x8a": lambda m: m.long("<B"),
-        "\x8b": lambda m: m.long("<i"),
-        "U": lambda m: m.text("<B"),  # Python 2 strings: the names in old files
-        "T": lambda m: m.text("<i"),
-        "X": lambda m: m.text("<I"),
-        "\x8c": lambda m: m.text("<B"),
-        "\x8d": lambda m: m.text("<Q"),
-        "C": lambda m: m.binary("<B"),
-        "B": lambda m: m.binary("<I"),
-        "\x8e": lambda m: m.binary("<Q"),
-        "\x96": lambda m: m.binary("<Q"),
+        "\x8a": lambda m: m._long("<B"),
+        "\x8b": lambda m: m._long("<i"),
+        "U": lambda m: m._text("<B"),  # Python 2 strings: the names in old files
+        "T": lambda m: m._text("<i"),
+        "X": lambda m: m._text("<I"),
+        "\x8c": lambda m: m._text("<B"),
+        "\x8d": lambda m: m._text("<Q"),
+        "C": lambda m: m._binary("<B"),
+        "B": lambda m: m._binary("<I"),
+        "\x8e": lambda m: m._binary("<Q"),
+        "\x96": lambda m: m._binary("<Q"),
         ")": lambda m: m._push(()),
         "t": lambda m: m._push(tuple(m._pop_to_mark())),
-        "\x85": lambda m: m.tuple_of(1),
-        "\x86": lambda m: m.tuple_of(2),
-        "\x87": lambda m: m.tuple_of(3),
+        "\x85": lambda m: m._tuple_of(1),
+        "\x86": lambda m: m._tuple_of(2),
+        "\x87": lambda m: m._tuple_of(3),
         "]": lambda m: m._push([]),
         "l": lambda m: m._push(m._pop_to_mark()),
-        "a": Machine.append,
+        "a": Machine._append,
         "e": lambda m: m._extend(m._pop_to_mark()),
         "}": lambda m: m._push({}),
         "d": lambda m: m._push(dict(pairs_of(m._pop_to_mark()))),
-        "s": Machine.set_item,
-        "u": lambda m: m.set_items(m._pop_to_mark()),
+        "s": Machine._set_item,
+        "u": lambda m: m._set_items(m._pop_to_mark()),
         "\x8f": lambda m: m._push(set()),
-        "\x90": Machine.add_items,
+        "\x90": Machine._add_items,
         "\x91": lambda m: m._push(frozenset(map(check_key, m._pop_to_mark()))),
-        "h": lambda m: m.get("<B"),
-        "j": lambda m: m.get("<I"),
-        "q": lambda m: m.put(m._number("<B")),
-        "r": lambda m: m.put(m._number("<I")),
-        "\x94": lambda m: m.put(len(m._memo)),
-        "c": lambda m: m.global_(m._line(), m._line()),
-        "\x93": Machine.stack_global,
-        "R": Machine.reduce,
-        "b": Machine.build,
-        "Q": Machine.persistent_id,
+        "h": lambda m: m._get("<B"),
+        "j": lambda m: m._get("<I"),
+        "q": lambda m: m._put(m._number("<B")),
+        "r": lambda m: m._put(m._number("<I")),
+        "\x94": lambda m: m._put(len(m._memo)),
+        "c": lambda m: m._global(m._line(), m._line()),
+        "\x93": Machine._stack_global,
+        "R": Machine._reduce,
+        "b": Machine._build,
+        "Q": Machine._persistent_id,
     }.items()
 }

@@ -113,23 +113,15 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     found = read(path)
     for _ in range(3):
-        inner = [
-            found[key] for key in _NESTING if isinstance(found, dict) and isinstance(found.get(key), dict)
-        ]
+        inner = [found[key] for key in _NESTING if isinstance(found, dict) and isinstance(found.get(key), dict)]
         if not inner:
             break
         found = inner[0]
     if not isinstance(found, dict) or not any(isinstance(value, np.ndarray) for value in found.values()):
-        raise TorchFileError(
-            f"{path}: the file holds a {type(found).__name__} without tensors, not a state dict"
-        )
-    odd = [
-        key for key, value in found.items() if not isinstance(key, str) or not isinstance(value, np.ndarray)
-    ]
+        raise TorchFileError(f"{path}: the file holds a {type(found).__name__} without tensors, not a state dict")
+    odd = [key for key, value in found.items() if not isinstance(key, str) or not isinstance(value, np.ndarray)]
     if odd:
-        raise TorchFileError(
-            f"{path}: expected a tensor under every name of the state dict; not so: {odd[:5]}"
-        )
+        raise TorchFileError(f"{path}: expected a tensor under every name of the state dict; not so: {odd[:5]}")
     weights = dict(found)
     for prefix in _WRAPPERS * 2:  # either may be outside
         if all(name.startswith(prefix) for name in weights):
@@ -176,15 +168,11 @@ def _read_zip(data: bytes) -> Any:
         if info is None:
             raise TorchFileError(f"the archive has no member {root + name!r}")
         if info.compress_type != zipfile.ZIP_STORED:
-            raise TorchFileError(
-                f"member {root + name!r} is compressed; PyTorch stores its members as they are"
-            )
+            raise TorchFileError(f"member {root + name!r} is compressed; PyTorch stores its members as they are")
         return array_files.read_member(archive, info)
 
     if root + "byteorder" in names and member("byteorder") != b"little":
-        raise TorchFileError(
-            "the file was written on a big-endian machine; re-save it on a little-endian one"
-        )
+        raise TorchFileError("the file was written on a big-endian machine; re-save it on a little-endian one")
     storages: dict[str, np.ndarray] = {}
 
     def persistent_load(identifier: tuple) -> _Storage:
@@ -217,9 +205,7 @@ def _read_legacy(data: bytes) -> Any:
     if magic != _MAGIC or version != _LEGACY_PROTOCOL:
         raise TorchFileError("this is a pickle, but not one that torch.save has written (wrong magic number)")
     if type(system) is not dict or system.get("little_endian", system.get(b"little_endian")) is not True:
-        raise TorchFileError(
-            "the file was written on a big-endian machine; re-save it on a little-endian one"
-        )
+        raise TorchFileError("the file was written on a big-endian machine; re-save it on a little-endian one")
 
     # The bytes come after the value that refers to them, so a first run finds out which storages there are.
     layout: dict[str, tuple[np.dtype, int]] = {}
@@ -231,9 +217,7 @@ def _read_legacy(data: bytes) -> Any:
 
     _, end = Machine(data, position, _globals(_budget(data)), survey).run()
     if end - position > _MAX_PICKLE_BYTES:
-        raise TorchFileError(
-            f"the pickle has {end - position:,} bytes; at most {_MAX_PICKLE_BYTES:,} are read"
-        )
+        raise TorchFileError(f"the pickle has {end - position:,} bytes; at most {_MAX_PICKLE_BYTES:,} are read")
     keys, start = Machine(data, end, {}).run()
     storages = _legacy_storages(data, start, keys, layout)
 
@@ -259,9 +243,7 @@ def _legacy_storages(
             raise TorchFileError("the file is cut off: a storage is missing")
         (elements,) = struct.unpack_from("<q", data, position)
         if elements != expected:
-            raise TorchFileError(
-                f"storage {key!r} has {elements} elements where its tensors expect {expected}"
-            )
+            raise TorchFileError(f"storage {key!r} has {elements} elements where its tensors expect {expected}")
         position += 8
         size = elements * dtype.itemsize
         if size > len(data) - position:
@@ -313,9 +295,7 @@ def _budget(data: bytes) -> Callable[[int], None]:
         nonlocal left
         left -= count
         if left < 0:
-            raise TorchFileError(
-                "the values are far larger than the file: strides, ties or copies repeat its data"
-            )
+            raise TorchFileError("the values are far larger than the file: strides, ties or copies repeat its data")
 
     return spend
 
@@ -325,9 +305,7 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
 
     def tensor(dtype: np.dtype, storage: _Storage, offset: Any, size: Any, stride: Any) -> np.ndarray:
         if not (_are_sizes((offset,)) and _are_sizes(size) and _are_sizes(stride)):
-            raise TorchFileError(
-                "a tensor's offset, size or stride is not a tuple of reasonable positive integers"
-            )
+            raise TorchFileError("a tensor's offset, size or stride is not a tuple of reasonable positive integers")
         if len(size) != len(stride) or len(size) > _MAX_DIMENSIONS:
             raise TorchFileError(f"a tensor has {len(size)} sizes and {len(stride)} strides")
         if storage.data is None:
@@ -362,11 +340,7 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
 
     def rebuild_tensor_v3(arguments: tuple) -> np.ndarray:
         # (untyped storage, offset, size, stride, requires_grad, backward_hooks, dtype)
-        if (
-            len(arguments) != 7
-            or type(arguments[0]) is not _Storage
-            or not isinstance(arguments[6], np.dtype)
-        ):
+        if len(arguments) != 7 or type(arguments[0]) is not _Storage or not isinstance(arguments[6], np.dtype):
             raise TorchFileError("a tensor is described in a way that is not known here")
         return tensor(arguments[6], *arguments[:4])
 

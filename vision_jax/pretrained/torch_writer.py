@@ -5,7 +5,6 @@ The file that ``write_pth`` makes holds an ``OrderedDict`` of tensors, one stora
 first, and the same arrays give the same bytes.
 """
 
-import json
 import os
 import struct
 import zipfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import safetensors.numpy
 
 from vision_jax.pretrained.array_files import SAFETENSORS_DTYPES
 from vision_jax.pretrained.torch_file import STORAGES
@@ -50,7 +50,7 @@ def write_pth(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> 
 def write_safetensors(
     path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes arrays as a .safetensors file, in the given order.
+    """Writes arrays as a .safetensors file.
 
     Args:
       path: The file to write.
@@ -60,32 +60,12 @@ def write_safetensors(
     Raises:
       ValueError: when an array has a type that the format does not have.
     """
-    codes = {dtype: code for code, dtype in SAFETENSORS_DTYPES.items()}
-    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    little = {name: _little_endian(array) for name, array in arrays.items()}
-    position = 0
-    for name, array in little.items():
-        if array.dtype not in codes:
-            raise ValueError(
-                f"{name}: a .safetensors file cannot hold {array.dtype}; it can hold {list(codes)}"
-            )
-        end = position + array.nbytes
-        header[name] = {
-            "dtype": codes[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [position, end],
-        }
-        position = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-
-    def write(file: BinaryIO) -> None:
-        file.write(struct.pack("<Q", len(text)))
-        file.write(text)
-        for array in little.values():
-            file.write(array.tobytes())
-
-    _write_atomically(Path(path), write)
+    dense = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
+    for name, array in dense.items():
+        if array.dtype.newbyteorder("<") not in SAFETENSORS_DTYPES.values():
+            raise ValueError(f"{name}: a .safetensors file cannot hold {array.dtype}; only {list(SAFETENSORS_DTYPES)}")
+    content = safetensors.numpy.save(dense, dict(metadata) if metadata else None)
+    _write_atomically(Path(path), lambda file: file.write(content))
 
 
 def _little_endian(array: np.ndarray) -> np.ndarray:
@@ -94,14 +74,12 @@ def _little_endian(array: np.ndarray) -> np.ndarray:
 
 
 def _program(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Returns the pickle (protocol 2) of an OrderedDict of tensors whose storages are named 0, 1, 2, …"""
+    """Returns the pickle (protocol 2) of an OrderedDict of tensors whose storages are named 0, 1, 2 and so on."""
     kinds = {np.dtype(kind): name for name, kind in STORAGES.items() if name != "UntypedStorage"}
     parts = [b"\x80\x02", _name("collections", "OrderedDict"), b")R("]
     for index, (name, array) in enumerate(arrays.items()):
         if array.dtype not in kinds:
-            raise ValueError(
-                f"{name}: PyTorch has no storage for {array.dtype}; it has {sorted(kinds.values())}"
-            )
+            raise ValueError(f"{name}: PyTorch has no storage for {array.dtype}; it has {sorted(kinds.values())}")
         strides = _contiguous_strides(array.shape)
         parts += [
             _text(name),
@@ -156,7 +134,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(info, content)
 
 
-def _write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
