@@ -123,8 +123,9 @@ class ResizeCenterCrop:
         if not 1 <= self.crop <= self.resize:
             raise ValueError(f"ResizeCenterCrop(resize={self.resize}, crop={self.crop}): expected 1 <= crop <= resize.")
 
-    def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
-        """Returns the example with its image resized and cropped."""
+    def __call__(self, example: dict[str, Any], rng: np.random.Generator | None = None) -> dict[str, Any]:
+        """Returns the example with its image resized and cropped; draws nothing."""
+        del rng
         image = resize_short_side(_pillow(example["image"]), self.resize, self.interpolation)
         left = round((image.width - self.crop) / 2)  # halves to even, as Python and torchvision round
         top = round((image.height - self.crop) / 2)
