@@ -14,13 +14,14 @@ import pytest
 from vision_jax import writers
 
 
-def config(project=""):
-    return SimpleNamespace(wandb=SimpleNamespace(project=project, name=""))
+def config(project="", tensorboard=True):
+    """The options that the writers read."""
+    return SimpleNamespace(
+        log=SimpleNamespace(tensorboard=tensorboard), wandb=SimpleNamespace(project=project, name="")
+    )
 
 
-@pytest.fixture
-def no_tensorflow(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
+ROWS_ONLY = config(tensorboard=False)
 
 
 def strict(text):
@@ -61,11 +62,10 @@ def assert_events_equal_rows(workdir):
     assert found == expected
 
 
-@pytest.mark.usefixtures("no_tensorflow")
 class TestRows:
     def test_numbers_read_back_exactly_and_as_strict_json(self, tmp_path):
         values = {"a": np.float32(0.1), "b": 1 / 3, "c": 7, "d": np.array(1e-30, np.float32), "e": math.inf}
-        with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
+        with writers.open_writers(tmp_path, ROWS_ONLY, resume_step=None) as writer:
             writer.write_scalars(3, values)
             writer.write_scalars(4, {"a": math.nan, "b": -math.inf})
         raw = strict((tmp_path / writers.METRICS).read_text())
@@ -76,7 +76,7 @@ class TestRows:
         assert math.isnan(second["a"])
 
     def test_timings_stay_out_of_the_rows_that_equal_runs_share(self, tmp_path):
-        with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
+        with writers.open_writers(tmp_path, ROWS_ONLY, resume_step=None) as writer:
             writer.write_scalars(1, {"train/loss": 2.0})
             writer.write_timings(1, {"timing/steps_per_second": 10.0})
         assert writers.read_rows(tmp_path / writers.METRICS) == [{"step": 1, "train/loss": 2.0}]
@@ -84,12 +84,12 @@ class TestRows:
 
     def test_resume_takes_back_later_rows_and_a_torn_line(self, tmp_path):
         path = tmp_path / writers.METRICS
-        with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
+        with writers.open_writers(tmp_path, ROWS_ONLY, resume_step=None) as writer:
             for step in (1, 2, 2, 3, 4):
                 writer.write_scalars(step, {"x": step / 7})
         whole = path.read_bytes()
         path.write_bytes(whole + b'{"step": 2, "x": 0.1')
-        with writers.open_writers(tmp_path, config(), resume_step=2) as writer:
+        with writers.open_writers(tmp_path, ROWS_ONLY, resume_step=2) as writer:
             for step in (3, 4):
                 writer.write_scalars(step, {"x": step / 7})
         assert path.read_bytes() == whole
@@ -97,7 +97,7 @@ class TestRows:
 
     def test_start_from_scratch_removes_old_rows(self, tmp_path):
         for _ in range(2):
-            with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
+            with writers.open_writers(tmp_path, ROWS_ONLY, resume_step=None) as writer:
                 writer.write_scalars(0, {"x": 1})
         assert len(writers.read_rows(tmp_path / writers.METRICS)) == 1
 
@@ -109,9 +109,9 @@ class TestRows:
 
     def test_a_killed_process_leaves_whole_rows(self, tmp_path):
         program = (
-            "import sys; sys.modules['tensorflow'] = None\n"
-            "import os; from types import SimpleNamespace as N; from vision_jax.writers import open_writers\n"
-            "w = open_writers(sys.argv[1], N(wandb=N(project='')), resume_step=None)\n"
+            "import os, sys; from types import SimpleNamespace as N; from vision_jax.writers import open_writers\n"
+            "config = N(log=N(tensorboard=False), wandb=N(project=''))\n"
+            "w = open_writers(sys.argv[1], config, resume_step=None)\n"
             "for step in range(100): w.write_scalars(step, {'x': step / 3})\n"
             "os.kill(os.getpid(), 9)\n"
         )
@@ -120,7 +120,7 @@ class TestRows:
         assert [row["x"] for row in writers.read_rows(tmp_path / writers.METRICS)] == [n / 3 for n in range(100)]
 
     def test_wrong_use_is_refused(self, tmp_path):
-        with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
+        with writers.open_writers(tmp_path, ROWS_ONLY, resume_step=None) as writer:
             with pytest.raises(ValueError, match="cannot be named 'step'"):
                 writer.write_scalars(1, {"step": 3})
             with pytest.raises(ValueError, match=r"float32\[2, 8, 8, 1\], expected uint8"):
@@ -128,19 +128,27 @@ class TestRows:
 
     def test_only_the_first_process_writes(self, tmp_path, monkeypatch):
         monkeypatch.setattr("jax.process_index", lambda: 1)
-        with writers.open_writers(tmp_path / "run", config(), resume_step=None) as writer:
+        with writers.open_writers(tmp_path / "run", ROWS_ONLY, resume_step=None) as writer:
             writer.write_scalars(1, {"x": 1})
             writer.flush()
         assert not (tmp_path / "run").exists()
 
 
-def test_without_tensorflow_one_warning_says_so(tmp_path, caplog, no_tensorflow):
+def test_without_tensorflow_one_warning_says_so(tmp_path, caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
     with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
         writer.write_scalars(1, {"x": 1})
         writer.write_images(1, {"samples": np.zeros((1, 4, 4, 1), np.uint8)})
     (record,) = caplog.records
     assert "TensorBoard files are not written: tensorflow cannot be imported" in record.getMessage()
     assert "pip install tensorflow" in record.getMessage()
+    assert not (tmp_path / writers.EVENTS).exists()
+
+
+def test_tensorboard_files_can_be_left_out(tmp_path, caplog):
+    with writers.open_writers(tmp_path, ROWS_ONLY, resume_step=None) as writer:
+        writer.write_scalars(1, {"x": 1})
+    assert caplog.records == []
     assert not (tmp_path / writers.EVENTS).exists()
 
 
@@ -225,19 +233,20 @@ def test_opening_waits_for_no_import():
 
 
 class TestWeightsAndBiases:
-    def test_missing_package_says_what_to_install(self, tmp_path, monkeypatch, no_tensorflow):
+    def test_missing_package_says_what_to_install(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "wandb", None)
         with pytest.raises(ImportError, match=r"config.wandb.project is 'p'.*pip install 'vision_jax\[wandb\]'"):
-            writers.open_writers(tmp_path, config("p"), resume_step=None)
+            writers.open_writers(tmp_path, config("p", tensorboard=False), resume_step=None)
 
     def test_offline_run_is_written_and_keeps_its_id(self, tmp_path):
         """In a process of its own, because wandb starts a service and hooks into the interpreter."""
         pytest.importorskip("wandb", reason="wandb is not installed")
         program = (
-            "import sys; sys.modules['tensorflow'] = None\n"
-            "import numpy as np; from types import SimpleNamespace as N; from vision_jax.writers import open_writers\n"
+            "import sys, numpy as np; from types import SimpleNamespace as N\n"
+            "from vision_jax.writers import open_writers\n"
+            "config = N(log=N(tensorboard=False), wandb=N(project='p', name=''))\n"
             "for resume in (None, 1):\n"
-            "  with open_writers(sys.argv[1], N(wandb=N(project='p', name='')), resume_step=resume) as w:\n"
+            "  with open_writers(sys.argv[1], config, resume_step=resume) as w:\n"
             "    w.write_hparams({'seed': 0, 'model': {'name': 'cnn'}})\n"
             "    w.write_scalars(1 if resume is None else 2, {'train/loss': 0.5})\n"
             "    w.write_images(2, {'samples': np.zeros((2, 4, 4, 1), np.uint8)})\n"

@@ -46,12 +46,11 @@ def open_writers(workdir: str | os.PathLike[str], config: Any, *, resume_step: i
     workdir.mkdir(parents=True, exist_ok=True)
     metrics, timings = (JsonLines(workdir / name, resume_step) for name in (METRICS, TIMINGS))
     views: list[Any] = []
-    if not config.log.tensorboard:
-        pass
-    elif missing := [name for name in ("tensorflow", "tensorboard") if importlib.util.find_spec(name) is None]:
-        _warn_no_tensorboard(f"{' and '.join(missing)} cannot be imported")
-    else:
-        views.append(_TensorBoard(workdir / EVENTS, resume_step, metrics.kept + timings.kept))
+    if config.log.tensorboard:
+        if missing := [name for name in ("tensorflow", "tensorboard") if importlib.util.find_spec(name) is None]:
+            _warn_no_tensorboard(f"{' and '.join(missing)} cannot be imported")
+        else:
+            views.append(_TensorBoard(workdir / EVENTS, resume_step, metrics.kept + timings.kept))
     if config.wandb.project:
         views.append(_WeightsAndBiases(workdir, config, resumed=resume_step is not None))
     return Writer([metrics], [timings], views)
