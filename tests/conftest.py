@@ -1,5 +1,6 @@
 """Settings of all tests: strict JAX, no network, warnings are errors, and where real data is found."""
 
+import importlib.util
 import os
 import pathlib
 import socket
@@ -10,6 +11,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")  
 
 import jax
 import pytest
+
+from vision_jax import parallel
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -36,6 +39,21 @@ def _own_cache(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("VISION_JAX_HOME", str(tmp_path_factory.getbasetemp() / "vision_jax_home"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_programs(tmp_path_factory):
+    """Equal programs are compiled once per session."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "vision_jax_home/compilation"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(autouse=True)
+def _devices(request, monkeypatch):
+    """Runs use one of the four virtual devices, or as many as the mark `devices(n)` says."""
+    mark = request.node.get_closest_marker("devices")
+    make_mesh = parallel.make_mesh
+    monkeypatch.setattr(parallel, "make_mesh", lambda devices=None: make_mesh(devices or (mark.args[0] if mark else 1)))
+
+
 @pytest.fixture(scope="session")
 def test_data() -> pathlib.Path:
     """Folder of real data and weights."""
@@ -53,3 +71,24 @@ def unpacked_data(test_data, tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("unpacked")
     subprocess.run([sys.executable, test_data / "unpack.py", folder], check=True, stdout=subprocess.DEVNULL)
     return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> pathlib.Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def load_config():
+    """Loads a fresh config by name: 'digits_cnn:smoke'."""
+
+    def load(name):
+        stem, _, variant = name.partition(":")
+        path = REPOSITORY / "configs" / f"{stem}.py"
+        spec = importlib.util.spec_from_file_location(f"configs_{stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.get_config(variant)
+
+    return load

@@ -175,7 +175,10 @@ OPTIONS: dict[str, Any] = {
         "steps_per_dispatch": Option(1, "Optimisation steps per call into the device, for very small networks.", low=1),
         "compilation_cache": Option(True, "Keep compiled programs in $VISION_JAX_HOME/compilation.", neutral=True),
     },
-    "log": _duration("Interval between rows of metrics (all unset: 50 steps)", "every_"),
+    "log": {
+        **_duration("Interval between rows of metrics (all unset: 50 steps)", "every_"),
+        "tensorboard": Option(True, "Write TensorBoard files, where TensorFlow is installed.", neutral=True),
+    },
     "eval": {
         **_duration("Interval between evaluations on the validation split (all unset: one epoch)", "every_"),
         "best_metric": Option("", "Metric of the validation split that picks the best checkpoint; '' is the task's."),
@@ -315,14 +318,15 @@ def _model_problems(config: ConfigDict) -> list[str]:
     from vision_jax.models import registry  # Late: a config file must not import every network.
 
     name = config.model.name
-    if name not in registry.MODELS:
-        names = ", ".join(sorted(registry.MODELS))
-        return [f"config.model.name is {name!r}{closest(name, registry.MODELS)} The networks are {names}."]
-    valid = registry.options(name)
+    parts = ("_generator", "_discriminator") if config.task == "gan" else ("",)
+    valid = {n.removesuffix(parts[0]) for n in registry.MODELS if n.endswith(parts[0])}
+    if name not in valid:
+        return [f"config.model.name is {name!r}{closest(name, valid)}; for {config.task} there are {', '.join(sorted(valid))}."]
+    options = set.intersection(*(set(registry.options(name + part)) for part in parts)) & set(NETWORK_OPTIONS)
     return [
-        f"config.model.{option} is set, but {name} has no such option; it has {', '.join(valid) or 'none'}."
+        f"config.model.{option} is set, but {name} has no such option; it has {', '.join(sorted(options)) or 'none'}."
         for option in network_options(config)
-        if option not in valid
+        if option not in options
     ]
 
 

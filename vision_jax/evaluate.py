@@ -23,9 +23,8 @@ class Evaluator:
         self.loaders: dict[str, pipeline.Loader] = {}
         self.program = jax.jit(self._add, donate_argnums=0)
 
-    def _add(self, sums: Any, state: base.TrainState, data: pipeline.Batch, batch: pipeline.Batch, number: jax.Array) -> Any:
-        rows = pipeline.gather(data, batch)
-        found = self.run.task.eval_step(state, rows, jax.random.fold_in(self.run.key, number))
+    def _add(self, sums: Any, state: base.TrainState, batch: pipeline.Batch, number: jax.Array) -> Any:
+        found = self.run.task.eval_step(state, batch, jax.random.fold_in(self.run.key, number))
         return jax.tree.map(jnp.add, sums, found)
 
     def sums(self, state: base.TrainState, split: str) -> dict[str, np.ndarray]:
@@ -39,11 +38,8 @@ class Evaluator:
             batch = parallel.put_split(rows, run.mesh)
             number = parallel.put_replicated(np.int32(number), run.mesh)
             if sums is None:
-                shapes = jax.eval_shape(
-                    lambda s, d, b, k: run.task.eval_step(s, pipeline.gather(d, b), k), state, loader.data, batch, run.key
-                )
-                sums = run_lib.zeros(shapes, run.mesh)
-            sums = self.program(sums, state, loader.data, batch, number)
+                sums = run_lib.zeros(jax.eval_shape(run.task.eval_step, state, batch, run.key), run.mesh)
+            sums = self.program(sums, state, batch, number)
         result = parallel.to_host(sums)
         if int(result["count"]) != len(loader.source):
             raise AssertionError(f"{int(result['count'])} of {len(loader.source)} {split} examples were counted.")
@@ -54,8 +50,10 @@ class Evaluator:
         return {f"{split}/{name}": value for name, value in self.run.task.summarise(self.sums(state, split)).items()}
 
 
-def final(run: Run, step: int | None) -> dict[str, Any]:
+def final(run: Run, step: int | None, evaluator: Evaluator | None = None) -> dict[str, Any]:
     """Evaluates checkpoint `step` on 'val' and 'test', writes `report/`, prints the table and returns the results.
+
+    An `evaluator` of the same run saves its compilation.
 
     Raises:
         CheckpointError: there is no such checkpoint.
@@ -66,7 +64,7 @@ def final(run: Run, step: int | None) -> dict[str, Any]:
             f"{run.checkpoints.steps() or 'none'}. Train first, with --mode=train."
         )
     restored = run.checkpoints.restore(step, run.abstract_state())
-    evaluator = Evaluator(run)
+    evaluator = evaluator or Evaluator(run)
     sums = {split: evaluator.sums(restored.state, split) for split in ("val", "test")}
     metrics = {
         f"{split}/{name}": value for split in sums for name, value in run.task.summarise(sums[split]).items()

@@ -50,6 +50,8 @@ def _config_name() -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Sets up processes and compilation cache, then trains or evaluates."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax describes every file it writes.
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
     if _CONFIG.value is None:
@@ -64,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"No --workdir given; writing to {workdir}.")
     if config.train.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(cache.cache_dir("compilation")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     from vision_jax import checkpoints, evaluate, run, train  # After the processes have found each other.
 
     with _sentences(ValueError, OSError):
@@ -96,7 +99,6 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 def run_main() -> None:
     """Entry point of `python -m vision_jax.main`."""
-    flags.FLAGS.set_default("verbosity", logging.WARNING)  # Orbax describes every file it writes.
     app.run(main, flags_parser=_parse_flags)
 
 

@@ -44,7 +44,7 @@ def schedule(options: Mapping[str, Any], peak: float, total_steps: int, warmup_s
             raise ValueError(f"There is no schedule {name!r}.")
     if warmup_steps:
         main = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), main], [warmup_steps])
-    return lambda step: jnp.asarray(main(step), jnp.float32)
+    return lambda step: jnp.asarray(main(jnp.asarray(step, jnp.float32)), jnp.float32)
 
 
 def decay_mask(params: Tree) -> Tree:

@@ -64,12 +64,12 @@ class Run:
         return jax.jit(self.task.init, out_shardings=parallel.replicated(self.mesh))(self.key)
 
     def loader(self, split: str) -> Loader:
-        """Returns the batches of a split; a small split is put on the device here."""
+        """Returns the batches of a split; a small training split is put on the device here."""
         data = self.config.data
         train, evaluation = _host_transforms(data)
         return Loader(
-            self.dataset.splits[split], self.mesh, on_device=data.on_device, train_transform=train,
-            eval_transform=evaluation, workers=data.workers, prefetch=data.prefetch,
+            self.dataset.splits[split], self.mesh, on_device=data.on_device if split == "train" else "never",
+            train_transform=train, eval_transform=evaluation, workers=data.workers, prefetch=data.prefetch,
         )
 
 

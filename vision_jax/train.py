@@ -214,7 +214,7 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
                 run.checkpoints.wait()
                 raise SystemExit(f"Stopped by a signal after step {step}; the same command continues from there.")
         run.checkpoints.wait()
-    return evaluate.final(run, run.checkpoints.best())
+    return evaluate.final(run, run.checkpoints.best(), evaluator)
 
 
 class Monitor:

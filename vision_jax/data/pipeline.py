@@ -141,9 +141,7 @@ class Loader:
             self.data = parallel.put_replicated({"image": source.images, "label": source.labels}, mesh)
 
     def _load(self, indices: np.ndarray) -> Batch:
-        if self.resident:
-            return {"index": indices.astype(np.int32)}
-        return {"image": self.source.images[indices], "label": self.source.labels[indices]}
+        return {"index": indices.astype(np.int32)} if self.resident else self._rows(indices)
 
     def train(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Yields this process's rows of batch `start`, `start + 1`, … without end, as host arrays."""
@@ -182,13 +180,12 @@ class Loader:
             positions = rows.positions(number)
             mask = positions < len(self.source)
             indices = np.where(mask, positions, 0)
-            if isinstance(self.source, sources.ArraySource):
-                batch = self._load(indices)
-            else:
-                batch = self._stack(indices)
-            yield batch | {"mask": mask.astype(np.float32)}
+            yield {**self._rows(indices), "mask": mask.astype(np.float32)}
 
-    def _stack(self, indices: np.ndarray) -> Batch:
+    def _rows(self, indices: np.ndarray) -> Batch:
+        """The examples at `indices` as host arrays, photos in their evaluation transform."""
+        if isinstance(self.source, sources.ArraySource):
+            return {"image": self.source.images[indices], "label": self.source.labels[indices]}
         examples = []
         for index in indices:
             example = self.source[int(index)]

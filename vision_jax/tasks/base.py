@@ -86,7 +86,8 @@ class Trainer:
 
     def update(self, state: NetworkState, gradients: Tree, batch_stats: Tree) -> NetworkState:
         """Returns the state after one step of the optimiser."""
-        updates, opt_state = self.transformation.update(gradients, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers; our own code need not.
+            updates, opt_state = self.transformation.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         averaged = optim.average(self.ema_decay, state.averaged, params) if self.ema_decay else state.averaged
         return state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, averaged=averaged)

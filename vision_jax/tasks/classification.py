@@ -80,7 +80,7 @@ class Classification:
         metrics = {
             "loss": loss,
             "accuracy": jnp.mean(correct.astype(jnp.float32)),
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": self.rate(state.step),
         }
         return state.replace(networks={"model": self.trainer.update(network, gradients, batch_stats)}), metrics
@@ -131,7 +131,7 @@ class Classification:
         )
         examples = self._first_examples(split)
         images = np.stack([example["image"] for example in examples])
-        predicted = np.argmax(jax.jit(self.logits)(state, images), -1)
+        predicted = np.argmax(jax.device_get(jax.jit(self.logits)(state, images)), -1)
         captions = [
             f"{names[int(e['label'])]} → {names[p]}" if p != e["label"] else names[p]
             for e, p in zip(examples, predicted, strict=True)

@@ -118,7 +118,7 @@ class GAN:
             "discriminator_loss": d_loss,
             "real_score": jnp.mean(jax.nn.sigmoid(on_real)),
             "fake_score": jnp.mean(jax.nn.sigmoid(on_fake)),
-            "gradient_norm": optax.global_norm((g_gradients, d_gradients)),
+            "gradient_norm": optax.tree.norm((g_gradients, d_gradients)),
             "learning_rate": self.rate(state.step),
         }
         return state.replace(networks=networks), metrics

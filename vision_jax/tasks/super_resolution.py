@@ -82,7 +82,7 @@ class SuperResolution:
         loss, gradients = jax.value_and_grad(loss_of)(network.params)
         metrics = {
             "loss": loss,
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": self.rate(state.step),
         }
         return state.replace(networks={"model": self.trainer.update(network, gradients, {})}), metrics

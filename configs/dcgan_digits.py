@@ -1,0 +1,30 @@
+"""A small DCGAN on scikit-learn's 8x8 digits: two networks and two optimisers in one state, in a minute."""
+
+from vision_jax import config as config_lib
+
+
+def get_config(variant: str = ""):
+    """Returns the config; variant 'smoke' trains for seconds."""
+    config = config_lib.default("gan")
+    config.data.name = "digits"
+    config.data.batch_size = 64
+    config.data.eval_batch_size = 256
+
+    config.model.name = "dcgan"
+    config.model.width = 32
+    config.gan.latent_dim = 32
+
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 2e-4
+    config.optimizer.b1 = 0.5
+    config.optimizer.ema_decay = 0.99
+    config.train.epochs = 100.0
+    config.train.steps_per_dispatch = 10
+    config.log.every_epochs = 2.0
+    config.eval.every_epochs = 10.0
+
+    if variant == "smoke":
+        config.data.limit = 200
+        config.train.epochs = 4.0
+        config.eval.every_epochs = 2.0
+    return config

@@ -1,0 +1,221 @@
+"""The loop: exact resume after a kill, guards, early stopping, one compilation, no hidden transfers."""
+
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from vision_jax import checkpoints, config as config_lib, run as run_lib, train, writers
+from vision_jax.tasks import base
+
+CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_photos"}
+
+
+def tiny(load_config, task, **overrides):
+    """The smoke variant of the task's config with `section.option=value` overrides."""
+    config = load_config(f"{CONFIGS[task]}:smoke")
+    config.log.tensorboard = False
+    for name, value in overrides.items():
+        section, option = name.split("__")
+        config[section][option] = value
+    return config
+
+
+def trained(config, workdir, **kwargs):
+    with run_lib.build(config, workdir) as run:
+        return train.train(run, **kwargs)
+
+
+def final_state(config, workdir):
+    with run_lib.build(config, workdir) as run:
+        restored = run.checkpoints.restore(run.checkpoints.newest(), run.abstract_state())
+        return {name: np.asarray(leaf) for name, leaf in checkpoints.flat(restored.state).items()}
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(task, tmp_path, repository):
+    """SIGKILL of the real process, several times; parameters, statistics, EMA and metrics.jsonl agree exactly."""
+    options = {
+        "classification": ["--config.train.epochs=20", "--config.train.steps_per_dispatch=3",
+                           "--config.optimizer.ema_decay=0.9", "--config.optimizer.accumulate=2"],
+        "gan": ["--config.train.epochs=20"],
+        "super_resolution": ["--config.train.steps=60"],
+    }[task]
+    options += ["--config.log.tensorboard=False", "--config.log.every_steps=4", "--config.checkpoint.every_steps=5",
+                "--config.eval.every_steps=15"]
+    # The smoke variants give some of these in epochs.
+    options += ["--config.log.every_epochs=0", "--config.eval.every_epochs=0"]
+
+    def start(workdir):
+        return subprocess.Popen(
+            [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/{CONFIGS[task]}.py:smoke",
+             f"--workdir={workdir}", *options],
+            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(whole)
+    assert process.wait() == 0, process.stderr.read()
+    total = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+
+    generator = random.Random(task)
+    kills = 0
+    for target in sorted(generator.sample(range(4, total - 4), 2)):
+        process = start(killed)
+        metrics = killed / "metrics.jsonl"
+        while process.poll() is None and (not metrics.exists() or _last_step(metrics) < target):
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate()
+    assert kills, "the runs ended before they could be killed"
+    process = start(killed)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    results = [json.loads((folder / "report/results.json").read_text()) for folder in (whole, killed)]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    newest = [_state_of(folder) for folder in (whole, killed)]
+    assert newest[0].keys() == newest[1].keys()
+    for name, leaf in newest[0].items():
+        np.testing.assert_array_equal(leaf, newest[1][name], err_msg=name)
+
+
+def _last_step(metrics):
+    rows = metrics.read_text().splitlines()
+    try:
+        return json.loads(rows[-1])["step"] if rows else 0
+    except json.JSONDecodeError:  # Half a line: it is being written.
+        return 0
+
+
+def _state_of(workdir):
+    config = config_lib.from_dict(json.loads((workdir / "config.json").read_text()))
+    return final_state(config, workdir)
+
+
+def test_the_state_that_is_restored_is_what_was_saved(load_config, tmp_path):
+    config = tiny(load_config, "classification", optimizer__ema_decay=0.9)
+    trained(config, tmp_path)
+    state = final_state(config, tmp_path)
+    parts = {name.split("/")[2] for name in state if name.startswith("networks/model")}
+    assert parts >= {"params", "batch_stats", "opt_state", "averaged"}
+    assert state["step"] == 13
+    kernel = "networks/model/{}/conv0_0/kernel"
+    names = [name for name in state if name.endswith("kernel") and "/params/" in name]
+    assert names, kernel
+    for name in names:
+        assert not np.array_equal(state[name], state[name.replace("/params/", "/averaged/")])
+
+
+def test_a_finished_run_started_again_trains_no_more_and_reports_the_same(load_config, tmp_path):
+    config = tiny(load_config, "classification")
+    first = trained(config, tmp_path)
+    rows = (tmp_path / "metrics.jsonl").read_text()
+    second = trained(config, tmp_path)
+    assert first == second
+    assert (tmp_path / "metrics.jsonl").read_text() == rows
+
+
+def test_a_changed_config_is_refused_with_the_list_unless_allowed(load_config, tmp_path):
+    trained(tiny(load_config, "classification"), tmp_path)
+    changed = tiny(load_config, "classification", optimizer__learning_rate=0.5, train__epochs=5.0, data__prefetch=7)
+    with pytest.raises(checkpoints.CheckpointError) as error:
+        trained(changed, tmp_path)
+    assert "optimizer.learning_rate: 0.003 -> 0.5" in str(error.value)
+    assert "train.epochs: 4.0 -> 5.0" in str(error.value)
+    assert "prefetch" not in str(error.value)
+    assert trained(changed, tmp_path, allow_config_change=True)["checkpoint_step"] > 0
+    assert writers.read_rows(tmp_path / "metrics.jsonl")[-1]["step"] == 16
+
+
+def test_not_finite_stops_with_step_metric_and_last_good_checkpoint(load_config, tmp_path, monkeypatch):
+    from vision_jax.tasks.classification import Classification
+
+    original = Classification.train_step
+
+    def poisoned(self, state, batch, key):
+        state, metrics = original(self, state, batch, key)
+        metrics["loss"] = jax.numpy.where(state.step == 10, jax.numpy.nan, metrics["loss"])
+        return state, metrics
+
+    monkeypatch.setattr(Classification, "train_step", poisoned)
+    config = tiny(load_config, "classification")  # Evaluates and saves at steps 7 and 13.
+    with pytest.raises(train.NotFiniteError, match=r"train/loss became NaN or infinite at step 11\. The last good checkpoint is 7"):
+        trained(config, tmp_path)
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [7]
+
+
+def test_early_stopping_counts_evaluations_since_the_best(load_config, tmp_path):
+    config = tiny(load_config, "classification", optimizer__learning_rate=0.0, eval__patience=2, train__epochs=40.0)
+    trained(config, tmp_path)
+    evaluated = [row["step"] for row in writers.read_rows(tmp_path / "metrics.jsonl") if "val/loss" in row]
+    # Nothing is learnt, so the first evaluation stays the best of its equals until the statistics drift.
+    assert 3 <= len(evaluated) < 18
+
+
+@pytest.mark.parametrize("per_dispatch", [1, 5])
+def test_one_compilation_and_no_hidden_transfers(per_dispatch, load_config, tmp_path):
+    """After the first dispatch nothing is compiled and nothing crosses between host and device unasked."""
+    config = tiny(load_config, "classification", train__steps_per_dispatch=per_dispatch, data__on_device="never")
+    with run_lib.build(config, tmp_path) as run:
+        loader = run.loader("train")
+        dispatches = train.Dispatches(run, loader, start=0)
+        first = next(loader.train(config.data.batch_size, config.seed))
+        shapes = train.running_shapes(run.task, run.abstract_state(), loader.data, first, run.key)
+        carry = dispatches((run.initial_state(), run_lib.zeros(shapes, run.mesh)), 1)
+        before = dispatches.program._cache_size()
+        with jax.transfer_guard("disallow"):
+            for count in [per_dispatch, 1, min(2, per_dispatch)]:
+                carry = dispatches(carry, count)
+        assert dispatches.program._cache_size() == before == 1
+        jax.block_until_ready(carry)
+
+
+def test_several_steps_per_dispatch_compute_the_same(load_config, tmp_path):
+    states = []
+    for per_dispatch in (1, 4):
+        config = tiny(load_config, "classification", train__steps_per_dispatch=per_dispatch)
+        trained(config, tmp_path / str(per_dispatch))
+        states.append(final_state(config, tmp_path / str(per_dispatch)))
+    for name, leaf in states[0].items():
+        np.testing.assert_allclose(leaf, states[1][name], rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_dispatches_end_where_something_is_due():
+    durations = base.Durations(total=23, warmup=0, log=10, evaluate=7, save=0)
+    stops = [0]
+    while stops[-1] < 23:
+        stops.append(train.next_stop(stops[-1], 4, durations))
+    assert stops == [0, 4, 7, 8, 10, 12, 14, 16, 20, 21, 23]
+
+
+def test_a_signal_saves_and_the_same_command_continues(tmp_path, repository):
+    command = [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke",
+               f"--workdir={tmp_path / 'run'}", "--config.log.tensorboard=False", "--config.train.epochs=4000",
+               "--config.log.every_steps=5", "--config.log.every_epochs=0", "--config.eval.every_epochs=1000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    metrics = tmp_path / "run/metrics.jsonl"
+    while process.poll() is None and (not metrics.exists() or _last_step(metrics) < 5):
+        time.sleep(0.01)
+    process.terminate()
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "the same command continues from there" in errors
+    saved = [int(p.name) for p in (tmp_path / "run/checkpoints").iterdir()]
+    assert len(saved) == 1 and f"after step {saved[0]};" in errors
+
+
+def test_profile_writes_a_trace(load_config, tmp_path):
+    config = tiny(load_config, "classification", profile__start=2, profile__steps=3)
+    trained(config, tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
