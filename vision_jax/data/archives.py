@@ -39,7 +39,7 @@ class ArchiveError(ValueError):
 class _Bounded:
     """A readable stream that refuses to give out more than its bounds allow."""
 
-    def __init__(self, stream: BinaryIO, compressed: BinaryIO, path: pathlib.Path, max_bytes: int):
+    def __init__(self, stream: Any, compressed: BinaryIO, path: pathlib.Path, max_bytes: int):
         self._stream, self._compressed, self._path, self._max_bytes = stream, compressed, path, max_bytes
         self._count = 0
 
@@ -60,17 +60,18 @@ class _Bounded:
 
 
 @contextlib.contextmanager
-def _open(path: pathlib.Path, max_bytes: int) -> Iterator[_Bounded]:
+def _open(path: pathlib.Path, max_bytes: int) -> Iterator[Any]:
     """Opens a gzip file, or a plain one whatever its name says, as a bounded stream of its content."""
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(open(path, "rb"))
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         size = os.path.getsize(path)
-        bar = stack.enter_context(tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=None, leave=False))
-        shown = _Shown(raw, bar)
-        stream = stack.enter_context(gzip.GzipFile(fileobj=shown)) if zipped else shown  # pyright: ignore
-        yield _Bounded(stream, raw, path, max_bytes)  # pyright: ignore[reportArgumentType]
+        bar = tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=None, leave=False)
+        # Any: what `gzip` and `tarfile` need of a file is `read`, what their type asks for is more
+        shown: Any = _Shown(raw, stack.enter_context(bar))
+        stream = stack.enter_context(gzip.GzipFile(fileobj=shown)) if zipped else shown
+        yield _Bounded(stream, raw, path, max_bytes)
 
 
 class _Shown:
@@ -105,9 +106,7 @@ def read_gz(path: pathlib.Path, *, max_bytes: int) -> bytes:
     return content.getvalue()
 
 
-def read_tar(
-    path: pathlib.Path, wanted: Callable[[str], bool], *, max_bytes: int
-) -> Iterator[tuple[str, bytes]]:
+def read_tar(path: pathlib.Path, wanted: Callable[[str], bool], *, max_bytes: int) -> Iterator[tuple[str, bytes]]:
     """Yields name and content of the members of a tar file (plain or gzip) for which `wanted(name)` holds.
 
     One pass, in the archive's order, one member in memory at a time.
@@ -124,7 +123,7 @@ def read_tar(
     seen: set[str] = set()
     try:
         # mode 'r|': strictly forward, so that no header can send the reader elsewhere in the file
-        with _open(path, max_bytes) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:  # pyright: ignore
+        with _open(path, max_bytes) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for number, member in enumerate(tar):
                 if number >= _MAX_MEMBERS:
                     raise ArchiveError(f"{path} has more than {_MAX_MEMBERS:,} members; no data set here has.")
@@ -139,7 +138,7 @@ def read_tar(
                 if len(content) != member.size:
                     raise ArchiveError(f"{path} is cut off within {name!r}.")
                 yield name, content
-                tar.members = []  # forget the headers read so far: an archive may have very many
+                tar.members = []  # type: ignore[attr-defined]  # headers read so far: there may be very many
     except _DAMAGE as e:
         raise _refusal(path, e) from e
 
@@ -157,9 +156,7 @@ def _checked_name(member: tarfile.TarInfo, path: pathlib.Path, max_bytes: int) -
     if name.startswith("/") or ".." in parts or "\\" in name or re.match(r"[A-Za-z]:", name) or not name.isprintable():
         raise ArchiveError(f"{path} holds the path {name!r}, which leads out of its folder; the archive is refused.")
     if not (member.isreg() or member.isdir()) or member.issparse():
-        kind = (
-            "link" if member.islnk() or member.issym() else "sparse file" if member.issparse() else "device or pipe"
-        )
+        kind = "link" if member.islnk() or member.issym() else "sparse file" if member.issparse() else "device or pipe"
         raise ArchiveError(f"{path} holds {name!r}, a {kind}; only files and folders are expected: refused.")
     if not 0 <= member.size <= max_bytes:
         raise ArchiveError(

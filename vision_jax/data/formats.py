@@ -104,9 +104,7 @@ CIFAR_LAYOUTS: dict[str, CifarLayout] = {
 }
 
 
-def read_cifar(
-    layout: CifarLayout, contents: Mapping[str, bytes], class_names: Sequence[str]
-) -> dict[str, Split]:
+def read_cifar(layout: CifarLayout, contents: Mapping[str, bytes], class_names: Sequence[str]) -> dict[str, Split]:
     """Reads CIFAR-10 or CIFAR-100 (fine labels) from its binary or its python layout: the same arrays from both.
 
     Args:
@@ -262,7 +260,7 @@ def repair_pet(name: str, content: bytes) -> bytes:
         return content
     repaired = io.BytesIO()
     try:
-        Image.fromarray(decode_image(content)).save(repaired, "JPEG", quality=95, subsampling="4:2:0")
+        Image.fromarray(decode_image(content)).save(repaired, "JPEG", quality=95, subsampling="4:2:0", dpi=(300, 300))
     except ImageError as e:
         raise ArchiveError(f"{name}.jpg: {e}") from e
     return repaired.getvalue()

@@ -64,7 +64,9 @@ def entries() -> Mapping[str, Entry]:
 
 
 def _entry(name: str, raw: dict[str, Any]) -> Entry:
-    files = {file: File(file, **{**facts, "checksums": tuple(facts["checksums"])}) for file, facts in raw["files"].items()}
+    files = {
+        file: File(file, **{**facts, "checksums": tuple(facts["checksums"])}) for file, facts in raw["files"].items()
+    }
     return Entry(name, **{**raw, "class_names": tuple(raw["class_names"]), "files": files})
 
 

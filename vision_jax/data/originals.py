@@ -63,13 +63,13 @@ class _Folder:
             wrong = [m for m, c in file.content.items() if not manifest.agree(c, manifest.digests(contents[m]))]
             found = manifest.digests(contents[wrong[0]])["md5"]
             expected = manifest.in_words(file.content[wrong[0]])
-            self._refuse_or_note(folder, f"differs in {', '.join(wrong)}: {wrong[0]} has md5 {found}; expected is {expected}")
+            self._refuse_or_note(folder, f"differs: {wrong[0]} has md5 {found}; expected is {expected}")
 
     def check_size(self, split: str, size: int) -> None:
         """Compares the number of examples with the publisher's."""
         expected = self.entry.examples[split]
         if size != expected:
-            self._refuse_or_note(self.folder, f"gives {size:,} examples in {split!r}; the published set has {expected:,}")
+            self._refuse_or_note(self.folder, f"gives {size:,} examples in {split!r}; published are {expected:,}")
 
     def _content_agrees(self, file: manifest.File, contents: Mapping[str, bytes]) -> bool:
         return all(manifest.agree(c, manifest.digests(contents[member])) for member, c in file.content.items())
@@ -80,10 +80,13 @@ class _Folder:
                 f"{path} {difference}. It is damaged or another file: fetch it again; or, to use it as it is, "
                 "add --allow_unverified."
             )
-        self.notes[path.name] = f"NOT verified: {difference}"
+        before = f"{self.notes[path.name]}; " if path.name in self.notes else ""
+        self.notes[path.name] = f"{before}NOT verified: {difference}"
 
 
-def prepare(entry: manifest.Entry, archives: pathlib.Path, work: pathlib.Path, *, allow_unverified: bool) -> dict[str, str]:
+def prepare(
+    entry: manifest.Entry, archives: pathlib.Path, work: pathlib.Path, *, allow_unverified: bool
+) -> dict[str, str]:
     """Reads the originals of `entry` in `archives` and writes a prepared data set into the folder `work`.
 
     Returns:
@@ -100,9 +103,7 @@ def prepare(entry: manifest.Entry, archives: pathlib.Path, work: pathlib.Path, *
         folder.check_size(split, len(np.load(work / f"{split}_labels.npy", mmap_mode="r")))
     origin = "; ".join(f"{name}: {note}" for name, note in folder.notes.items())
     provenance = {**entry.provenance, "prepared_from": f"the publisher's files ({origin})"}
-    store.finish(
-        work, name=entry.name, class_names=entry.class_names, fingerprints=fingerprints, provenance=provenance
-    )
+    store.finish(work, name=entry.name, class_names=entry.class_names, fingerprints=fingerprints, provenance=provenance)
     return folder.notes
 
 
@@ -134,7 +135,7 @@ def _read_mnist(folder: _Folder, work: pathlib.Path) -> dict[str, str]:
     paths = _locate(folder, list(folder.entry.files))
     for name, path in paths.items():
         bound = folder.entry.files[name].unpacked_bytes
-        folder.verify(path, name, lambda path=path, bound=bound: {"": read_gz(path, max_bytes=bound)})
+        folder.verify(path, name, functools.partial(_unpacked, path, bound))
     fingerprints = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
@@ -145,29 +146,33 @@ def _read_mnist(folder: _Folder, work: pathlib.Path) -> dict[str, str]:
     return fingerprints
 
 
+def _unpacked(path: pathlib.Path, bound: int) -> dict[str, bytes]:
+    return {"": read_gz(path, max_bytes=bound)}
+
+
 def _read_cifar(folder: _Folder, work: pathlib.Path) -> dict[str, str]:
-    name, layout, contents = _cifar_contents(folder)
+    layout, contents = _cifar_contents(folder)
     splits = formats.read_cifar(layout, contents, folder.entry.class_names)
     return {split: store.write_arrays(work, split, *arrays) for split, arrays in splits.items()}
 
 
-def _cifar_contents(folder: _Folder) -> tuple[str, formats.CifarLayout, Mapping[str, bytes]]:
+def _cifar_contents(folder: _Folder) -> tuple[formats.CifarLayout, Mapping[str, bytes]]:
     layouts = {name: formats.CIFAR_LAYOUTS[name] for name in folder.entry.files}
     for name, layout in layouts.items():
         if path := folder.find(name):
             bound = folder.entry.files[name].unpacked_bytes
             read = functools.cache(functools.partial(_cifar_members, path, layout, bound))
             folder.verify(path, name, read)
-            return name, layout, read()
+            return layout, read()
     for name, layout in layouts.items():
         for place in (folder.folder / layout.folder, folder.folder):
             if all((place / file).is_file() for file in layout.files):
                 bound = folder.entry.files[name].unpacked_bytes
                 if sum((place / file).stat().st_size for file in layout.files) > bound:
-                    raise ArchiveError(f"The files in {place} exceed {bound:,} bytes, the bound for {folder.entry.name}.")
+                    raise ArchiveError(f"The files in {place} exceed {bound:,} bytes, their bound.")
                 contents = {file: (place / file).read_bytes() for file in layout.files}
                 folder.verify_members(place, name, contents)
-                return name, layout, contents
+                return layout, contents
     raise _missing(folder, [" and ".join(layouts)])
 
 
@@ -201,7 +206,8 @@ def _read_pets(folder: _Folder, work: pathlib.Path) -> dict[str, str]:
     if missing := set(lists.values()) - texts.keys():
         raise ArchiveError(f"{path} lacks {', '.join(sorted(missing))}.")
     examples = {
-        split: formats.read_pets_list(texts[name], entry.class_names, f"{path}: {name}") for split, name in lists.items()
+        split: formats.read_pets_list(texts[name], entry.class_names, f"{path}: {name}")
+        for split, name in lists.items()
     }
 
     # The archive has the pictures in its own order: they pass through a file, not through memory.
@@ -213,8 +219,8 @@ def _read_pets(folder: _Folder, work: pathlib.Path) -> dict[str, str]:
             content = formats.repair_pet(wanted[member], content)
             spans[wanted[member]] = spool.tell(), len(content)
             spool.write(content)
-        if missing := sorted(wanted.values() - spans.keys()):
-            raise ArchiveError(f"{path} lacks {len(missing)} of the listed pictures, among them {missing[0]}.jpg.")
+        if absent := sorted(wanted.values() - spans.keys()):
+            raise ArchiveError(f"{path} lacks {len(absent)} of the listed pictures, among them {absent[0]}.jpg.")
 
         def picture(name: str) -> bytes:
             start, length = spans[name]

@@ -53,18 +53,15 @@ def open_prepared(name: str, data_dir: str | os.PathLike | None = None) -> Datas
       ValueError: there is no such data set, or its folder is of another version.
     """
     folder = _folder(name, data_dir)
-    if name.startswith(TFDS_PREFIX):
-        complete, open_it = through_tfds.is_complete(folder), through_tfds.open_folder
-    else:
-        complete, open_it = store.is_complete(folder), store.open_folder
-    if not complete:
+    is_tfds = name.startswith(TFDS_PREFIX)
+    if not (through_tfds.is_complete(folder) if is_tfds else store.is_complete(folder)):
         elsewhere = f" --data_dir {data_dir}" if data_dir else ""
         raise NotPreparedError(
             f"The data set {name!r} is not prepared (looked in {folder}). Prepare it once with\n"
             f"  python -m vision_jax.tools.prepare_data {name}{elsewhere}\n"
             "or, without network, add --archives DIR with the folder of the publisher's files."
         )
-    return open_it(folder)
+    return through_tfds.open_record(folder) if is_tfds else store.open_folder(folder)
 
 
 def prepare(
@@ -162,8 +159,8 @@ def _folder(name: str, data_dir: str | os.PathLike | None) -> pathlib.Path:
         return through_tfds.record_path(root, name.removeprefix(TFDS_PREFIX))
     if name not in manifest.entries():
         raise ValueError(
-            f"There is no data set {name!r}{closest(name, names()) or '.'} Valid are {', '.join(names())}, and tfds:NAME for "
-            "any other image-classification set of TensorFlow Datasets."
+            f"There is no data set {name!r}{closest(name, names()) or '.'} Valid are {', '.join(names())}, and "
+            "tfds:NAME for any other image-classification set of TensorFlow Datasets."
         )
     return root / name
 

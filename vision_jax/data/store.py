@@ -66,7 +66,7 @@ def write_arrays(folder: pathlib.Path, split: str, images: np.ndarray, labels: n
     np.save(folder / f"{split}_labels.npy", labels.astype(np.int32))
     digest = hashlib.sha256()
     for start in range(0, len(images), 1024):  # by pieces: `images` may be a view of something on disk
-        digest.update(np.ascontiguousarray(images[start : start + 1024]))
+        digest.update(images[start : start + 1024].tobytes())
     digest.update(labels.astype("<i4").tobytes())
     return digest.hexdigest()
 
@@ -148,7 +148,7 @@ def open_folder(folder: pathlib.Path) -> Dataset:
     splits: dict[str, Source] = {}
     for split, facts in info["splits"].items():
         if (folder / f"{split}_files.bin").exists():
-            source = EncodedSource(folder, split)
+            source: Source = EncodedSource(folder, split)
         else:
             source = ArraySource(
                 np.load(folder / f"{split}_images.npy", mmap_mode="r"), np.load(folder / f"{split}_labels.npy")

@@ -31,7 +31,7 @@ def unreachable(urls: Sequence[str], seconds: float = _PROBE_SECONDS) -> list[st
     Returns:
       Those that gave none, as 'https://host'; after at most `seconds` in all. A refusal (404, 403, ...) is a sign.
     """
-    servers = {}
+    servers: dict[str, str] = {}
     for url in urls:
         parts = urllib.parse.urlsplit(url)
         servers.setdefault(f"{parts.scheme}://{parts.netloc}", url)
@@ -77,7 +77,7 @@ def prepare_named(
       work: the folder to fill.
       say: receives one line per step.
     """
-    _require("tensorflow_datasets", "tensorflow")
+    _require_tensorflow()
     say(f"Preparing {entry.title} with TensorFlow Datasets")
     builder = _builder(entry.tfds, work / "tfds")
     builder.info.as_proto.disable_shuffling = True
@@ -98,9 +98,7 @@ def prepare_named(
     shutil.rmtree(work / "tfds")
     shutil.rmtree(work / "extracted", ignore_errors=True)
     provenance = {**entry.provenance, "prepared_from": f"TensorFlow Datasets, {builder.info.full_name}"}
-    store.finish(
-        work, name=entry.name, class_names=entry.class_names, fingerprints=fingerprints, provenance=provenance
-    )
+    store.finish(work, name=entry.name, class_names=entry.class_names, fingerprints=fingerprints, provenance=provenance)
     say(f"The downloaded archives stay in {downloads}; they may be deleted.")
 
 
@@ -112,15 +110,12 @@ def _rewrite_arrays(builder: Any, split: str, work: pathlib.Path) -> str:
     for i, example in _examples(source, split):
         images[i], labels[i] = example["image"], example["label"]
         if "id" in features and int(example["id"].decode().rpartition("_")[2]) != i:
-            raise ValueError(f"TFDS wrote the examples of {builder.info.full_name} out of order: {example['id']} at {i}.")
+            raise ValueError(f"TFDS wrote {builder.info.full_name} out of order: {example['id']} at {i}.")
     return store.write_arrays(work, split, images, labels)
 
 
 def _rewrite_encoded(builder: Any, split: str, work: pathlib.Path) -> str:
-    import tensorflow_datasets as tfds
-
-    wanted = tfds.decode.PartialDecoding({"image": True, "label": True}, {"image": tfds.decode.SkipDecoding()})
-    source = builder.as_data_source(split=split, decoders=wanted)
+    source = _pictures_encoded(builder, split)
     labels = np.empty(len(source), np.int32)
 
     def files() -> Iterator[bytes]:
@@ -129,6 +124,15 @@ def _rewrite_encoded(builder: Any, split: str, work: pathlib.Path) -> str:
             yield bytes(example["image"])
 
     return store.write_encoded(work, split, files(), labels)
+
+
+def _pictures_encoded(builder: Any, split: str, decode: str | None = None) -> Any:
+    """A split whose pictures (there may be masks beside them) are left as files, but for the feature `decode`."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    pictures = [key for key in features if isinstance(features[key], tfds.features.Image) and key != decode]
+    return builder.as_data_source(split=split, decoders={key: tfds.decode.SkipDecoding() for key in pictures} or None)
 
 
 def _examples(source: Any, split: str) -> Iterator[tuple[int, Any]]:
@@ -167,7 +171,7 @@ def prepare_any(
       ConnectionError: its servers cannot be reached.
       FileNotFoundError: it wants files fetched by hand.
     """
-    _require("tensorflow_datasets", "tensorflow")
+    _require_tensorflow()
     builder = _builder(name, record.parent)
     image_key, label_key = _keys(name, builder.info)
     if not pathlib.Path(builder.data_path).exists():
@@ -190,7 +194,7 @@ def prepare_any(
     ours = {"train": "train", "test": "test", "validation": "val" if "test" in theirs else "test"}
     folder = pathlib.Path(builder.data_path)
     for split in theirs:
-        labels = np.array([example[label_key] for _, example in _examples(_labels_only(builder, split, label_key), split)])
+        labels = np.array([example[label_key] for _, example in _examples(_pictures_encoded(builder, split), split)])
         np.save(folder / f"{split}_labels.npy", labels.astype(np.int32))
     facts = {
         "folder": str(folder.relative_to(record.parent)),
@@ -210,18 +214,12 @@ def prepare_any(
     partial.rename(record)
 
 
-def _labels_only(builder: Any, split: str, label_key: str) -> Any:
-    import tensorflow_datasets as tfds
-
-    return builder.as_data_source(split=split, decoders=tfds.decode.PartialDecoding({label_key: True}))
-
-
 def _keys(name: str, info: Any) -> tuple[str, str]:
     import tensorflow_datasets as tfds
 
-    keys = info.supervised_keys or ()
+    keys: Sequence[str] = info.supervised_keys or ()
     if len(keys) == 2 and isinstance(info.features, tfds.features.FeaturesDict):
-        image, label = (info.features.get(key) for key in keys)
+        image, label = (info.features[key] if key in info.features else None for key in keys)
         if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
             if np.dtype(image.np_dtype) == np.uint8:
                 return keys[0], keys[1]
@@ -249,17 +247,15 @@ class TfdsSource:
             import tensorflow_datasets as tfds
 
             builder = tfds.builder_from_directory(self._folder)
-            wanted = tfds.decode.PartialDecoding({self._image_key: True})
-            self._records = builder.as_data_source(split=self._split, decoders=wanted)
+            self._records = _pictures_encoded(builder, self._split, decode=self._image_key)
         return {"image": self._records[index][self._image_key], "label": self.labels[index]}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_records": None}
 
 
-def open_folder(record: pathlib.Path) -> Dataset:
+def open_record(record: pathlib.Path) -> Dataset:
     """Opens a set that `prepare_any` has prepared, without TensorFlow."""
-    _require("tensorflow_datasets")
     facts = json.loads(record.read_text())
     folder = record.parent / facts["folder"]
     splits: dict[str, Source] = {
@@ -268,13 +264,12 @@ def open_folder(record: pathlib.Path) -> Dataset:
     return Dataset(f"tfds:{record.stem.replace('+', '/')}", splits, tuple(facts["class_names"]), facts["provenance"])
 
 
-def _require(*packages: str) -> None:
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
+def _require_tensorflow() -> None:
+    if importlib.util.find_spec("tensorflow") is None:
         raise ModuleNotFoundError(
-            f"This needs {' and '.join(missing)}. Either: pip install tensorflow-datasets tensorflow importlib_resources "
-            "(TensorFlow is used to prepare data sets, never in training), or prepare the set from the publisher's "
-            "files with --archives DIR."
+            "Preparing a data set online needs TensorFlow (training does not): pip install 'vision_jax[tensorflow]'. "
+            "Or prepare it from the publisher's files with --archives DIR; or where TensorFlow is installed, and copy "
+            "the folder."
         )
 
 
@@ -295,14 +290,12 @@ def _download_and_prepare(
 
     for unfinished in downloads.rglob("*.tmp.*"):  # of a process that died; nobody else fetches this set now
         shutil.rmtree(unfinished, ignore_errors=True)
-    config = tfds.download.DownloadConfig(
-        extract_dir=work / "extracted", manual_dir=manual_dir, try_download_gcs=False
-    )
+    config = tfds.download.DownloadConfig(extract_dir=work / "extracted", manual_dir=manual_dir, try_download_gcs=False)
     try:
         builder.download_and_prepare(download_dir=downloads, download_config=config)
     except Exception as e:
         raise ConnectionError(
-            f"TensorFlow Datasets could not prepare {builder.info.full_name}: {type(e).__name__}: {e}\nFiles that came in "
-            f"whole are kept in {downloads}: running this again goes on from there. Or fetch the publisher's files by "
-            "hand and use --archives DIR."
+            f"TensorFlow Datasets could not prepare {builder.info.full_name}: {type(e).__name__}: {e}\n"
+            f"Files that came in whole are kept in {downloads}: running this again goes on from there. Or fetch the "
+            "publisher's files by hand and use --archives DIR."
         ) from e
