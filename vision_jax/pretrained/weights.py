@@ -1,0 +1,300 @@
+"""Pretrained weights by name or from a file: fetched once, checked, converted once, kept with their preprocessing.
+
+`third_party/weights.json` says where each file lies, its checksum, its licence and how images have to be prepared.
+Files lie in `cache_dir('weights')`, and what was converted to this project's layout lies beside them in `converted/`
+under the hash of the file, so that the conversion is done once. A file of this project (see `save`) is a .safetensors
+that carries its `Record` along.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from flax import traverse_util
+
+from vision_jax import cache, models
+from vision_jax.config import closest
+from vision_jax.models.network import Classifier
+from vision_jax.pretrained import download, port, torch_file, torch_writer
+from vision_jax.pretrained.torch_file import TorchFileError
+
+_METADATA = "vision_jax"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What a photo goes through before these weights see it.
+
+    Attributes:
+        resize: length of the short side after resizing, in pixels.
+        crop: side of the central square that is cut out, in pixels.
+        interpolation: filter of the resizing: 'nearest', 'bilinear' or 'bicubic'; antialiased.
+        mean, std: per channel, in units of [0, 1]: the network sees (image - mean) / std. They hold for a network
+            built without options; where the publisher shifts the input inside the network (torchvision's
+            `transform_input`), that is part of them.
+    """
+
+    resize: int
+    crop: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """Returns the preprocessing described by JSON; see `third_party/README.md`.
+
+        Raises:
+            ValueError: something is missing or of another type.
+        """
+        values = dict(values)
+        if values.pop("transform_input", False):
+            # ImageNet's statistics, undone inside the network in favour of these.
+            values |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+        try:
+            mean, std = (tuple(float(x) for x in values.pop(name)) for name in ("mean", "std"))
+            found = cls(int(values.pop("resize")), int(values.pop("crop")), str(values.pop("interpolation")), mean, std)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the preprocessing lacks something or has the wrong type: {error}") from None
+        if values or not all(map(math.isfinite, mean + std)) or 0 in std or not 1 <= found.crop <= found.resize:
+            raise ValueError(f"the preprocessing makes no sense: {found} {values or ''}")
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is known about weights; None where nothing is.
+
+    Attributes:
+        model: name of the network in `models.MODELS`.
+        source: who published them, or the file.
+        sha256: of the original file.
+        licence: SPDX identifier.
+        options: those that the network has to be built with, besides `num_classes`.
+        input_shape: (H, W, C) that it was made for; None is the table's.
+        class_names: of the head's outputs, in order.
+        preprocessing: of the images.
+        top1: published accuracy in per cent.
+    """
+
+    model: str
+    source: str
+    sha256: str
+    licence: str | None = None
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    input_shape: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    top1: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """One row of `third_party/weights.json`.
+
+    Attributes:
+        model, weights: names in the config, such as 'resnet50' and 'imagenet_v2'.
+        source: publisher and the publisher's name for them.
+        url, file, sha256: where, under which name, and the first digits of the checksum.
+        mebibytes: size of the file, where its publisher tells it.
+        licence: SPDX identifier.
+        classes: file of class names in `third_party/`.
+        parameters: count.
+        top1: accuracy in per cent as published.
+        preprocessing: of the images.
+    """
+
+    model: str
+    weights: str
+    source: str
+    url: str
+    file: str
+    sha256: str
+    mebibytes: float | None
+    licence: str
+    classes: str | None
+    parameters: int
+    top1: float | None
+    preprocessing: Preprocessing
+
+    def record(self, sha256: str) -> Record:
+        """Returns what goes with the weights once their full checksum is known."""
+        names = class_names(self.classes) if self.classes else None
+        return Record(
+            self.model, f"{self.source} ({self.url})", sha256, self.licence,
+            class_names=names, preprocessing=self.preprocessing, top1=self.top1,
+        )  # fmt: skip
+
+
+@functools.cache
+def manifest() -> dict[str, Published]:
+    """Returns all published weights that are known, by the key that `models.Entry.weights` uses."""
+    rows = json.loads(cache.third_party("weights.json").read_text())
+    return {
+        key: Published(**{**row, "preprocessing": Preprocessing.of(row["preprocessing"])}) for key, row in rows.items()
+    }
+
+
+@functools.cache
+def class_names(file: str) -> tuple[str, ...]:
+    """Returns the lines of a file of class names in `third_party/`."""
+    return tuple(cache.third_party(file).read_text().splitlines())
+
+
+def published(model_name: str, weights: str = "") -> Published | None:
+    """Returns the published weights of a network, None without any.
+
+    Args:
+        model_name: a key of `models.MODELS`.
+        weights: 'imagenet', 'imagenet_v2', 'cifar10', 'fid'; by default those that the network's table names.
+    """
+    if not weights:
+        key = models.entry(model_name).weights
+        return manifest()[key] if key else None
+    return next((row for row in manifest().values() if (row.model, row.weights) == (model_name, weights)), None)
+
+
+def load(
+    model_name: str,
+    weights: str | os.PathLike = "imagenet",
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> tuple[dict[str, Any], Record]:
+    """Returns a network's pretrained variables and what is known about them.
+
+    Args:
+        model_name: a key of `models.MODELS`.
+        weights: the name of published weights ('imagenet', …), which are fetched if they are not in the cache; or the
+            path of a file: of PyTorch in either format, .safetensors or .npz under PyTorch's names, or of this project.
+        input_shape: (H, W, C) where parameters depend on it (`mlp`, `cnn`); by default the table's or the record's.
+        progress: show a progress bar while fetching.
+        **options: of the network, where they change its parameters (`aux_logits`); `num_classes` is read off the file.
+
+    Returns:
+        `{'params', 'batch_stats'}` of read-only float32 NumPy arrays, and the record. Its `preprocessing` and
+        `class_names` are None for a file that is neither a published one (told by its checksum) nor this project's.
+
+    Raises:
+        ValueError: no such weights; or a file that is damaged or of another network.
+        DownloadError: they are not in the cache and cannot be fetched.
+    """
+    path = find(model_name, weights, progress=progress)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if (own := _own_record(path)) is not None:
+        record = own
+        if record.model != model_name:
+            raise TorchFileError(f"{path} holds weights of {record.model}, not of {model_name}")
+        return _own_variables(path, record, options), record
+    known = [row for row in manifest().values() if row.model == model_name and sha256.startswith(row.sha256)]
+    record = known[0].record(sha256) if known else Record(model_name, str(path), sha256)
+    record = dataclasses.replace(record, options=options, input_shape=input_shape)
+    return _converted(path, record), record
+
+
+def find(model_name: str, weights: str | os.PathLike, *, progress: bool = True) -> Path:
+    """Returns the path of the file behind `weights`, which is fetched into the cache if need be; see `load`."""
+    models.entry(model_name)  # first of all, is there such a network?
+    row = published(model_name, os.fspath(weights)) if weights else None
+    if row is not None:
+        return download.fetch(row.url, cache.cache_dir("weights") / row.file, sha256=row.sha256, progress=progress)
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return path
+    names = [row.weights for row in manifest().values() if row.model == model_name]
+    raise ValueError(
+        f"{model_name} has no weights {os.fspath(weights)!r}{closest(os.fspath(weights), names)}, and there is no file "
+        f"of that name; {'its published weights are ' + ', '.join(names) if names else 'none are published for it'}"
+    )
+
+
+def save(path: str | os.PathLike, variables: Mapping[str, Any], record: Record) -> None:
+    """Writes variables and their record as a .safetensors file that `load` takes.
+
+    Arrays are named by their path, 'params/conv1/kernel'; the record stands as JSON in the file's metadata.
+    """
+    collections = {name: variables[name] for name in ("params", "batch_stats") if variables.get(name)}
+    flat = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(collections, sep="/").items()}
+    torch_writer.write_safetensors(path, flat, {_METADATA: json.dumps(dataclasses.asdict(record))})
+
+
+def _own_record(path: Path) -> Record | None:
+    """Returns the record in a file of this project, None for any other file."""
+    with path.open("rb") as file:
+        if file.read(9)[8:] != b"{":
+            return None
+    try:
+        with safetensors.safe_open(path, framework="np") as tensors:
+            text = (tensors.metadata() or {}).get(_METADATA)
+    except safetensors.SafetensorError as error:
+        raise TorchFileError(f"{path}: the .safetensors file is damaged: {str(error)[:200]}") from None
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        names, preprocessing, shape = values["class_names"], values["preprocessing"], values["input_shape"]
+        values["input_shape"] = tuple(map(int, shape)) if shape is not None else None
+        values["class_names"] = tuple(map(str, names)) if names is not None else None
+        values["preprocessing"] = Preprocessing.of(preprocessing) if preprocessing is not None else None
+        return Record(**values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise TorchFileError(f"{path}: its record is damaged: {str(error)[:200]}") from None
+
+
+def _own_variables(path: Path, record: Record, options: Mapping[str, Any]) -> dict[str, Any]:
+    flat = torch_file.read(path)
+    model = models.build(record.model, **{**record.options, **options})
+    if isinstance(model, Classifier) and (bias := flat.get(f"params/{model.head_layers[0]}/bias")) is not None:
+        model = model.clone(num_classes=bias.size)
+    shapes = models.shapes(model, record.input_shape or models.entry(record.model).input_shape)
+    shapes = {name: shapes[name] for name in ("params", "batch_stats") if name in shapes}
+    expected = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(shapes, sep="/").items()}
+    problems = [f"missing: {name} {list(expected[name])}" for name in expected if name not in flat]
+    problems += [f"left over: {name} {list(flat[name].shape)}" for name in flat if name not in expected]
+    problems += [
+        f"shape: {name} is {list(flat[name].shape)}, expected {list(shape)}"
+        for name, shape in expected.items()
+        if name in flat and flat[name].shape != shape
+    ]
+    if problems:
+        raise TorchFileError(f"{path} does not fit {record.model}:\n  " + "\n  ".join(problems))
+    return _nested(flat)
+
+
+def _nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {"params": {}, "batch_stats": {}} | traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _converted(path: Path, record: Record) -> dict[str, Any]:
+    """Returns the variables in a PyTorch file, from `converted/` when this file was converted before."""
+    # What the arrays depend on: the file, the network, and the code that converts.
+    parts = [record.sha256, record.model, json.dumps([record.options, record.input_shape], sort_keys=True, default=str)]
+    parts.append(hashlib.sha256(Path(port.__file__).read_bytes()).hexdigest())
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    kept = cache.cache_dir("weights") / "converted" / f"{record.model}-{key}.safetensors"
+    if kept.is_file():
+        try:
+            return _nested(torch_file.read(kept))
+        except TorchFileError:
+            pass  # damaged since: convert again
+    try:
+        variables = port.load_state_dict(
+            record.model, torch_file.state_dict(path), input_shape=record.input_shape, **record.options
+        )
+    except port.PortError as error:
+        raise port.PortError(f"{path}: {error}") from None
+    try:
+        save(kept, variables, record)
+    except OSError:
+        pass  # a cache that is full or read-only costs time, not the weights
+    return variables
