@@ -78,10 +78,10 @@ class FolderSource:
 
 
 def undecoded(source: Source) -> Source:
-    """Photos in files as their bytes, see `FolderSource.undecoded`; any other source as it is."""
+    """Photos that are kept as files as their bytes, see `FolderSource.undecoded`; any other source as it is."""
     if isinstance(source, Subset):
         return Subset(undecoded(source.source), source.indices)
-    return source.undecoded() if isinstance(source, FolderSource) else source
+    return source.undecoded() if hasattr(source, "undecoded") else source
 
 
 def load(

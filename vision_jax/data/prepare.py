@@ -55,7 +55,8 @@ def open_prepared(name: str, data_dir: str | os.PathLike | None = None) -> Datas
     folder = _folder(name, data_dir)
     is_tfds = name.startswith(TFDS_PREFIX)
     if not (through_tfds.is_complete(folder) if is_tfds else store.is_complete(folder)):
-        elsewhere = f" --data_dir {data_dir}" if data_dir else ""
+        root = _path(data_dir)
+        elsewhere = "" if root in (None, cache.cache_dir("data")) else f" --data_dir {root}"
         raise NotPreparedError(
             f"The data set {name!r} is not prepared (looked in {folder}). Prepare it once with\n"
             f"  python -m vision_jax.tools.prepare_data {name}{elsewhere}\n"

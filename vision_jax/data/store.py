@@ -9,6 +9,7 @@
 `info.json` is written last: a folder that has one is complete.
 """
 
+import copy
 import hashlib
 import json
 import pathlib
@@ -28,17 +29,24 @@ class EncodedSource:
     """Examples whose pictures are kept as files (JPEG, ...) in one file; `[i]` decodes to uint8 [H, W, 3].
 
     Opens its files where it is used, so that a copy sent to a worker process carries paths only.
+
+    Attributes:
+      labels: int32 [N].
+      fingerprint: a digest of pictures and labels, in order.
     """
 
-    def __init__(self, folder: pathlib.Path, split: str):
-        self._folder, self._split = folder, split
+    def __init__(self, folder: pathlib.Path, split: str, fingerprint: str):
+        self._folder, self._split, self.fingerprint = folder, split, fingerprint
         self.labels = np.load(folder / f"{split}_labels.npy")
         self._maps: tuple[np.ndarray, np.ndarray] | None = None
+        self._decoded = True
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Example:
+        if not self._decoded:
+            return {"image": self.encoded(index), "label": self.labels[index]}
         try:
             return {"image": decode_image(self.encoded(index)), "label": self.labels[index]}
         except ImageError as e:
@@ -55,6 +63,12 @@ class EncodedSource:
             )
         data, ends = self._maps
         return data[ends[index - 1] if index else 0 : ends[index]].tobytes()
+
+    def undecoded(self) -> "EncodedSource":
+        """The same pictures, but 'image' is the file's bytes: what `transforms` decodes, only as far as needed."""
+        other = copy.copy(self)
+        other._decoded = False
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": None}
@@ -148,7 +162,7 @@ def open_folder(folder: pathlib.Path) -> Dataset:
     splits: dict[str, Source] = {}
     for split, facts in info["splits"].items():
         if (folder / f"{split}_files.bin").exists():
-            source: Source = EncodedSource(folder, split)
+            source: Source = EncodedSource(folder, split, facts["fingerprint"])
         else:
             source = ArraySource(
                 np.load(folder / f"{split}_images.npy", mmap_mode="r"), np.load(folder / f"{split}_labels.npy")

@@ -28,9 +28,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Which data set? One of {', '.join(prepare.names())}, or tfds:NAME.")
     for name in argv[1:]:
         try:
-            prepare.prepare(
-                name, _DATA_DIR.value, archives=_ARCHIVES.value, allow_unverified=_ALLOW_UNVERIFIED.value
-            )
+            prepare.prepare(name, _DATA_DIR.value, archives=_ARCHIVES.value, allow_unverified=_ALLOW_UNVERIFIED.value)
         except (ArchiveError, VerificationError, ValueError, OSError, ModuleNotFoundError) as e:
             # What a person at the keyboard can act on is a message, not a traceback.
             sys.exit(f"{name} was not prepared.\n{e}")
