@@ -14,17 +14,19 @@ from vision_jax import progress
 def run_some(total=200):
     with progress.Progress(total, 100, unit_examples=32) as bar:
         for step in range(101, total + 1):
-            bar.update(step, {"train/loss": 0.123456, "train/accuracy": step / 400} if step % 50 == 0 else None)
+            bar.update(step, {"train/accuracy": step / 400, "train/loss": 0.123456} if step % 50 == 0 else None)
+        bar.update(total, {"val/loss": 0.5})
         bar.message("evaluated at step 200")
 
 
 def test_without_a_terminal_one_plain_line_per_row_of_metrics(capsys):
     run_some()
-    first, second, message = capsys.readouterr().err.splitlines()
+    first, second, third, message = capsys.readouterr().err.splitlines()
     pattern = r"step 150/200 \(75%\)  \S+ steps/s  \S+ examples/s  ETA \d\d:\d\d  train/loss 0.1235  "
     assert re.fullmatch(pattern + "train/accuracy 0.375", first)
     assert second.startswith("step 200/200 (100%)")
     assert "ETA 00:00" in second
+    assert third.endswith("ETA 00:00  val/loss 0.5")
     assert message == "evaluated at step 200"
 
 
@@ -51,7 +53,7 @@ def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch)
     assert "200/200" in last
     assert "100%" in last
     assert "step/s" in last
-    assert "train/loss 0.1235" in last
+    assert "train/loss 0.1235  val/loss 0.5  train/accuracy 0.5" in last
     assert "evaluated at step 200" in shown
 
 

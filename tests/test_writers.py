@@ -178,10 +178,12 @@ class TestTensorBoard:
         assert [step for step, _ in images] == list(range(5))
         assert images[0][1].shape == (4,)  # width, height and two PNG files
 
-    def test_hyper_parameters_are_there_once_after_a_resume(self, tmp_path, tensorflow):
-        for resume_step, seed in ((None, 1), (2, 2)):
+    @pytest.mark.parametrize("starts", [(0,), (1,), (0, 1)], ids=str)
+    def test_hyper_parameters_are_there_once_whoever_writes_them(self, tmp_path, tensorflow, starts):
+        for start, resume_step in enumerate((None, 2)):
             with writers.open_writers(tmp_path, config(), resume_step=resume_step) as writer:
-                writer.write_hparams({"seed": seed, "model": {"name": "cnn"}})
+                if start in starts:
+                    writer.write_hparams({"seed": 0, "model": {"name": "cnn"}})
                 self.write(writer, range(0 if resume_step is None else 3, 4))
         found = [
             value.metadata.plugin_data.content

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -13,7 +14,7 @@ class Progress:
     """Shows step, rate, time left and current metrics on stderr; shows nothing in any process but the first.
 
     On a terminal this is one bar. Elsewhere (a file, a pipe, a cluster's log) it is one line per row of metrics. The
-    rate is that since the previous line, the time left follows from all since the first update: both include what
+    rate is that over the last eight lines, the time left follows from all since the first update: both include what
     happens between steps, like evaluation, and neither includes the compilation before the first update.
     """
 
@@ -21,7 +22,8 @@ class Progress:
         """Starts at `initial_step` of `total_steps`; with `unit_examples` per step, examples/s are shown as well."""
         self._total, self._examples = total_steps, unit_examples
         self._first: tuple[int, float] | None = None  # step and time of the first update
-        self._last: tuple[int, float] = (initial_step, 0.0)  # the same of the last line
+        self._recent: deque[tuple[int, float]] = deque(maxlen=8)  # the same of the last lines
+        self._metrics: dict[str, float] = {}
         self._silent = jax.process_index() != 0
         self._bar: tqdm | None = None
         if not self._silent and sys.stderr.isatty():
@@ -39,15 +41,17 @@ class Progress:
             return
         if self._bar is not None:
             if metrics is not None:
-                self._bar.set_postfix_str(_numbers(metrics), refresh=False)
+                self._metrics |= metrics  # the bar shows train and val side by side
+                self._bar.set_postfix_str(_numbers(self._metrics), refresh=False)
             self._bar.update(step - self._bar.n)
             return
         now = time.monotonic()
         if self._first is None:
-            self._first = self._last = (step, now)
+            self._first = (step, now)
+            self._recent.append(self._first)
         if metrics is not None:
             print(self._line(step, now, metrics), file=sys.stderr, flush=True)
-            self._last = (step, now)
+            self._recent.append((step, now))
 
     def message(self, text: str) -> None:
         """Prints a line without tearing the bar."""
@@ -63,8 +67,9 @@ class Progress:
     def _line(self, step: int, now: float, metrics: Mapping[str, float]) -> str:
         assert self._first is not None
         parts = [f"step {step}/{self._total} ({step / max(self._total, 1):.0%})"]
-        if step > self._last[0]:
-            rate = (step - self._last[0]) / max(now - self._last[1], 1e-9)
+        since, then = self._recent[0]
+        if step > since:
+            rate = (step - since) / max(now - then, 1e-9)
             parts.append(f"{rate:.3g} steps/s" if rate < 100 else f"{rate:.0f} steps/s")
             if self._examples:
                 parts.append(f"{rate * self._examples:,.0f} examples/s")
@@ -90,4 +95,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def _numbers(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    """Returns the metrics in a line, losses first: on a narrow terminal the end is cut off."""
+    ordered = sorted(metrics, key=lambda name: not name.endswith("loss"))
+    return "  ".join(f"{name} {metrics[name]:.4g}" for name in ordered)

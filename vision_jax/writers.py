@@ -25,6 +25,8 @@ TIMINGS = "timings.jsonl"
 EVENTS = "tensorboard"
 _WANDB_ID = "wandb_id.txt"
 
+_HPARAMS = "_hparams_/session_start_info"  # tag under which CLU writes them
+
 Row = dict[str, Any]
 
 
@@ -87,7 +89,7 @@ class Writer:
             view.write_images(step, {name: np.array(batch) for name, batch in images.items()})
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Writes the run's options, nested mappings welcome. Call it at every start, also of a resumed run."""
+        """Writes the run's options, nested mappings welcome; TensorBoard keeps those of the first start."""
         flat = dict(_flatten(hparams))
         for view in self._views:
             view.write_hparams(flat)
@@ -251,14 +253,15 @@ class _TensorBoard:
                 writer.write_scalars(row["step"], missing)
             while (call := self._calls.get()) is not None:
                 name, arguments = call
-                getattr(writer, name)(*arguments)
+                if name != "write_hparams" or (_HPARAMS, 0) not in present:
+                    getattr(writer, name)(*arguments)
             writer.close()
         except Exception:
             logging.exception("Writing TensorBoard files to %s failed; no more are written in this run.", folder)
 
 
 def _take_back_events(folder: pathlib.Path, resume_step: int | None) -> set[tuple[str, int]]:
-    """Removes events after `resume_step` (None: all), hyper-parameters and torn ends from the event files.
+    """Removes events after `resume_step` (None: all) and torn ends from the event files.
 
     They are removed rather than marked as orphans (TensorBoard's `SessionLog.START`), which not every reader heeds.
 
@@ -276,12 +279,11 @@ def _take_back_events(folder: pathlib.Path, resume_step: int | None) -> set[tupl
         try:
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                 event = tf.compat.v1.Event.FromString(record)
-                tags = [value.tag for value in event.summary.value]
-                if event.step > resume_step or any(tag.startswith("_hparams_/") for tag in tags):
+                if event.step > resume_step:
                     removed = True
-                    continue
-                kept.append(record)
-                present.update((tag, event.step) for tag in tags)
+                else:
+                    kept.append(record)
+                    present.update((value.tag, event.step) for value in event.summary.value)
         except tf.errors.DataLossError:
             removed = True
         if removed:
