@@ -66,7 +66,7 @@ class Run:
     def loader(self, split: str) -> Loader:
         """Returns the batches of a split; a small training split is put on the device here."""
         data = self.config.data
-        train, evaluation = _host_transforms(data)
+        train, evaluation = host_transforms(data)
         return Loader(
             self.dataset.splits[split], self.mesh, on_device=data.on_device if split == "train" else "never",
             train_transform=train, eval_transform=evaluation, workers=data.workers, prefetch=data.prefetch,
@@ -93,7 +93,7 @@ def build(config: ConfigDict, workdir: pathlib.Path) -> Run:
     return Run(config, workdir, mesh, dataset, task, durations, checkpoints, key)
 
 
-def _host_transforms(data: ConfigDict) -> tuple[HostTransform | None, HostTransform | None]:
+def host_transforms(data: ConfigDict) -> tuple[HostTransform | None, HostTransform | None]:
     """Returns what happens to photos on the host, in training and in evaluation; None leaves images as they are."""
     if not data.image_size:
         return None, None
