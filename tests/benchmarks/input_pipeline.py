@@ -60,14 +60,32 @@ def write_photos(root: pathlib.Path, count: int = 400) -> None:
         Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)).save(path, quality=88)
 
 
-def rate(batches: Iterator[int], seconds: float) -> float:
-    """Images per second of an iterator over numbers of images, after what was made ready ahead is used up."""
-    for _ in range(12):
+def cpu_seconds() -> float:
+    """CPU time of this process and its worker processes so far (Linux)."""
+    children: dict[int, list[int]] = {}
+    spent: dict[int, float] = {}
+    for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = entry.read_text().rpartition(")")[2].split()
+            pid = int(entry.parent.name)
+            children.setdefault(int(fields[1]), []).append(pid)
+            spent[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    total, open_pids = 0.0, [os.getpid()]
+    while open_pids:
+        pid = open_pids.pop()
+        total += spent.get(pid, 0.0)
+        open_pids += children.get(pid, [])
+    return total
+
+
+def rate(batches: Iterator[int], seconds: float) -> tuple[float, float]:
+    """Images per second and CPU milliseconds per image, after what was made ready ahead is used up."""
+    for _ in range(8):
         next(batches)
-    start, images = time.perf_counter(), 0
+    start, cpu, images = time.perf_counter(), cpu_seconds(), 0
     while time.perf_counter() - start < seconds:
         images += next(batches)
-    return images / (time.perf_counter() - start)
+    return images / (time.perf_counter() - start), (cpu_seconds() - cpu) / images * 1e3
 
 
 def torch_batches(args: argparse.Namespace) -> Iterator[int]:
@@ -146,12 +164,12 @@ def our_batches(args: argparse.Namespace) -> Iterator[int]:
         pending = images
 
 
-def measure(args: argparse.Namespace, side: str, case: str, variant: str, workers: int) -> float:
+def measure(args: argparse.Namespace, side: str, case: str, variant: str, workers: int) -> list[float]:
     """One measurement, in a process of its own."""
     command = [sys.executable, __file__, "--side", side, "--case", case, "--variant", variant]
     command += ["--workers", str(workers), "--seconds", str(args.seconds), "--folder", args.folder]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -162,17 +180,18 @@ def compare(args: argparse.Namespace) -> None:
         ("a", "torch", "lean", w),
         ("a", "ours", "full decoding", w),
         ("a", "ours", "default", w),
+        ("a", "ours", "default", 0),
         ("b", "torch", "as documented", 0),
         ("b", "torch", "as documented", w),
         ("b", "ours", "default", 0),
         ("c", "ours", "default", 0),
     ]
     rows = [row for row in rows if row[0] in args.cases]
-    rates: dict[tuple, list[float]] = {row: [] for row in rows}
+    measured: dict[tuple, list[list[float]]] = {row: [] for row in rows}
     for _ in range(args.rounds):
         for row in rows:
-            rates[row].append(measure(args, row[1], row[0], row[2], row[3]))
-    medians = {row: statistics.median(values) for row, values in rates.items()}
+            measured[row].append(measure(args, row[1], row[0], row[2], row[3]))
+    medians = {row: statistics.median(r for r, _ in values) for row, values in measured.items()}
     table = []
     for row in rows:
         case, side, variant, workers = row
@@ -181,16 +200,18 @@ def compare(args: argparse.Namespace) -> None:
         table.append(
             {
                 "case": case, "side": side, "variant": variant, "worker_processes": workers,
-                "images_per_second": round(medians[row], 1), "rounds": [round(r, 1) for r in rates[row]],
+                "images_per_second": round(medians[row], 1), "rounds": [round(r, 1) for r, _ in measured[row]],
+                "cpu_ms_per_image": round(statistics.median(c for _, c in measured[row]), 4),
                 "times_fastest_torch": round(medians[row] / max(rivals), 2) if rivals else None,
             }
         )  # fmt: skip
-    print(f"{'case':6}{'side':8}{'variant':16}{'workers':>8}{'images/s':>12}{'x fastest PyTorch':>20}")
+    header = f"{'case':6}{'side':8}{'variant':16}{'workers':>8}{'images/s':>12}"
+    print(header + f"{'CPU ms/image':>15}{'x fastest PyTorch':>20}")
     for row in table:
         times = "" if row["times_fastest_torch"] is None else f"{row['times_fastest_torch']:.2f}"
         print(
             f"({row['case']})   {row['side']:8}{row['variant']:16}{row['worker_processes']:8d}"
-            f"{row['images_per_second']:12,.0f}{times:>20}"
+            f"{row['images_per_second']:12,.0f}{row['cpu_ms_per_image']:15.3f}{times:>20}"
         )
     if args.json:
         record = {"cpus": os.cpu_count(), "seconds": args.seconds, "folder": args.folder, "rows": table}
@@ -213,7 +234,7 @@ def main() -> None:
     if args.side:
         batches: Callable[[argparse.Namespace], Iterator[int]] = torch_batches if args.side == "torch" else our_batches
         with contextlib.closing(batches(args)) as iterator:
-            print(rate(iterator, args.seconds))
+            print(json.dumps(rate(iterator, args.seconds)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         if not args.folder:
