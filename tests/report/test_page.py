@@ -53,7 +53,7 @@ def report(tmp_path):
     return run_page.write(
         tmp_path,
         title=f"run {EVIL}",
-        summary={"test/accuracy": 0.987654321, EVIL: EVIL, "n": 360},
+        summary={"val/loss": 0.1, "test/accuracy": 0.987654321, f"test/{EVIL}": 1, "parameters": 36106},
         metrics=[*rows, {"step": 3, "val/accuracy": 0.5}],
         config={"model": {"name": EVIL, "channels": [8, 16]}},
         environment={"command": "python -m vision_jax.main --config=a.py --mode=train", "folder": EVIL, "git": None},
@@ -67,10 +67,25 @@ def test_shows_everything_as_text(report):
     text = "".join(checked.text)
     assert checked.all("script") == []
     assert text.count(EVIL) >= 9
-    for words in ("0.98765", "360", '"channels"', "--config=a.py --mode=train", "--config=a.py --mode=eval"):
+    for words in ("0.98765", "36106", '"channels"', "--config=a.py --mode=train", "--config=a.py --mode=eval"):
         assert words in text
     assert (report.parent / "curve_loss.png").exists()
     assert (report.parent / "curve_accuracy.png").exists()
+
+
+def test_results_have_a_column_per_split():
+    table, rest = run_page._results({"val/loss": 0.2, "test/loss": 0.3, "test/fid10k": 12.0, "parameters": 5})
+    assert isinstance(table, page.Table)
+    assert table.header == ("metric", "val", "test")
+    assert table.rows == [["loss", 0.2, 0.3], ["fid10k", None, 12.0]]
+    assert rest == page.KeyValues({"parameters": 5})
+
+
+def test_what_evaluations_measure_is_drawn_first(tmp_path):
+    row = {"train/accuracy": 1.0, "train/learning_rate": 1.0, "train/loss": 1.0, "val/accuracy": 1.0, "val/loss": 1.0}
+    drawn = [picture.alt for picture in run_page._curves(tmp_path, [{"step": 1} | row])]
+    assert drawn[0] == "loss over the steps of training; at the end: train 1, val 1."
+    assert [alt.partition(" over")[0] for alt in drawn] == ["loss", "accuracy", "learning rate"]
 
 
 def test_is_self_contained_and_accessible(report):

@@ -126,7 +126,9 @@ def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Sectio
 
 
 def show(value: Cell) -> str:
-    """Returns a value as a reader wants it: floats to 5 digits."""
+    """Returns a value as a reader wants it: floats to 5 digits, a dash for nothing."""
+    if value is None:
+        return "–"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
@@ -164,7 +166,7 @@ def _table(table: Table, section: str) -> str:
     for row in table.rows:
         if len(row) != len(table.header):
             raise ValueError(f"A row has {len(row)} cells under a header of {len(table.header)}: {list(row)!r}.")
-    numeric = [all(isinstance(row[i], int | float) for row in table.rows) for i in range(len(table.header))]
+    numeric = [all(isinstance(row[i], int | float | None) for row in table.rows) for i in range(len(table.header))]
     classes = [' class="number"' if number else "" for number in numeric]
 
     def line(tag: str, cells: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ def write(
     Args:
         workdir: folder of the run.
         title: heading of the page.
-        summary: the headline results by name.
+        summary: the headline results by name; of 'val/loss' and 'test/loss' each split is a column of a table.
         metrics: rows of `metrics.jsonl` (see `writers.read_rows`); 'train/loss' and 'val/loss' share a plot.
         config: the run's options, nested.
         environment: what `environment.collect` returned when the run started.
@@ -42,7 +42,7 @@ def write(
         for heading, path, caption in pictures
     ]
     sections = [
-        page.Section("Results", [page.Table(("metric", "value"), list(summary.items()))]),
+        page.Section("Results", list(_results(summary))),
         page.Section("Training curves", list(_curves(folder, metrics))),
         page.Section("Pictures", shown),
         *(page.Section(heading, [page.Table(header, rows)]) for heading, header, rows in tables),
@@ -55,15 +55,31 @@ def write(
     return path
 
 
+def _results(summary: Mapping[str, page.Cell]) -> Iterator[page.Block]:
+    """Shows metrics as a table with a column per split, and below it what belongs to no split."""
+    splits = list(dict.fromkeys(name.rpartition("/")[0] for name in summary if "/" in name))
+    metrics = list(dict.fromkeys(name.rpartition("/")[2] for name in summary if "/" in name))
+    if metrics:
+        rows = [[metric, *(summary.get(f"{split}/{metric}") for split in splits)] for metric in metrics]
+        yield page.Table(("metric", *splits), rows)
+    if rest := {name: value for name, value in summary.items() if "/" not in name}:
+        yield page.KeyValues(rest)
+
+
 def _curves(folder: pathlib.Path, metrics: Sequence[Mapping[str, float]]) -> Iterator[page.Picture]:
-    """Draws one plot per metric over all splits that have it."""
+    """Draws one plot per metric over all splits that have it: those of evaluations first, losses before others."""
     series: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in metrics:
         for key, value in row.items():
             if key != "step":
                 split, _, metric = key.rpartition("/")
                 series.setdefault(metric, {}).setdefault(split or metric, []).append((int(row["step"]), value))
-    for metric, splits in series.items():
+
+    def order(item: tuple[str, dict[str, list[tuple[int, float]]]]) -> tuple[bool, bool]:
+        metric, splits = item
+        return set(splits) <= {"train", metric}, not metric.endswith("loss")
+
+    for metric, splits in sorted(series.items(), key=order):
         path = folder / f"curve_{re.sub('[^A-Za-z0-9_.-]', '_', metric)}.png"
         name = metric.replace("_", " ")
         plots.curves(path, splits, title=name, ylabel=name)

@@ -1,0 +1,222 @@
+"""The page about the data of a config: what there is, what it looks like, and what training will make of it."""
+
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image, ImageOps
+
+from vision_jax import config as config_lib
+from vision_jax import run
+from vision_jax.data import augment, survey
+from vision_jax.data.sources import Dataset, Source
+from vision_jax.report import page, plots
+
+_THUMBNAIL = 112  # pixels; photos of any size are shown within such a square
+_PER_CLASS = 10
+_MAX_CLASSES = 100
+_MAX_LISTED = 40
+_AUGMENTED = 7  # versions beside the original
+
+
+def write(folder: str | os.PathLike[str], dataset: Dataset, config: ConfigDict) -> pathlib.Path:
+    """Surveys the data set and writes `FOLDER/index.html` with its pictures beside it.
+
+    Args:
+        folder: where to write.
+        dataset: what `datasets.load(config.data)` gave.
+        config: the options of the run; its transforms and augmentation are shown on the training images.
+
+    Returns:
+        The path of the page.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = survey.duplicates(dataset.splits)
+    counts = survey.counts(dataset.splits, len(dataset.class_names)) if dataset.class_names else {}
+    sections = [
+        page.Section("Data set", [_splits(dataset, counts), page.KeyValues(dict(dataset.provenance))]),
+        page.Section("Examples per class", list(_class_bars(folder, dataset, counts))),
+        page.Section("Pictures of the training split", list(_grids(folder, dataset))),
+        page.Section("Pixels", list(_pixels(dataset, config))),
+        page.Section("Sizes", list(_sizes(folder, dataset))),
+        page.Section("Duplicates", list(_duplicates(folder, dataset, groups))),
+        page.Section("As training sees them", list(_augmented(folder, dataset, config))),
+        page.Section(
+            "Configuration", [page.Code(json.dumps(config_lib.to_dict(config)["data"], indent=2))], folded=True
+        ),
+    ]
+    path = folder / "index.html"
+    page.write(path, title=f"The data set {dataset.name}", sections=[section for section in sections if section.blocks])
+    return path
+
+
+def _splits(dataset: Dataset, counts: dict[str, np.ndarray]) -> page.Table:
+    if not counts:
+        return page.Table(("split", "examples"), [(split, len(source)) for split, source in dataset.splits.items()])
+    names = dataset.class_names
+    rows = []
+    for split, count in counts.items():
+        least, most = int(count.argmin()), int(count.argmax())
+        absent = int((count == 0).sum())
+        extremes = (f"{count[least]} ({names[least]})", f"{count[most]} ({names[most]})")
+        rows.append(
+            (split, int(count.sum()), len(names) - absent, *(extremes if len(set(count)) > 1 else ("equal",) * 2))
+        )
+    header = ("split", "examples", "classes that occur", "smallest class", "largest class")
+    return page.Table(header, rows)
+
+
+def _class_bars(folder: pathlib.Path, dataset: Dataset, counts: dict[str, np.ndarray]) -> Iterator[page.Block]:
+    for split, count in counts.items():
+        path = folder / f"classes_{split}.png"
+        plots.bars(path, {split: count}, dataset.class_names, title=f"{split}: examples per class", xlabel="examples")
+        yield page.Picture(path, alt=f"Bar plot of the examples per class in {split}: {count.min()} to {count.max()}.")
+
+
+def _grids(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
+    source = dataset.splits["train"]
+    if not dataset.class_names:
+        picked = np.unique(np.linspace(0, len(source) - 1, min(len(source), 40)).astype(np.int64))
+        path = folder / "pictures.png"
+        plots.image_grid(path, _thumbnails(source, picked))
+        yield page.Picture(path, alt=f"{len(picked)} pictures, evenly spread over the training split.")
+        return
+    for label, name in enumerate(dataset.class_names[:_MAX_CLASSES]):
+        picked = survey.spread(source.labels, label, _PER_CLASS)
+        if len(picked):
+            path = folder / f"class_{label:03d}.png"
+            plots.image_grid(path, _thumbnails(source, picked), columns=_PER_CLASS // 2)
+            yield page.Picture(
+                path, alt=f"{len(picked)} training pictures of the class {name}.", caption=f"{label}: {name}"
+            )
+    if len(dataset.class_names) > _MAX_CLASSES:
+        yield page.Text(f"Shown are the first {_MAX_CLASSES} of {len(dataset.class_names)} classes.")
+
+
+def _pixels(dataset: Dataset, config: ConfigDict) -> Iterator[page.Block]:
+    mean, std, number = survey.channel_statistics(dataset.splits["train"])
+    given = [
+        np.broadcast_to(np.asarray(values, np.float64), mean.shape) for values in (config.data.mean, config.data.std)
+    ]
+    channels = ("red", "green", "blue") if len(mean) == 3 else ("grey",)
+    rows = [(name, *map(float, row)) for name, row in zip(channels, zip(mean, std, *given, strict=True), strict=True)]
+    header = ("channel", "mean", "standard deviation", "config.data.mean", "config.data.std")
+    yield page.Table(header, rows, caption=f"Pixels in [0, 1], of {number:,} training images, each weighing the same")
+    line = ", ".join(f"({', '.join(f'{value:.4f}' for value in values)},)" for values in (mean, std))
+    yield page.Text("To normalise with the training split's own values, set config.data.mean, config.data.std to")
+    yield page.Code(line)
+
+
+def _sizes(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
+    found = {split: survey.sizes(source) for split, source in dataset.splits.items()}
+    everything = np.concatenate(list(found.values()))
+    if (everything == everything[0]).all():
+        height, width = everything[0]
+        yield page.Text(f"All pictures are {width} pixels wide and {height} high.")
+        return
+    for what, values in (
+        ("short side in pixels", {split: size.min(1) for split, size in found.items()}),
+        ("width / height", {split: size[:, 1] / size[:, 0] for split, size in found.items()}),
+    ):
+        pooled = np.concatenate(list(values.values()))
+        edges = np.unique(np.histogram_bin_edges(pooled, bins=16).round(0 if what.startswith("short") else 2))
+        edges[0], edges[-1] = min(edges[0], pooled.min()), max(edges[-1], pooled.max())
+        labels = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
+        parts = {split: 100 * np.histogram(value, edges)[0] / len(value) for split, value in values.items()}
+        path = folder / f"sizes_{what.split()[0]}.png"
+        plots.bars(path, parts, labels, title=what, xlabel="per cent of the split")
+        yield page.Picture(path, alt=f"Histogram of {what}: {pooled.min():g} to {pooled.max():g}.")
+
+
+def _duplicates(folder: pathlib.Path, dataset: Dataset, groups: list[list[survey.Place]]) -> Iterator[page.Block]:
+    across = survey.across_splits(groups)
+
+    def label(place: survey.Place) -> str:
+        split, index = place
+        name = dataset.class_names[dataset.splits[split].labels[index]] if dataset.class_names else ""
+        return f"{split} {index}" + (f" ({name})" if name else "")
+
+    conflicts = [g for g in groups if len({int(dataset.splits[split].labels[i]) for split, i in g}) > 1]
+    yield page.Text(
+        f"{len(across)} pictures stand in more than one split; {len(groups)} pictures occur more than once in all, "
+        f"{len(conflicts)} of them under different classes. Compared are the pixels, of photos in files the files: "
+        "what was saved again or cropped is not found."
+    )
+    for title, listed in (("In more than one split", across), ("Under different classes", conflicts)):
+        if not listed:
+            continue
+        rows = [(", ".join(map(label, group)),) for group in listed[:_MAX_LISTED]]
+        more = f", the first {_MAX_LISTED} of {len(listed)}" if len(listed) > _MAX_LISTED else ""
+        yield page.Table(("split, index (class)",), rows, caption=f"{title}{more}")
+        path = folder / f"duplicates_{'splits' if listed is across else 'classes'}.png"
+        shown = np.concatenate(
+            [_thumbnails(dataset.splits[g[0][0]], np.array([g[0][1]])) for g in listed[:_MAX_LISTED]]
+        )
+        plots.image_grid(path, shown, [label(group[0]) for group in listed[:_MAX_LISTED]])
+        yield page.Picture(path, alt=f"The pictures of the table above ({title.lower()}).")
+
+
+def _augmented(folder: pathlib.Path, dataset: Dataset, config: ConfigDict) -> Iterator[page.Block]:
+    """Draws training images after transforms and augmentation; the first column is the image in the data set."""
+    source = dataset.splits["train"]
+    picked = np.linspace(0, len(source) - 1, min(6, len(source))).astype(np.int64)
+    on_host, _ = run.host_transforms(config.data)
+    rng = np.random.default_rng(config.seed)
+    rows = [_thumbnails(source, picked)]
+    for draw in range(_AUGMENTED):
+        examples = [source[int(i)] for i in picked]
+        examples = [on_host(example, rng) for example in examples] if on_host else examples
+        if len({example["image"].shape for example in examples}) > 1:
+            yield page.Text(
+                "The pictures have different sizes, and config.data.image_size is not set: no batch of them."
+            )
+            return
+        images = np.stack([example["image"] for example in examples]).astype(np.float32) / 255
+        batch = {"image": images, "label": np.array([example["label"] for example in examples], np.int32)}
+        rows.append(_augment(batch, config, len(dataset.class_names), draw))
+    height, width = rows[-1].shape[1:3]
+    if rows[0].shape[1:3] != (height, width):
+        rows[0] = np.stack([_fit(image, width, height) for image in rows[0]])
+    names = [dataset.class_names[source.labels[i]] if dataset.class_names else "" for i in picked]
+    captions = [caption for name in names for caption in [f"{name} (as stored)".strip(), *[""] * _AUGMENTED]]
+    path = folder / "augmented.png"
+    columns = 1 + _AUGMENTED
+    plots.image_grid(path, np.stack(rows, axis=1).reshape(-1, *rows[1].shape[1:]), captions, columns=columns)
+    steps = ", then ".join(config.data.augment) or "no augmentation"
+    crop = f"{config.data.train_crop} crop to {config.data.image_size} pixels, then " if on_host else ""
+    yield page.Text(f"On the left the picture as stored, beside it what training may get of it: {crop}{steps}.")
+    yield page.Picture(path, alt=f"{len(picked)} training pictures and {_AUGMENTED} augmented versions of each.")
+
+
+def _augment(batch: dict[str, np.ndarray], config: ConfigDict, num_classes: int, draw: int) -> np.ndarray:
+    key = jax.random.fold_in(jax.random.key(config.seed), draw)
+    if config.task == "super_resolution":
+        scale = config.super_resolution.scale
+        height, width = (side - side % scale for side in batch["image"].shape[1:3])
+        high = batch["image"][:, :height, :width]
+        pair = {"low": high[:, ::scale, ::scale], "high": high}  # pairs are drawn alike, so any small one serves
+        images = augment.build_paired(config.data.augment)(key, jax.device_put(pair))["high"]
+    else:
+        images = augment.build(config.data.augment, num_classes=num_classes or None)(key, jax.device_put(batch))[
+            "image"
+        ]
+    return np.asarray((np.clip(images, 0, 1) * 255).round()).astype(np.uint8)
+
+
+def _thumbnails(source: Source, indices: np.ndarray) -> np.ndarray:
+    """Examples as uint8 [N, H, W, C]; large pictures reduced into a square of `_THUMBNAIL` pixels."""
+    images = [source[int(i)]["image"] for i in indices]
+    if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= _THUMBNAIL:
+        return np.stack(images)
+    return np.stack([_fit(image, _THUMBNAIL, _THUMBNAIL) for image in images])
+
+
+def _fit(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    picture = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    return np.asarray(ImageOps.pad(picture, (width, height), color="white"))
