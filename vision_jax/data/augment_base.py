@@ -234,6 +234,19 @@ def levels(value: float | tuple[float, ...], channels: int, owner: str) -> jax.A
     return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (channels,))
 
 
+def whole(uniform: jax.Array, count: int | jax.Array) -> jax.Array:
+    """Turns uniform draws in [0, 1) into int32 from 0 to count - 1, equally likely.
+
+    Operations call `jax.random.uniform` once for everything they need: each call costs compile time.
+    """
+    return jnp.floor(uniform * jnp.asarray(count, jnp.float32)).astype(jnp.int32)
+
+
+def between(uniform: jax.Array, low: float | jax.Array, high: float | jax.Array) -> jax.Array:
+    """Turns uniform draws in [0, 1) into uniform draws in [low, high)."""
+    return low + uniform * (high - low)
+
+
 def first_valid(candidates: Any, valid: jax.Array, fallback: Any) -> Any:
     """The first valid candidate (leading axis), else the fallback: a rejection loop without a loop."""
     first = jnp.argmax(valid)

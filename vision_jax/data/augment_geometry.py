@@ -22,10 +22,12 @@ from vision_jax.data.augment_base import (
     Number,
     Operation,
     Size,
+    between,
     first_valid,
     levels,
     option,
     spec_name,
+    whole,
 )
 
 
@@ -87,7 +89,7 @@ class Rot90(Operation):
     paired: ClassVar[bool] = True
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return jax.random.randint(key, (), 0, 4)
+        return whole(jax.random.uniform(key), 4)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
         _require_square(self, image.shape)
@@ -110,7 +112,7 @@ class RandomCrop(Operation):
     mode: str = option("zero", Choice(("zero", "reflect")))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return jax.random.randint(key, (2,), 0, 2 * self.padding + 1)
+        return whole(jax.random.uniform(key, (2,)), 2 * self.padding + 1)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
         pad = self.padding
@@ -142,7 +144,7 @@ class Translate(Operation):
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         reach = jnp.asarray(self._reach(shape), jnp.int32)
-        return jax.random.randint(key, (2,), -reach, reach + 1)
+        return whole(jax.random.uniform(key, (2,)), 2 * reach + 1) - reach
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
         height, width, channels = image.shape
@@ -162,8 +164,11 @@ class Box(NamedTuple):
     width: jax.Array
 
 
+BOX_DRAWS = 22
+
+
 def sample_box(
-    key: jax.Array,
+    uniform: jax.Array,
     shape: tuple[int, ...],
     scale: tuple[float, float],
     ratio: tuple[float, float],
@@ -174,7 +179,7 @@ def sample_box(
     """Ten tries for a rectangle of random area and shape, the first that fits, at a uniform place.
 
     Args:
-      key: one key.
+      uniform: float32 [BOX_DRAWS] in [0, 1).
       shape: of the image, [H, W, C].
       scale: range of the rectangle's area as a fraction of the image's.
       ratio: range of its aspect ratio, drawn uniformly in the logarithm.
@@ -185,19 +190,17 @@ def sample_box(
       The rectangle, and whether any try fitted.
     """
     height, width = shape[:2]
-    key_area, key_ratio, key_place = jax.random.split(key, 3)
-    area = height * width * jax.random.uniform(key_area, (10,), minval=scale[0], maxval=scale[1])
-    log_ratio = jax.random.uniform(key_ratio, (10,), minval=math.log(ratio[0]), maxval=math.log(ratio[1]))
+    area = height * width * between(uniform[:10], *scale)
+    log_ratio = between(uniform[10:20], math.log(ratio[0]), math.log(ratio[1]))
     factor = jnp.exp(log_ratio if tall else -log_ratio)
     box_height, box_width = jnp.round(jnp.sqrt(area * factor)), jnp.round(jnp.sqrt(area / factor))
     slack = 1 if strict else 0
     fits = (box_height <= height - slack) & (box_width <= width - slack) & (box_height > 0) & (box_width > 0)
-    whole = (jnp.float32(height), jnp.float32(width))
-    box_height, box_width = first_valid((box_height, box_width), fits, whole)
-    place = jax.random.uniform(key_place, (2,))
+    full = (jnp.float32(height), jnp.float32(width))
+    box_height, box_width = first_valid((box_height, box_width), fits, full)
     # min: a product of floats may round up to the first place that does not fit.
-    top = jnp.minimum(jnp.floor(place[0] * (height - box_height + 1)), height - box_height)
-    left = jnp.minimum(jnp.floor(place[1] * (width - box_width + 1)), width - box_width)
+    top = jnp.minimum(jnp.floor(uniform[20] * (height - box_height + 1)), height - box_height)
+    left = jnp.minimum(jnp.floor(uniform[21] * (width - box_width + 1)), width - box_width)
     return Box(top, left, box_height, box_width), jnp.any(fits)
 
 
@@ -227,7 +230,8 @@ class RandomResizedCrop(Operation):
     ratio: tuple[float, float] = option((3 / 4, 4 / 3), Interval(0, above=True))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
-        box, fitted = sample_box(key, shape, self.scale, self.ratio, tall=False, strict=False)
+        uniform = jax.random.uniform(key, (BOX_DRAWS,))
+        box, fitted = sample_box(uniform, shape, self.scale, self.ratio, tall=False, strict=False)
         central = self._central(shape)
         return jax.tree.map(lambda drawn, fallback: jnp.where(fitted, drawn, fallback), box, central)
 
@@ -335,7 +339,7 @@ class Rotation(Operation):
     interpolation: str = option("bilinear", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return jax.random.uniform(key, (), minval=self.degrees[0], maxval=self.degrees[1])
+        return between(jax.random.uniform(key), *self.degrees)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
         return warp(image, inverse_affine(-drawn), self.fill, self.interpolation)
@@ -357,32 +361,17 @@ class Affine(Operation):
     interpolation: str = option("bilinear", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
-        low = jnp.asarray(
-            [
-                self.degrees[0],
-                self.scale[0],
-                self.shear[0],
-                -self.translate[0] * shape[1],
-                -self.translate[1] * shape[0],
-            ],
-            jnp.float32,
-        )
-        high = jnp.asarray(
-            [
-                self.degrees[1],
-                self.scale[1],
-                self.shear[1],
-                self.translate[0] * shape[1],
-                self.translate[1] * shape[0],
-            ],
-            jnp.float32,
-        )
-        angle, scale, shear, right, down = jax.random.uniform(key, (5,), minval=low, maxval=high)
+        uniform = jax.random.uniform(key, (5,))
+        height, width = shape[:2]
+        across, along = self.translate[0] * width, self.translate[1] * height
         return {
-            "angle": angle,
-            "translate": (jnp.round(right), jnp.round(down)),
-            "scale": scale,
-            "shear": shear,
+            "angle": between(uniform[0], *self.degrees),
+            "translate": (
+                jnp.round(between(uniform[1], -across, across)),
+                jnp.round(between(uniform[2], -along, along)),
+            ),
+            "scale": between(uniform[3], *self.scale),
+            "shear": between(uniform[4], *self.shear),
         }
 
     def apply(self, image: jax.Array, drawn: dict[str, Any]) -> jax.Array:

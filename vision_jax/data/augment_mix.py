@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vision_jax.data.augment_base import (
     FILL,
@@ -24,8 +25,9 @@ from vision_jax.data.augment_base import (
     Operation,
     levels,
     option,
+    whole,
 )
-from vision_jax.data.augment_geometry import Box, sample_box
+from vision_jax.data.augment_geometry import BOX_DRAWS, Box, sample_box
 
 
 def _inside(box: Box, height: int, width: int) -> jax.Array:
@@ -50,7 +52,7 @@ class Cutout(Operation):
     value: float | tuple[float, ...] = option(0.0, FILL)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
-        centre = jax.random.randint(key, (2,), 0, jnp.asarray(shape[:2], jnp.int32))
+        centre = whole(jax.random.uniform(key, (2,)), jnp.asarray(shape[:2]))
         corner = (centre - self.size // 2).astype(jnp.float32)
         return Box(corner[0], corner[1], jnp.float32(self.size), jnp.float32(self.size))
 
@@ -82,9 +84,9 @@ class RandomErasing(Operation):
     value: float | tuple[float, ...] | str = option(0.0, Colour(("random",)))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Erasure:
-        key_happens, key_box, key_noise = jax.random.split(key, 3)
-        box, fitted = sample_box(key_box, shape, self.scale, self.ratio, tall=True, strict=True)
-        return Erasure(box, fitted & jax.random.bernoulli(key_happens, self.p), key_noise)
+        uniform = jax.random.uniform(key, (BOX_DRAWS + 1,))
+        box, fitted = sample_box(uniform[1:], shape, self.scale, self.ratio, tall=True, strict=True)
+        return Erasure(box, fitted & (uniform[0] < self.p), jax.random.fold_in(key, 1))
 
     def apply(self, image: jax.Array, drawn: Erasure) -> jax.Array:
         height, width, channels = image.shape
@@ -93,6 +95,18 @@ class RandomErasing(Operation):
         else:
             cover = levels(self.value, channels, "random_erasing")
         return jnp.where(drawn.happens & _inside(drawn.box, height, width), cover, image)
+
+
+def _beta(uniform: jax.Array, alpha: float) -> jax.Array:
+    """Turns a uniform draw in [0, 1) into one from Beta(alpha, alpha), through a table of 1,025 quantiles.
+
+    A rejection sampler's loop would have to ask all devices after every round whether it may stop.
+    """
+    from scipy.special import betaincinv
+
+    probabilities = np.linspace(0, 1, 1025)
+    quantiles = betaincinv(alpha, alpha, probabilities)
+    return jnp.interp(uniform, jnp.asarray(probabilities, jnp.float32), jnp.asarray(quantiles, jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,9 +146,8 @@ class Mixup(_Mix):
     p: float = option(1.0, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        key_share, key_happens = jax.random.split(key)
-        share = jax.random.beta(key_share, self.alpha, self.alpha)
-        return jnp.where(jax.random.bernoulli(key_happens, self.p), share, 1.0)
+        uniform = jax.random.uniform(key, (2,))
+        return jnp.where(uniform[0] < self.p, _beta(uniform[1], self.alpha), 1.0)
 
     def mix(self, image: jax.Array, other: jax.Array, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
         return drawn * image + (1.0 - drawn) * other, drawn
@@ -153,10 +166,9 @@ class CutMix(_Mix):
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
         height, width = shape[:2]
-        key_share, key_happens, key_centre = jax.random.split(key, 3)
-        share = jax.random.beta(key_share, self.alpha, self.alpha)
-        side = jnp.sqrt(1.0 - share) * jax.random.bernoulli(key_happens, self.p).astype(jnp.float32)
-        centre = jax.random.randint(key_centre, (2,), 0, jnp.asarray([height, width])).astype(jnp.float32)
+        uniform = jax.random.uniform(key, (4,))
+        side = jnp.where(uniform[0] < self.p, jnp.sqrt(1.0 - _beta(uniform[1], self.alpha)), 0.0)
+        centre = jnp.floor(uniform[2:] * jnp.asarray([height, width], jnp.float32))
         half_height, half_width = jnp.floor(height * side / 2), jnp.floor(width * side / 2)
         top, bottom = jnp.maximum(centre[0] - half_height, 0), jnp.minimum(centre[0] + half_height, height)
         left, right = jnp.maximum(centre[1] - half_width, 0), jnp.minimum(centre[1] + half_width, width)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.data import augment_color as color
-from vision_jax.data.augment_base import FILL, INTERPOLATION, Integer, Operation, option
+from vision_jax.data.augment_base import FILL, INTERPOLATION, Integer, Operation, option, whole
 from vision_jax.data.augment_geometry import inverse_affine, warp
 
 OPERATIONS = (
@@ -117,8 +117,8 @@ class RandAugment(Operation):
             )
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Step:
-        key_operation, key_sign = jax.random.split(key)
-        operation = jax.random.randint(key_operation, (self.num_ops,), 0, len(OPERATIONS))
+        uniform = jax.random.uniform(key, (2, self.num_ops))
+        operation = whole(uniform[0], len(OPERATIONS))
         level = self.magnitude / (self.num_bins - 1)
         height, width = shape[:2]
         strongest = {
@@ -133,7 +133,7 @@ class RandAugment(Operation):
             "sharpness": 0.9,
         }
         table = _magnitudes(strongest, jnp.float32(level), weakest_posterize=4)
-        return Step(operation, table[operation] * _signs(key_sign, operation))
+        return Step(operation, table[operation] * _signs(uniform[1], operation))
 
     def apply(self, image: jax.Array, drawn: Step) -> jax.Array:
         for position in range(self.num_ops):
@@ -155,12 +155,12 @@ class TrivialAugment(Operation):
     interpolation: str = option("nearest", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Step:
-        key_operation, key_level, key_sign = jax.random.split(key, 3)
-        operation = jax.random.randint(key_operation, (), 0, len(OPERATIONS))
-        level = jax.random.randint(key_level, (), 0, self.num_bins).astype(jnp.float32) / (self.num_bins - 1)
+        uniform = jax.random.uniform(key, (3,))
+        operation = whole(uniform[0], len(OPERATIONS))
+        level = jnp.floor(uniform[1] * self.num_bins) / (self.num_bins - 1)
         strongest = dict.fromkeys(_SIGNED, 0.99) | {"translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0}
         table = _magnitudes(strongest, level, weakest_posterize=2)
-        return Step(operation, table[operation] * _signs(key_sign, operation))
+        return Step(operation, table[operation] * _signs(uniform[2], operation))
 
     def apply(self, image: jax.Array, drawn: Step) -> jax.Array:
         return apply_step(image, drawn, self.fill, self.interpolation)
@@ -174,7 +174,7 @@ def _magnitudes(strongest: dict[str, float], level: jax.Array, *, weakest_poster
     return jnp.stack([rows[name] if name in rows else jnp.float32(0) for name in OPERATIONS])
 
 
-def _signs(key: jax.Array, operation: jax.Array) -> jax.Array:
+def _signs(uniform: jax.Array, operation: jax.Array) -> jax.Array:
     """A random sign for the operations that have one, +1 for the others."""
     signed = jnp.asarray([name in _SIGNED for name in OPERATIONS])[operation]
-    return jnp.where(signed & jax.random.bernoulli(key, 0.5, operation.shape), -1.0, 1.0)
+    return jnp.where(signed & (uniform < 0.5), -1.0, 1.0)
