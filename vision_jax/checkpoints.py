@@ -76,9 +76,12 @@ class Checkpoints:
         keep: how many of the newest are kept, besides the best.
         best_metric: metric of the validation split (a key of an evaluation's row) that picks the best.
         higher_is_better: whether a larger value of it is better.
+        read_only: change nothing in `workdir`, where another process may be training.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, keep: int, best_metric: str, higher_is_better: bool):
+    def __init__(
+        self, workdir: pathlib.Path, *, keep: int, best_metric: str, higher_is_better: bool, read_only: bool = False
+    ):
         self.folder = pathlib.Path(workdir).absolute() / _FOLDER
         self.best_metric, self.sign = best_metric, 1.0 if higher_is_better else -1.0
         policies = ocp.checkpoint_managers
@@ -90,11 +93,14 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             best_fn=score,  # Without it Orbax does not read the scores of an earlier process.
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            create=not read_only,
+            save_interval_steps=0 if read_only else 1,
         )
-        self.manager = ocp.CheckpointManager(
-            self.folder, options=options, item_names=("state", "input", "history", "config")
-        )
+        handlers = {name: ocp.JsonCheckpointHandler() for name in ("input", "history", "config")}
+        handlers["state"] = ocp.StandardCheckpointHandler()
+        self.manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, ascending."""
@@ -224,3 +230,41 @@ class Checkpoints:
     def close(self) -> None:
         """Waits and releases Orbax's threads."""
         self.manager.close()
+
+
+def read(workdir: pathlib.Path, step: int | str = "best") -> Restored:
+    """Returns a checkpoint with its state as host arrays by name ('networks/model/params/…'), for tools.
+
+    Needs neither model nor data, and changes nothing in `workdir`, where a run may be training.
+
+    Args:
+        workdir: folder of the run.
+        step: number of the checkpoint, 'best' or 'newest'.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    folder = pathlib.Path(workdir).absolute() / _FOLDER
+    if not folder.is_dir():
+        raise CheckpointError(f"There are no checkpoints in {folder}; is {workdir} the --workdir of a run?")
+    checkpoints = Checkpoints(workdir, keep=1, best_metric="", higher_is_better=True, read_only=True)
+    try:
+        found = checkpoints.steps()
+        chosen = {"best": checkpoints.best, "newest": checkpoints.newest}.get(step, lambda: step)()
+        if chosen not in found:
+            raise CheckpointError(f"There is no checkpoint {step} in {folder}; there are {found or 'none'}.")
+        metadata = checkpoints.manager.item_metadata(chosen)["state"]
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+            for name, leaf in (metadata.tree if hasattr(metadata, "tree") else metadata).items()
+        }
+        try:
+            restored = checkpoints.restore(chosen, abstract)
+        except CheckpointError:
+            raise
+        except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
+            raise CheckpointError(f"Checkpoint {chosen} in {folder} is damaged ({error}).") from error
+        return dataclasses.replace(restored, state=parallel.to_host(restored.state))
+    finally:
+        checkpoints.close()

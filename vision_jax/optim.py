@@ -44,7 +44,12 @@ def schedule(options: Mapping[str, Any], peak: float, total_steps: int, warmup_s
             raise ValueError(f"There is no schedule {name!r}.")
     if warmup_steps:
         main = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), main], [warmup_steps])
-    return lambda step: jnp.asarray(main(jnp.asarray(step, jnp.float32)), jnp.float32)
+
+    def rate(step: jax.typing.ArrayLike) -> jax.Array:
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes types in some schedules.
+            return jnp.asarray(main(jnp.asarray(step, jnp.float32)), jnp.float32)
+
+    return rate
 
 
 def decay_mask(params: Tree) -> Tree:

@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vision_jax import config as config_lib
 from vision_jax import environment, parallel
-from vision_jax.checkpoints import Checkpoints, CheckpointError
+from vision_jax.checkpoints import CheckpointError, Checkpoints
 from vision_jax.data import datasets, transforms
 from vision_jax.data.pipeline import HostTransform, Loader
 from vision_jax.data.sources import Dataset
@@ -118,15 +119,25 @@ def _durations(config: ConfigDict, examples: int) -> base.Durations:
 
 
 def describe(run: Run) -> None:
-    """Writes `config.json` and `environment.json` and prints the table of parameters (process 0 only)."""
+    """Writes `config.json`, `dataset.json` and `environment.json`, prints the table of parameters (process 0 only)."""
     if jax.process_index():
         return
     run.workdir.mkdir(parents=True, exist_ok=True)
     write_json(run.workdir / "config.json", config_lib.to_dict(run.config))
+    write_json(run.workdir / "dataset.json", _described(run.dataset, run.config.data.image_size))
     write_json(run.workdir / "environment.json", environment.collect())
     for name, network in run.abstract_state().networks.items():
         params = base.merge(network.params, network.fixed)
         print(f"{name}:\n{parameter_overview.get_parameter_overview(params, include_stats=False, max_lines=40)}")
+
+
+def _described(dataset: Dataset, image_size: int) -> dict[str, Any]:
+    """Returns what using the trained network takes to know of the data set: names, and the shape of one image."""
+    shape = (image_size, image_size, 3) if image_size else np.shape(dataset.splits["train"][0]["image"])
+    return {
+        "name": dataset.name, "class_names": list(dataset.class_names), "image_shape": [int(n) for n in shape],
+        "provenance": dict(dataset.provenance),
+    }
 
 
 def refuse_other_config(run: Run, *, allow: bool) -> None:

@@ -191,7 +191,7 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
 
         while step < durations.total and not monitor.should_stop:
             stop = next_stop(step, dispatches.per_dispatch, durations)
-            profiler.at(step)
+            profiler.before(step, stop)
             state, running = dispatches((state, running), stop - step)
             step = stop
             write_row()  # Of the interval before: the device is already at work on the next.
@@ -305,13 +305,14 @@ class Profiler:
     def __enter__(self) -> "Profiler":
         return self
 
-    def at(self, step: int) -> None:
-        """Starts or ends the trace before `step` is run."""
-        if self.active and step >= self.stop:
-            self.__exit__()
-        elif not self.active and self.start <= step < self.stop:
+    def before(self, step: int, stop: int) -> None:
+        """Starts or ends the trace before the dispatch of steps `step` to `stop`; whole dispatches are traced."""
+        wanted = step < self.stop and stop > self.start
+        if wanted and not self.active:
             jax.profiler.start_trace(self.folder)
-            self.active = True
+        elif self.active and not wanted:
+            jax.profiler.stop_trace()
+        self.active = wanted
 
     def __exit__(self, *exception: Any) -> None:
         if self.active:

@@ -1,0 +1,29 @@
+"""A CNN from scratch on MNIST: two convolutions, pixels / 255, no augmentation (experiment E5)."""
+
+from vision_jax import config as config_lib
+
+
+def get_config(variant: str = ""):
+    """Returns the config; variant 'smoke' trains for seconds on scikit-learn's digits."""
+    config = config_lib.default("classification")
+    config.data.name = "mnist"
+    config.data.batch_size = 128
+    config.data.eval_batch_size = 500
+
+    config.model.name = "cnn"
+    config.model.channels = (32, 64)
+    config.model.hidden = (128,)
+    config.model.dropout = 0.5
+
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.train.epochs = 10.0
+    config.train.steps_per_dispatch = 10
+    config.log.every_steps = 100
+
+    if variant == "smoke":
+        config.data.name = "digits"
+        config.data.limit = 200
+        config.train.epochs = 4.0
+        config.log.every_steps = 4
+    return config

@@ -1,0 +1,117 @@
+"""Order, sharding over processes, resident and streamed batches, padding of evaluation."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from vision_jax import parallel
+from vision_jax.data import pipeline, sources
+
+
+def source(examples=10, size=4):
+    images = np.arange(examples * size * size, dtype=np.uint8).reshape(examples, size, size, 1)
+    return sources.ArraySource(images, np.arange(examples) % 3)
+
+
+class Decoded:
+    """Like a folder of files: no arrays, examples are made one by one."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    @property
+    def labels(self):
+        return self.arrays.labels
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def __getitem__(self, index):
+        return self.arrays[index]
+
+
+def jitter(example, generator):
+    return {**example, "image": example["image"] + generator.integers(0, 100, dtype=np.uint8)}
+
+
+def test_each_epoch_is_another_permutation_and_batches_cross_its_end():
+    order = pipeline.Order(10, seed=3)
+    stream = order(np.arange(30))
+    epochs = stream.reshape(3, 10)
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+    np.testing.assert_array_equal(order(np.arange(8, 12)), stream[8:12])
+    assert not np.array_equal(pipeline.Order(10, seed=4)(np.arange(10)), epochs[0])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_hold_the_rows_of_one_global_batch_in_order(processes):
+    whole = pipeline.Rows(8, 0, 1).positions(5)
+    parts = [pipeline.Rows(8, process, processes).positions(5) for process in range(processes)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def take(loader, count, **kwargs):
+    stream = loader.train(4, seed=1, **kwargs)
+    batches = list(itertools.islice(stream, count))
+    stream.close()
+    return batches
+
+
+def test_resident_and_streamed_batches_are_the_same():
+    mesh = parallel.make_mesh()
+    resident = pipeline.Loader(source(), mesh, on_device="always")
+    streamed = pipeline.Loader(source(), mesh, on_device="never")
+    assert resident.resident and not streamed.resident and streamed.data == {}
+    gather = jax.jit(pipeline.gather)
+    for indices, batch in zip(take(resident, 7), take(streamed, 7), strict=True):
+        assert set(indices) == {"index"}
+        rows = gather(resident.data, indices)
+        assert set(rows) == set(batch) == {"image", "label"}
+        for name in batch:
+            assert rows[name].dtype == batch[name].dtype
+            np.testing.assert_array_equal(rows[name], batch[name])
+
+
+def test_auto_keeps_small_arrays_on_the_device_and_files_never(monkeypatch):
+    mesh = parallel.make_mesh()
+    assert pipeline.Loader(source(), mesh).resident
+    assert not pipeline.Loader(Decoded(source()), mesh).resident
+    monkeypatch.setattr(pipeline, "RESIDENT_LIMIT", 100)
+    assert not pipeline.Loader(source(), mesh).resident
+    with pytest.raises(ValueError, match="on_device='always' needs images of one size in memory"):
+        pipeline.Loader(Decoded(source()), mesh, on_device="always")
+
+
+def test_a_stream_continues_from_any_batch_with_any_number_of_workers():
+    mesh = parallel.make_mesh()
+    whole = take(pipeline.Loader(Decoded(source()), mesh, train_transform=jitter), 6)
+    assert any(not np.array_equal(a["image"], b["image"]) for a, b in itertools.pairwise(whole))
+    for workers in (0, 2):
+        loader = pipeline.Loader(Decoded(source()), mesh, train_transform=jitter, workers=workers)
+        for old, new in zip(whole[3:], take(loader, 3, start=3), strict=True):
+            for name in old:
+                np.testing.assert_array_equal(old[name], new[name])
+
+
+def test_streamed_order_is_that_of_arrays():
+    mesh = parallel.make_mesh()
+    arrays = take(pipeline.Loader(source(), mesh, on_device="never"), 5)
+    files = take(pipeline.Loader(Decoded(source()), mesh), 5)
+    for one, other in zip(arrays, files, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        np.testing.assert_array_equal(one["label"], other["label"])
+
+
+@pytest.mark.devices(4)
+@pytest.mark.parametrize("examples", [1, 7, 8, 13])
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
+def test_evaluation_covers_each_example_once_at_any_size(examples, batch_size):
+    loader = pipeline.Loader(source(examples), parallel.make_mesh(), on_device="never")
+    seen = []
+    for batch in loader.evaluation(batch_size):
+        assert len(batch["mask"]) % 4 == 0 and len(batch["mask"]) == len(batch["image"])
+        seen += [int(image[0, 0, 0]) for image, real in zip(batch["image"], batch["mask"], strict=True) if real]
+    assert seen == [i * 16 % 256 for i in range(examples)]

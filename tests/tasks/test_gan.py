@@ -1,0 +1,102 @@
+"""The GAN step against gradients taken separately, and its Fréchet distance against a closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vision_jax import config as config_lib
+from vision_jax.data.sources import ArraySource, Dataset
+from vision_jax.metrics import frechet
+from vision_jax.tasks import base
+from vision_jax.tasks.gan import GAN
+
+DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
+
+
+@pytest.fixture(scope="module")
+def gan():
+    config = config_lib.default("gan")
+    config.model.name, config.model.width, config.gan.latent_dim = "dcgan", 4, 6
+    config.optimizer.name, config.optimizer.momentum, config.optimizer.learning_rate = "sgd", 0.0, 0.1
+    config.gan.discriminator_learning_rate = 0.05
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
+    source = ArraySource(images, np.zeros(12, np.int32))
+    task = GAN(config, Dataset("toy", {"train": source, "val": source}, (), {}), DURATIONS)
+    return task, jax.jit(task.init)(jax.random.key(0)), jnp.asarray(images)
+
+
+def test_step_is_discriminator_first_then_generator_through_the_new_discriminator(gan):
+    task, state, images = gan
+    key = jax.random.key(3)
+    after, metrics = jax.jit(task.train_step)(state, {"image": images}, key)
+    noise = jax.random.normal(jax.random.split(key, 5)[0], (12, 6))
+    g, d = state.networks["generator"], state.networks["discriminator"]
+    real = 2.0 * base.to_unit(images) - 1.0
+
+    def generate(params):
+        return task.generator.apply(g.variables(params), noise, train=True, mutable=["batch_stats"])[0]
+
+    def judge(params, x):
+        return task.discriminator.apply(d.variables(params), x, train=True, mutable=["batch_stats"])[0]
+
+    def d_loss(params):
+        on_real, on_fake = judge(params, real), judge(params, generate(g.params))
+        return jnp.mean(jax.nn.softplus(-on_real)) + jnp.mean(jax.nn.softplus(on_fake))
+
+    new_d = jax.tree.map(lambda p, grad: p - 0.05 * grad, d.params, jax.grad(d_loss)(d.params))
+    g_loss = lambda params: jnp.mean(jax.nn.softplus(-judge(new_d, generate(params))))
+    new_g = jax.tree.map(lambda p, grad: p - 0.1 * grad, g.params, jax.grad(g_loss)(g.params))
+    assert float(metrics["discriminator_loss"]) == pytest.approx(float(d_loss(d.params)), rel=1e-5)
+    assert float(metrics["generator_loss"]) == pytest.approx(float(g_loss(g.params)), rel=1e-5)
+    for name, expected in (("discriminator", new_d), ("generator", new_g)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+                     after.networks[name].params, expected)
+
+
+def test_samples_are_in_range_and_fixed_for_a_state(gan):
+    task, state, _ = gan
+    one, other = task.images(state)["samples"], task.images(state)["samples"]
+    assert one.shape == (64, 8, 8, 1) and one.dtype == np.uint8
+    np.testing.assert_array_equal(one, other)
+
+
+def test_frechet_distance_of_known_gaussians():
+    mean, covariance = np.array([1.0, 2.0]), np.diag([4.0, 9.0])
+    assert frechet.distance(mean, covariance, mean, covariance) == pytest.approx(0.0, abs=1e-9)
+    # Axis-aligned: |dm|^2 + sum (s1 - s2)^2.
+    assert frechet.distance(mean, covariance, mean + 3, np.diag([1.0, 1.0])) == pytest.approx(18 + 1 + 4)
+
+
+def test_frechet_distance_matches_scipy_on_full_covariances():
+    scipy = pytest.importorskip("scipy.linalg")
+    generator = np.random.default_rng(0)
+    a, b = (generator.normal(size=(50, 6)) @ generator.normal(size=(6, 6)) for _ in range(2))
+    s1, s2 = np.cov(a.T), np.cov(b.T)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s1 + s2 - 2 * scipy.sqrtm(s1 @ s2).real)
+    assert frechet.distance(a.mean(0), s1, b.mean(0), s2) == pytest.approx(expected, rel=1e-6)
+
+
+def test_moments_over_masked_batches_are_numpy_s_mean_and_covariance():
+    features = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    mask = (np.arange(20) < 15).astype(np.float32)
+    sums = jax.device_get(frechet.moments(jnp.asarray(features), jnp.asarray(mask)))
+    mean, covariance = frechet.gaussian(sums["first"], sums["second"], 15)
+    np.testing.assert_allclose(mean, features[:15].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(covariance, np.cov(features[:15].T), rtol=1e-4)
+    with pytest.raises(ValueError, match="two examples"):
+        frechet.gaussian(sums["first"], sums["second"], 1)
+
+
+@pytest.mark.parametrize("size", [8, 16, 12])
+def test_pooling_keeps_the_mean(size):
+    images = jnp.asarray(np.random.default_rng(0).random((2, size, size, 3)), jnp.float32)
+    pooled = frechet.pooled_pixels(images, 8)
+    assert pooled.shape == (2, 192)
+    np.testing.assert_allclose(pooled.mean(1), images.mean((1, 2, 3)), rtol=2e-2)
+
+
+def test_binary_cross_entropy_of_optax_is_softplus():
+    x = jnp.linspace(-3, 3, 7)
+    np.testing.assert_allclose(optax.sigmoid_binary_cross_entropy(x, jnp.ones(7)), jax.nn.softplus(-x), rtol=1e-5)

@@ -1,0 +1,138 @@
+"""Checkpoints: strict restore, damage, the best one."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.checkpoints import CheckpointError, Checkpoints
+
+STATE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": {"c": np.int32(7), "d": np.ones(4, np.float32)}}
+
+
+def abstract(tree):
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    made = Checkpoints(tmp_path, keep=2, best_metric="val/accuracy", higher_is_better=True)
+    yield made
+    made.close()
+
+
+def save(checkpoints, step, scores, state=STATE):
+    """Saves `state` with `step` added; `scores` are the evaluations so far, {step: accuracy}."""
+    state = jax.tree.map(lambda x: jnp.asarray(x + np.asarray(step, x.dtype)), state)
+    history = {"evaluations": [{"step": s, "val/accuracy": a} for s, a in scores.items()], "seconds": 1.0}
+    checkpoints.save(step, state, {"next_batch": step}, history, {"seed": 1})
+
+
+def test_keeps_the_newest_and_the_best_and_restores_exactly(checkpoints, tmp_path):
+    scores = {}
+    for step, accuracy in enumerate([0.1, 0.9, 0.3, 0.9, 0.2, 0.4], 1):
+        scores[step] = accuracy
+        save(checkpoints, step, scores)
+    checkpoints.wait()
+    assert checkpoints.steps() == [4, 5, 6]
+    assert (checkpoints.best(), checkpoints.newest()) == (4, 6)
+    again = Checkpoints(tmp_path, keep=2, best_metric="val/accuracy", higher_is_better=True)
+    assert (again.best(), again.newest()) == (4, 6)
+    restored = again.restore_newest(abstract(STATE))
+    assert restored.step == 6 and restored.input_state == {"next_batch": 6} and restored.config == {"seed": 1}
+    assert restored.history["evaluations"][-1] == {"step": 6, "val/accuracy": 0.4}
+    jax.tree.map(lambda new, old: np.testing.assert_array_equal(new, old + np.asarray(6, old.dtype)), restored.state, STATE)
+    again.close()
+
+
+def test_lower_is_better(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best_metric="val/accuracy", higher_is_better=False)
+    for step, score in enumerate([3.0, 1.0, 2.0], 1):
+        save(checkpoints, step, {step: score})
+    checkpoints.wait()
+    assert checkpoints.best() == 2 and checkpoints.steps() == [2, 3]
+    checkpoints.close()
+
+
+def _values(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [path for path in folder.rglob("d/*") if path.is_file()]
+
+
+def _truncate(folder):
+    for path in _values(folder):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _remove(folder):
+    for path in _values(folder):
+        path.unlink()
+
+
+def _flip(folder):
+    for path in _values(folder):
+        data = bytearray(path.read_bytes())
+        for i in range(0, len(data), 7):
+            data[i] ^= 0x10
+        path.write_bytes(bytes(data))
+
+
+def _no_history(folder):
+    (folder / "history" / "metadata").write_text("{")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _remove, _flip, _no_history])
+def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(damage, checkpoints, tmp_path):
+    for step in (1, 2):
+        save(checkpoints, step, {step: 0.5})
+    checkpoints.wait()
+    damage(tmp_path / "checkpoints/2")
+    with pytest.warns(UserWarning, match=r"Checkpoint 2 is damaged .* trying the one before it"):
+        restored = checkpoints.restore_newest(abstract(STATE))
+    assert restored.step == 1
+    np.testing.assert_array_equal(restored.state["a"], STATE["a"] + 1)
+    assert (tmp_path / "damaged/2").is_dir() and checkpoints.steps() == [1]
+    save(checkpoints, 2, {2: 0.6})  # The step can be written again.
+    checkpoints.wait()
+    assert checkpoints.restore_newest(abstract(STATE)).step == 2
+
+
+def test_values_that_changed_unnoticed_by_the_file_format_are_damage(checkpoints, monkeypatch):
+    """A whole, readable checkpoint whose numbers differ from the saved ones."""
+    save(checkpoints, 1, {1: 0.5})
+    checkpoints.wait()
+    restore = checkpoints.manager.restore
+
+    def changed(step, args):
+        items = restore(step, args=args)
+        items["state"]["a"] = items["state"]["a"].at[1, 2].add(1e-6)
+        return items
+
+    monkeypatch.setattr(checkpoints.manager, "restore", changed)
+    with pytest.raises(OSError, match="the values of a and 1 arrays in all have changed"):
+        checkpoints.restore(1, abstract(STATE))
+
+
+def test_all_damaged_is_an_error_and_none_at_all_is_not(checkpoints, tmp_path):
+    assert checkpoints.restore_newest(abstract(STATE)) is None
+    save(checkpoints, 1, {1: 0.5})
+    checkpoints.wait()
+    _remove(tmp_path / "checkpoints/1")
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(CheckpointError, match="All checkpoints"):
+        checkpoints.restore_newest(abstract(STATE))
+
+
+def test_another_model_is_refused_with_the_list_of_leaves(checkpoints):
+    save(checkpoints, 1, {1: 0.5})
+    checkpoints.wait()
+    other = {"a": np.zeros((2, 4), np.float32), "b": {"c": np.float32(0), "e": np.zeros(1, np.float32)}}
+    with pytest.raises(CheckpointError) as error:
+        checkpoints.restore_newest(abstract(other))
+    message = str(error.value)
+    assert "missing in the checkpoint: b/e (1,)" in message
+    assert "unexpected in the checkpoint: b/d (4,)" in message
+    assert "a is float32(2, 3), the model has float32(2, 4)" in message
+    assert "b/c is int32(), the model has float32()" in message
+    assert checkpoints.steps() == [1]  # Not damaged: nothing is moved away.

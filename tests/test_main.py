@@ -1,0 +1,89 @@
+"""The command line: what it lists, prints and refuses; evaluation makes the very same numbers again."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vision_jax import main
+
+
+@pytest.fixture
+def command(repository, tmp_path):
+    def run(*arguments, cwd=tmp_path):
+        return subprocess.run(
+            [sys.executable, "-W", "error::DeprecationWarning:vision_jax", "-m", "vision_jax.main", *arguments],
+            cwd=cwd, capture_output=True, text=True,
+        )
+
+    return run
+
+
+def test_without_a_config_lists_them_with_their_first_lines(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    lines = main.list_configs().splitlines()[1:]
+    assert len(lines) == len(list((repository / "configs").glob("*.py")))
+    assert any("configs/digits_cnn.py" in line and "A small CNN" in line for line in lines)
+    assert all(len(line.split("  ")[2]) > 20 for line in lines)
+
+
+def test_train_then_eval_gives_the_very_same_results_and_page(command, repository, tmp_path):
+    config = f"--config={repository}/configs/digits_cnn.py:smoke"
+    result = command(config)
+    assert result.returncode == 0, result.stderr
+    assert "No --workdir given; writing to runs/digits_cnn_smoke" in result.stdout
+    assert "Report: " in result.stdout and "accuracy" in result.stdout
+    assert "step 13/13 (100%)" in result.stderr and "\r" not in result.stderr
+    workdir = tmp_path / "runs/digits_cnn_smoke"
+    for name in ("config.json", "environment.json", "metrics.jsonl", "report/results.json", "report/index.html",
+                 "report/confusion_matrix.png", "report/images.png", "report/curve_loss.png"):
+        assert (workdir / name).stat().st_size > 0, name
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment["packages"]["jax"] and "vision_jax.main" in environment["command"]
+    before = (workdir / "report/results.json").read_text()
+    table = result.stdout[result.stdout.index("Checkpoint of step"):]
+    (workdir / "report/results.json").unlink()
+    again = command(config, "--mode=eval")
+    assert again.returncode == 0, again.stderr
+    assert (workdir / "report/results.json").read_text() == before
+    assert table in again.stdout
+    missing = command(config, "--mode=eval", "--checkpoint=999")
+    assert missing.returncode == 1
+    assert "There is no checkpoint 999" in missing.stderr and "Traceback" not in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config.optimizer.learning_rat=1"], 'Did you mean "learning_rate"'),
+        (["--config.optimizer.learning_rate=fast"], "could not convert string to float: 'fast'"),
+        (["--config.data.batch_size=0"], "config.data.batch_size is 0, allowed is from 1 upwards"),
+        (["--config.train.steps=5"], "contradict each other"),
+        (["--config.data.name=mnits"], "did you mean 'mnist'?"),
+        (["--config.data.augment=('horizontal_flp',)"], "horizontal_flip"),
+        (["surplus"], "Unexpected argument 'surplus'"),
+    ],
+)
+def test_what_is_wrong_is_a_sentence_and_nothing_is_written(arguments, words, repository, tmp_path, monkeypatch, capsys):
+    """In one process, as each start costs seconds: flags, config and run are built as by the command."""
+    result = subprocess.run(
+        [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py", *arguments],
+        cwd=tmp_path, capture_output=True, text=True,
+    )
+    assert result.returncode != 0
+    assert words in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_explains_the_flags(command):
+    result = command("--helpshort")
+    assert "--workdir" in result.stdout and "--mode" in result.stdout and "continues training" in result.stdout
+
+
+def test_importing_the_package_and_its_loop_loads_nothing_heavy():
+    code = ("import sys, vision_jax, vision_jax.train, vision_jax.tasks.classification;"
+            "print([m for m in ('tensorflow', 'sklearn', 'matplotlib', 'torch', 'wandb') if m in sys.modules])")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr

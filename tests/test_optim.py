@@ -1,0 +1,131 @@
+"""Update rules against hand-written formulas and PyTorch, schedules at their corners."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vision_jax import config as config_lib
+from vision_jax import optim
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"name": "constant"}, {0: 1.0, 50: 1.0, 99: 1.0}),
+        ({"name": "step"}, {0: 1.0, 49: 1.0, 50: 0.1, 75: 0.01}),
+        ({"name": "cosine"}, {0: 1.0, 50: 0.5, 100: 0.0}),
+        ({"name": "cosine", "final_fraction": 0.2}, {100: 0.2}),
+        ({"name": "one_cycle"}, {0: 0.04, 30: 1.0, 100: 4e-6}),
+    ],
+)
+def test_schedules(options, expected):
+    config = config_lib.default()
+    config.schedule.update(options)
+    rate = optim.schedule(config.schedule, 1.0, 100, 0)
+    for step, value in expected.items():
+        assert float(rate(step)) == pytest.approx(value, abs=2e-5), step
+
+
+def test_warm_up_then_schedule():
+    config = config_lib.default()
+    config.schedule.name = "cosine"
+    rate = optim.schedule(config.schedule, 2.0, 100, 10)
+    assert [float(rate(s)) for s in (0, 5, 10, 55, 100)] == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0], abs=1e-6)
+    with pytest.raises(ValueError, match="takes 100 of 100 training steps"):
+        optim.schedule(config.schedule, 2.0, 100, 100)
+
+
+PARAMS = {"kernel": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), "bias": np.ones(4, np.float32)}
+
+
+def run_ours(options, steps=5):
+    config = config_lib.default()
+    config.optimizer.update(options)
+    rule = optim.optimizer(config.optimizer, lambda step: jnp.asarray(0.1, jnp.float32))
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    with jax.numpy_dtype_promotion("standard"):
+        state = rule.init(params)
+        for i in range(steps):
+            gradients = jax.tree.map(lambda p: jnp.sin(p * (i + 1)), params)
+            updates, state = rule.update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+    return params
+
+
+@pytest.mark.parametrize(
+    ("options", "torch_name", "torch_options"),
+    [
+        ({"name": "sgd", "momentum": 0.9, "nesterov": True}, "SGD", {"momentum": 0.9, "nesterov": True}),
+        ({"name": "sgd", "momentum": 0.0}, "SGD", {}),
+        ({"name": "adam", "b1": 0.5}, "Adam", {"betas": (0.5, 0.999)}),
+        ({"name": "adamw"}, "AdamW", {}),
+    ],
+)
+def test_rules_are_pytorch_s_with_decay_on_kernels_alone(options, torch_name, torch_options):
+    torch = pytest.importorskip("torch")
+    ours = run_ours({**options, "weight_decay": 0.05})
+    tensors = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in PARAMS.items()}
+    groups = [{"params": [tensors["kernel"]], "weight_decay": 0.05}, {"params": [tensors["bias"]], "weight_decay": 0.0}]
+    rule = getattr(torch.optim, torch_name)(groups, lr=0.1, **torch_options)
+    for i in range(5):
+        for tensor in tensors.values():
+            tensor.grad = torch.sin(tensor.detach() * (i + 1))
+        rule.step()
+    for name, tensor in tensors.items():
+        np.testing.assert_allclose(ours[name], tensor.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_lion_moves_by_the_rate_and_muon_orthogonally():
+    moved = jax.tree.map(lambda new, old: np.abs(new - old), run_ours({"name": "lion"}, steps=1), PARAMS)
+    assert np.allclose(moved["bias"], 0.1) and np.allclose(moved["kernel"], 0.1)
+    update = np.asarray(run_ours({"name": "muon"}, steps=1)["kernel"]) - PARAMS["kernel"]
+    singular = np.linalg.svd(update, compute_uv=False)
+    # sin of a matrix of rank 2 has more ranks; Newton-Schulz brings the large singular values near one another.
+    assert singular[1] > 0.5 * singular[0] > 0
+
+
+def test_muon_takes_kernels_of_convolutions_as_matrices():
+    config = config_lib.default()
+    config.optimizer.name = "muon"
+    rule = optim.optimizer(config.optimizer, lambda step: jnp.asarray(1.0, jnp.float32))
+    params = {"conv": {"kernel": jnp.ones((3, 3, 4, 8)), "bias": jnp.ones(8)}}
+    gradients = jax.tree.map(lambda p: jax.random.normal(jax.random.key(0), p.shape), params)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = rule.update(gradients, rule.init(params), params)
+    singular = np.linalg.svd(np.asarray(updates["conv"]["kernel"]).reshape(36, 8), compute_uv=False)
+    assert singular.min() > 0.4 * singular.max()
+
+
+def test_clipping_bounds_the_global_norm():
+    unclipped = run_ours({"name": "sgd", "momentum": 0.0}, steps=1)
+    clipped = run_ours({"name": "sgd", "momentum": 0.0, "clip_norm": 0.5}, steps=1)
+    distance = optax.tree.norm(jax.tree.map(lambda a, b: a - b, clipped, PARAMS))
+    assert float(distance) == pytest.approx(0.05, rel=1e-5)
+    assert not np.allclose(unclipped["bias"], clipped["bias"])
+
+
+def test_accumulation_averages_gradients_and_counts_steps_of_the_schedule():
+    config = config_lib.default()
+    config.optimizer.update({"name": "sgd", "momentum": 0.0, "accumulate": 2})
+    rates = []
+
+    def rate(step):
+        rates.append(step)
+        return jnp.asarray(step, jnp.float32) + 1.0
+
+    rule = optim.optimizer(config.optimizer, rate)
+    params, state = jnp.zeros(2), None
+    with jax.numpy_dtype_promotion("standard"):
+        state = rule.init(params)
+        seen = []
+        for gradient in (1.0, 3.0, 5.0, 7.0):
+            updates, state = rule.update(jnp.full(2, gradient), state, params)
+            seen.append(float(updates[0]))
+    # Two updates: mean gradients 2 and 6, at the rates of steps 0 and 2.
+    assert seen == [0.0, -2.0, 0.0, -18.0]
+
+
+def test_average_is_the_exponential_one():
+    assert optim.average(0.9, jnp.asarray(1.0), jnp.asarray(2.0)) == pytest.approx(1.1)

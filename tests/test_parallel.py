@@ -1,0 +1,101 @@
+"""One device, four devices and two processes of two devices compute the same."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from vision_jax import parallel, train, writers
+from vision_jax import run as run_lib
+
+OPTIONS = {
+    "train.epochs": 0.0, "train.steps": 20, "train.steps_per_dispatch": 1, "log.every_epochs": 0.0, "log.every_steps": 1,
+    "log.tensorboard": False, "eval.every_epochs": 0.0, "eval.every_steps": 20, "data.batch_size": 24,
+    "data.eval_batch_size": 30, "optimizer.name": "sgd", "optimizer.learning_rate": 0.02, "schedule.warmup_epochs": 0.0,
+}
+
+
+def losses(workdir):
+    rows = writers.read_rows(workdir / "metrics.jsonl")
+    return np.array([row["train/loss"] for row in rows if "train/loss" in row]), rows[-1]
+
+
+def train_here(load_config, workdir):
+    config = load_config("digits_cnn:smoke")  # BatchNorm, dropout and augmentation.
+    for name, value in OPTIONS.items():
+        section, option = name.split(".")
+        config[section][option] = value
+    with run_lib.build(config, workdir) as run:
+        train.train(run)
+    return losses(workdir)
+
+
+@pytest.fixture(scope="module")
+def one_device(load_config, tmp_path_factory):
+    # A fixture of the module runs before the marks of a test apply, so the mesh is made by hand.
+    make_mesh = parallel.make_mesh
+    parallel.make_mesh = lambda devices=None: make_mesh(1)
+    try:
+        return train_here(load_config, tmp_path_factory.mktemp("one"))
+    finally:
+        parallel.make_mesh = make_mesh
+
+
+def check_same(one, other):
+    assert len(one[0]) == len(other[0]) == 20
+    np.testing.assert_allclose(other[0], one[0], rtol=1e-5)
+    assert one[1]["val/accuracy"] == other[1]["val/accuracy"]
+    assert other[1]["val/loss"] == pytest.approx(one[1]["val/loss"], rel=1e-5)
+
+
+@pytest.mark.devices(4)
+def test_four_devices_agree_with_one(one_device, load_config, tmp_path):
+    check_same(one_device, train_here(load_config, tmp_path))
+
+
+def test_two_processes_of_two_devices_agree_with_one(one_device, repository, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    overrides = [f"--config.{name}={value}" for name, value in OPTIONS.items()]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke",
+             f"--workdir={tmp_path}", f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={i}",
+             *overrides],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=600) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    check_same(one_device, losses(tmp_path))
+    assert "Report:" in outputs[0][0] and "Report:" not in outputs[1][0]
+
+
+@pytest.mark.devices(4)
+def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(load_config, tmp_path):
+    config = load_config("digits_cnn:smoke")
+    config.data.batch_size = 30
+    with pytest.raises(ValueError, match=r"data\.batch_size=30 .* 4 devices \(1 processes\); use 28 or 32"):
+        run_lib.build(config, tmp_path)
+
+
+def test_start_processes_checks_its_numbers():
+    parallel.start_processes()
+    with pytest.raises(ValueError, match="needs --num_processes above 0"):
+        parallel.start_processes("localhost:1", 2, 2)
+
+
+def test_put_split_and_back():
+    mesh = parallel.make_mesh(4)
+    rows = {"x": np.arange(8, dtype=np.float32)}
+    put = parallel.put_split(rows, mesh)
+    assert len(put["x"].addressable_shards) == 4
+    total = jax.jit(lambda x: x.sum(), out_shardings=parallel.replicated(mesh))(put["x"])
+    assert parallel.to_host(total) == 28.0
