@@ -93,10 +93,7 @@ def _make(folder: pathlib.Path, source: Source, size: int, interpolation: str) -
     def reduced(i: int) -> tuple[np.ndarray, int]:
         example = files[i]
         image = example["image"]
-        if isinstance(image, bytes):
-            image = decode.to_rgb(decode.open_image(image))
-        else:
-            image = Image.fromarray(image)
+        image = Image.fromarray(decode.decode_image(image) if isinstance(image, bytes) else image)
         if min(image.size) > size:
             image = transforms.resize_short_side(image, size, interpolation)
         return np.asarray(image), int(example["label"])

@@ -7,10 +7,12 @@ scaled by 1/257 (`convert` clips at 255), and pixels without a defined range (32
 floats) are refused.
 """
 
+import contextlib
 import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -30,6 +32,31 @@ _DAMAGE = (
 
 class ImageError(ValueError):
     """A file that is not a usable image; the message says why."""
+
+
+class FileContent(bytes):
+    """The content of an image file, which remembers where it came from, for messages."""
+
+    path: str = ""
+
+    @classmethod
+    def read(cls, path: str) -> "FileContent":
+        """Reads a whole file."""
+        with open(path, "rb") as f:
+            content = cls(f.read())
+        content.path = path
+        return content
+
+
+@contextlib.contextmanager
+def naming(data: object) -> Iterator[None]:
+    """Puts the path of a `FileContent` in front of the message of an `ImageError`."""
+    try:
+        yield
+    except ImageError as e:
+        if isinstance(data, FileContent):
+            raise ImageError(f"{data.path}: {e}") from e
+        raise
 
 
 def open_image(data: bytes | bytearray | memoryview) -> Image.Image:
@@ -102,14 +129,11 @@ def decode_image(path_or_bytes: str | os.PathLike | bytes, min_size: int | None 
       ImageError: the file is not a usable image; the message says why (and names the path, if one was given).
       OSError: the file cannot be read.
     """
-    if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
-        return np.array(to_rgb(open_image(path_or_bytes), min_size))
-    with open(path_or_bytes, "rb") as f:
-        data = f.read()
-    try:
+    data = path_or_bytes
+    if isinstance(data, str | os.PathLike):
+        data = FileContent.read(os.fspath(data))
+    with naming(data):
         return np.array(to_rgb(open_image(data), min_size))
-    except ImageError as e:
-        raise ImageError(f"{os.fspath(path_or_bytes)}: {e}") from e
 
 
 def _damaged(error: BaseException) -> ImageError:

@@ -57,10 +57,8 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Example:
         path = os.path.join(self.root, self.paths[index])
-        if self._decoded:
-            return {"image": decode.decode_image(path), "label": self.labels[index]}
-        with open(path, "rb") as f:
-            return {"image": f.read(), "label": self.labels[index]}
+        image = decode.decode_image(path) if self._decoded else decode.FileContent.read(path)
+        return {"image": image, "label": self.labels[index]}
 
     def subset(self, indices: np.ndarray) -> "FolderSource":
         """The photos at `indices`, in that order."""
@@ -81,7 +79,8 @@ def undecoded(source: Source) -> Source:
     """Photos that are kept as files as their bytes, see `FolderSource.undecoded`; any other source as it is."""
     if isinstance(source, Subset):
         return Subset(undecoded(source.source), source.indices)
-    return source.undecoded() if hasattr(source, "undecoded") else source
+    method = getattr(source, "undecoded", None)
+    return source if method is None else method()
 
 
 def load(

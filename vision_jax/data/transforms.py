@@ -78,27 +78,28 @@ class RandomResizedCrop:
 
     def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Returns the example with its image cropped and resized."""
-        image = example["image"]
-        if isinstance(image, bytes):
-            image = decode.open_image(image)
+        with decode.naming(example["image"]):
+            return {**example, "image": self._image(example["image"], rng)}
+
+    def _image(self, data: bytes | np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if isinstance(data, bytes):
+            image = decode.open_image(data)
             height, width = decode.upright_size(image)
             top, left, h, w = self.part(height, width, rng)
             # The part covers h/height of whatever is decoded: this short side leaves it 2 * size pixels.
             needed = math.ceil(2 * self.size * min(height, width) / min(h, w))
             image = decode.to_rgb(image, needed if self.shrink else None)
         else:
-            image = _pillow(image)
+            image = _pillow(data)
             width, height = image.size
             top, left, h, w = self.part(height, width, rng)
         if image.size != (width, height):
             x, y = image.width / width, image.height / height
             box = (left * x, top * y, (left + w) * x, (top + h) * y)
-            image = image.resize((self.size, self.size), FILTERS[self.interpolation], box)
-        else:
-            # Cropping first keeps the filter inside the part, as torchvision does.
-            image = image.crop((left, top, left + w, top + h))
-            image = image.resize((self.size, self.size), FILTERS[self.interpolation])
-        return {**example, "image": np.array(image)}
+            return np.array(image.resize((self.size, self.size), FILTERS[self.interpolation], box))
+        # Cropping first keeps the filter inside the part, as torchvision does.
+        image = image.crop((left, top, left + w, top + h))
+        return np.array(image.resize((self.size, self.size), FILTERS[self.interpolation]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +144,8 @@ def resize_short_side(image: Image.Image, size: int, interpolation: str = "bilin
 
 def _pillow(image: bytes | np.ndarray) -> Image.Image:
     if isinstance(image, bytes):
-        return decode.to_rgb(decode.open_image(image))
+        with decode.naming(image):
+            return decode.to_rgb(decode.open_image(image))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
         raise ValueError(f"expected uint8 [H, W, 1 or 3] or a file's bytes; found {image.dtype} {image.shape}.")
     return Image.fromarray(image if image.shape[2] == 3 else np.repeat(image, 3, 2))
