@@ -1,8 +1,8 @@
 """Inception v3, as published with torchvision and as the Fréchet Inception Distance uses it.
 
-Source: Szegedy et al. 2016 (arXiv 1512.00567). Reference implementations: `torchvision.models.inception_v3`, and for the
-FID network `pytorch_fid.inception`, which rebuilds the TensorFlow graph of 2015-12-05 that all FID figures rest on.
-Module names are torchvision's.
+Source: Szegedy et al. 2016 (arXiv 1512.00567). Reference implementations: `torchvision.models.inception_v3`, and for
+the FID network `pytorch_fid.inception`, which rebuilds the TensorFlow graph of 2015-12-05 that all FID figures rest
+on. Module names are torchvision's.
 """
 
 from collections.abc import Mapping
@@ -142,7 +142,8 @@ class InceptionV3(AuxiliaryClassifier):
             pool = "max" if self.fid and name == "Mixed_7c" else "avg_inside" if self.fid else "avg"
             x = self.keep(name, Mixed(branches, pool, self.dtype, name=name)(x, train=train))
             if name == "Mixed_6e" and self.aux_logits and (train or self.is_initializing()):
-                self.keep_aux("AuxLogits", AuxiliaryHead(self.num_classes, self.dtype, name="AuxLogits")(x, train=train))
+                aux = AuxiliaryHead(self.num_classes, self.dtype, name="AuxLogits")
+                self.keep_aux("AuxLogits", aux(x, train=train))
         x = self.keep("features", global_avg_pool(x))
         x = Dropout(self.dropout, name="dropout")(x, train=train)
         return Dense(self.num_classes, dtype=self.dtype, kernel_init=_INIT, name="fc")(x).astype(jnp.float32)

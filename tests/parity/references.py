@@ -1,0 +1,227 @@
+"""The reference networks: torchvision's, pytorch-fid's, and plain PyTorch versions of those that neither has."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+# torchvision registers its C++ operators at import; a build without them needs their names declared first.
+_LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
+for _operator in ("nms", "qnms"):
+    try:
+        _LIBRARY.define(f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    except RuntimeError:
+        pass  # this build of torchvision has its operators
+
+import torchvision  # noqa: E402
+from pytorch_fid import inception as pytorch_fid_inception  # noqa: E402
+
+
+def on_no_device(make: Callable[[], nn.Module]) -> nn.Module:
+    """The network that `make` builds, its arrays allocated but not initialised (they get random values anyway)."""
+    with torch.device("meta"):
+        net = make()
+    return net.to_empty(device="cpu")
+
+
+def from_torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
+    """torchvision's network `name` for ten classes."""
+    return lambda: getattr(torchvision.models, name)(weights=None, num_classes=10, **options)
+
+
+def fid_inception() -> nn.Module:
+    """The network inside pytorch_fid, whose own constructor downloads weights."""
+    load = pytorch_fid_inception.load_state_dict_from_url
+    load_into = nn.Module.load_state_dict
+    try:
+        pytorch_fid_inception.load_state_dict_from_url = lambda *args, **kwargs: {}
+        nn.Module.load_state_dict = lambda self, state, *args, **kwargs: None
+        return pytorch_fid_inception.fid_inception_v3()
+    finally:
+        pytorch_fid_inception.load_state_dict_from_url = load
+        nn.Module.load_state_dict = load_into
+
+
+def resnet18_cifar() -> nn.Module:
+    """ResNet-18 with a 3×3 stem of stride 1 and no max-pooling."""
+    net = torchvision.models.resnet18(weights=None, num_classes=10)
+    net.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    net.maxpool = nn.Identity()
+    return net
+
+
+class _OptionA(nn.Module):
+    def __init__(self, planes: int):
+        super().__init__()
+        self.side = planes // 4
+
+    def forward(self, x):
+        return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.side, self.side))
+
+
+class _CifarBlock(nn.Module):
+    def __init__(self, inputs: int, planes: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.shortcut = nn.Identity() if stride == 1 else _OptionA(planes)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(y + self.shortcut(x))
+
+
+class CifarResNet(nn.Module):
+    """ResNet-(6n+2) in the layout of akamaster's files."""
+
+    def __init__(self, blocks: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        inputs = 16
+        for i, planes in enumerate((16, 32, 64), 1):
+            strides = (1 if i == 1 else 2,) + (1,) * (blocks - 1)
+            stage = []
+            for stride in strides:
+                stage.append(_CifarBlock(inputs, planes, stride))
+                inputs = planes
+            setattr(self, f"layer{i}", nn.Sequential(*stage))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU; flattens images in (H, W, C) order."""
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int):
+        super().__init__()
+        self.layers = []
+        for i, (a, b) in enumerate(zip((inputs, *hidden[:-1]), hidden, strict=True), 1):
+            self.layers.append(f"hidden{i}")
+            setattr(self, f"hidden{i}", nn.Linear(a, b))
+        self.head = nn.Linear(hidden[-1], outputs)
+
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1).flatten(1)
+        for layer in self.layers:
+            x = torch.relu(getattr(self, layer)(x))
+        return self.head(x)
+
+
+class CNN(nn.Module):
+    """(Conv, BatchNorm, ReLU) × n and 2×2 max-pool per block, flatten, dense layers."""
+
+    def __init__(self, channels, convs, norm, size, hidden, outputs, inputs=3):
+        super().__init__()
+        self.blocks, self.hidden = len(channels), len(hidden)
+        for b, features in enumerate(channels, 1):
+            block = nn.Module()
+            block.convs = convs
+            for i in range(1, convs + 1):
+                setattr(block, f"conv{i}", nn.Conv2d(inputs, features, 3, padding=1))
+                if norm:
+                    setattr(block, f"norm{i}", nn.BatchNorm2d(features))
+                inputs = features
+            setattr(self, f"block{b}", block)
+        width = inputs * (size // 2**self.blocks) ** 2
+        for i, features in enumerate(hidden, 1):
+            setattr(self, f"hidden{i}", nn.Linear(width, features))
+            width = features
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, x):
+        for b in range(1, self.blocks + 1):
+            block = getattr(self, f"block{b}")
+            for i in range(1, block.convs + 1):
+                x = getattr(block, f"conv{i}")(x)
+                x = torch.relu(getattr(block, f"norm{i}")(x) if hasattr(block, f"norm{i}") else x)
+            x = nn.functional.max_pool2d(x, 2)
+        x = x.flatten(1)
+        for i in range(1, self.hidden + 1):
+            x = torch.relu(getattr(self, f"hidden{i}")(x))
+        return self.head(x)
+
+
+class DCGANGenerator(nn.Module):
+    """Transposed convolutions 4×4 from noise to an image."""
+
+    def __init__(self, ups: int, width: int = 32):
+        super().__init__()
+        self.ups, inputs = ups, 100
+        for i in range(ups):
+            outputs = width * 2 ** (ups - 1 - i)
+            stride, padding = (1, 0) if i == 0 else (2, 1)
+            setattr(self, f"convt{i}", nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False))
+            setattr(self, f"norm{i}", nn.BatchNorm2d(outputs))
+            inputs = outputs
+        setattr(self, f"convt{ups}", nn.ConvTranspose2d(inputs, 3, 4, 2, 1, bias=False))
+
+    def forward(self, z):
+        x = z[:, :, None, None]
+        for i in range(self.ups):
+            x = torch.relu(getattr(self, f"norm{i}")(getattr(self, f"convt{i}")(x)))
+        return torch.tanh(getattr(self, f"convt{self.ups}")(x))
+
+
+class DCGANDiscriminator(nn.Module):
+    """Strided convolutions 4×4 from an image to a logit."""
+
+    def __init__(self, downs: int, width: int = 32):
+        super().__init__()
+        self.downs, inputs = downs, 3
+        for i in range(downs):
+            setattr(self, f"conv{i}", nn.Conv2d(inputs, width * 2**i, 4, 2, 1, bias=False))
+            inputs = width * 2**i
+            if i > 0:
+                setattr(self, f"norm{i}", nn.BatchNorm2d(inputs))
+        setattr(self, f"conv{downs}", nn.Conv2d(inputs, 1, 4, bias=False))
+
+    def forward(self, x):
+        for i in range(self.downs):
+            x = getattr(self, f"conv{i}")(x)
+            x = nn.functional.leaky_relu(getattr(self, f"norm{i}")(x) if i else x, 0.2)
+        return getattr(self, f"conv{self.downs}")(x).flatten()
+
+
+class MLPGenerator(MLP):
+    """Noise → tanh image (N, 1, 28, 28)."""
+
+    def __init__(self):
+        super().__init__(100, (256, 512, 1024), 784)
+
+    def forward(self, z):
+        return torch.tanh(super().forward(z[:, :, None, None])).reshape(-1, 1, 28, 28)
+
+
+class MLPDiscriminator(nn.Module):
+    """784 → 512 → 256 → 1 with LeakyReLU 0.2."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden1, self.hidden2, self.head = nn.Linear(784, 512), nn.Linear(512, 256), nn.Linear(256, 1)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for layer in (self.hidden1, self.hidden2):
+            x = nn.functional.leaky_relu(layer(x), 0.2)
+        return self.head(x).flatten()
+
+
+class SRCNN(nn.Module):
+    """Convolutions 9×9, 5×5, 5×5 that keep the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 9, padding=4)
+        self.conv2 = nn.Conv2d(64, 32, 5, padding=2)
+        self.conv3 = nn.Conv2d(32, 3, 5, padding=2)
+
+    def forward(self, x):
+        return self.conv3(torch.relu(self.conv2(torch.relu(self.conv1(x)))))
