@@ -21,7 +21,9 @@ Batch = Mapping[str, jax.Array]
 class Check(Protocol):
     """Turns a literal of a specification into the stored option, or raises ValueError."""
 
-    def __call__(self, value: Any) -> Any: ...
+    def __call__(self, value: Any) -> Any:
+        """Returns the option to store."""
+        ...
 
     def __str__(self) -> str: ...
 
@@ -39,6 +41,7 @@ class Number:
     above: bool = False
 
     def __call__(self, value: Any) -> float:
+        """See `Check`."""
         if not _is_number(value) or not self.low <= value <= self.high or (self.above and value == self.low):
             raise ValueError
         return float(value)
@@ -57,6 +60,7 @@ class Integer:
     high: int | None = None
 
     def __call__(self, value: Any) -> int:
+        """See `Check`."""
         if not isinstance(value, int) or isinstance(value, bool) or value < self.low:
             raise ValueError
         if self.high is not None and value > self.high:
@@ -74,6 +78,7 @@ class Choice:
     values: tuple[str, ...]
 
     def __call__(self, value: Any) -> str:
+        """See `Check`."""
         if value not in self.values:
             raise ValueError
         return value
@@ -92,6 +97,7 @@ class Interval:
     above: bool = False
 
     def __call__(self, value: Any) -> tuple[float, float]:
+        """See `Check`."""
         if _is_number(value) and self.centre is not None and value >= 0:
             # Factors stop at zero (there is no negative brightness); an angle or a hue may be negative.
             value = (
@@ -121,6 +127,7 @@ class Fractions:
     """Fractions (of the width, of the height); one number stands for both."""
 
     def __call__(self, value: Any) -> tuple[float, float]:
+        """See `Check`."""
         pair = (value, value) if _is_number(value) else value
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError
@@ -136,6 +143,7 @@ class Size:
     """None (keep the image's), one side of a square, or (height, width); in pixels."""
 
     def __call__(self, value: Any) -> tuple[int, int] | None:
+        """See `Check`."""
         if value is None:
             return None
         pair = (value, value) if isinstance(value, int) else value
@@ -155,6 +163,7 @@ class Colour:
     words: tuple[str, ...] = ()
 
     def __call__(self, value: Any) -> float | tuple[float, ...] | str:
+        """See `Check`."""
         if isinstance(value, str) and value in self.words:
             return value
         if isinstance(value, tuple | list) and value:

@@ -1,5 +1,4 @@
-"""Augmentations that change values in place: colour jitter, grayscale, and the point operations of the
-policies.
+"""Augmentations that change values in place: colour jitter, grayscale, the policies' point operations.
 
 All keep the range [0, 1]. They match torchvision's functions for float tensors (which are Pillow's up to
 its rounding to 256 levels), except `posterize` and `equalize`, which torchvision has for bytes alone: they
@@ -30,7 +29,7 @@ def luma(image: jax.Array) -> jax.Array:
 
 
 def blend(image: jax.Array, other: jax.Array | float, factor: jax.Array) -> jax.Array:
-    """factor * image + (1 - factor) * other, clipped to [0, 1]; factors above one move away from `other`."""
+    """Factor * image + (1 - factor) * other, clipped to [0, 1]; factors above one move away from `other`."""
     return jnp.clip(factor * image + (1.0 - factor) * other, 0.0, 1.0)
 
 
@@ -119,9 +118,11 @@ class Grayscale(Operation):
     p: float = option(0.1, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """See `Operation`."""
         return jax.random.bernoulli(key, self.p)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+        """See `Operation`."""
         return jnp.where(drawn, luma(image), image)
 
 
@@ -134,12 +135,11 @@ class Jitter(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ColorJitter(Operation):
-    """Change brightness, contrast, saturation and hue by random factors, in a random order; matches
-    torchvision's.
+    """Change brightness, contrast, saturation and hue by random factors, in a random order.
 
-    A number d means factors from 1 - d (at least 0) to 1 + d, for hue turns from -d to d of the circle; a
-    pair gives the range itself. A pair of images gets the same factors, order and (for contrast) mean grey
-    level.
+    Matches torchvision's ColorJitter. A number d means factors from 1 - d (at least 0) to 1 + d, for hue
+    turns from -d to d of the circle; a pair gives the range itself. A pair of images gets the same factors,
+    order and (for contrast) mean grey level.
     """
 
     paired: ClassVar[bool] = True
@@ -158,6 +158,7 @@ class ColorJitter(Operation):
         )
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Jitter:
+        """See `Operation`."""
         ranges = [getattr(self, name) for name in self.active(shape[-1])]
         if not ranges:
             return Jitter(jnp.zeros((0,), jnp.int32), jnp.zeros((0,), jnp.float32))
@@ -168,9 +169,11 @@ class ColorJitter(Operation):
         return Jitter(order, between(uniform[1], low, high)[order])
 
     def apply(self, image: jax.Array, drawn: Jitter) -> jax.Array:
+        """See `Operation`."""
         return self._jitter((image,), drawn)[0]
 
     def apply_pair(self, high: jax.Array, low: jax.Array, drawn: Jitter) -> tuple[jax.Array, jax.Array]:
+        """See `Operation`."""
         high, low = self._jitter((high, low), drawn)
         return high, low
 

@@ -39,9 +39,11 @@ class HorizontalFlip(Operation):
     p: float = option(0.5, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """See `Operation`."""
         return jax.random.bernoulli(key, self.p)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+        """See `Operation`."""
         return jnp.where(drawn, image[:, ::-1], image)
 
 
@@ -53,9 +55,11 @@ class VerticalFlip(Operation):
     p: float = option(0.5, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """See `Operation`."""
         return jax.random.bernoulli(key, self.p)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+        """See `Operation`."""
         return jnp.where(drawn, image[::-1], image)
 
 
@@ -75,9 +79,11 @@ class Transpose(Operation):
     p: float = option(0.5, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """See `Operation`."""
         return jax.random.bernoulli(key, self.p)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+        """See `Operation`."""
         _require_square(self, image.shape)
         return jnp.where(drawn, image.swapaxes(0, 1), image)
 
@@ -89,9 +95,11 @@ class Rot90(Operation):
     paired: ClassVar[bool] = True
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """See `Operation`."""
         return whole(jax.random.uniform(key), 4)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+        """See `Operation`."""
         _require_square(self, image.shape)
         # Every quarter turn is at most one transpose and two mirrors.
         turned = jnp.where((drawn == 1) | (drawn == 3), image.swapaxes(0, 1), image)
@@ -112,9 +120,11 @@ class RandomCrop(Operation):
     mode: str = option("zero", Choice(("zero", "reflect")))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """See `Operation`."""
         return whole(jax.random.uniform(key, (2,)), 2 * self.padding + 1)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+        """See `Operation`."""
         pad = self.padding
         if self.mode == "reflect" and pad >= min(image.shape[:2]):
             raise ValueError(
@@ -143,10 +153,12 @@ class Translate(Operation):
         return round(self.y * shape[0]), round(self.x * shape[1])
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """See `Operation`."""
         reach = jnp.asarray(self._reach(shape), jnp.int32)
         return whole(jax.random.uniform(key, (2,)), 2 * reach + 1) - reach
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+        """See `Operation`."""
         height, width, channels = image.shape
         down, right = self._reach(image.shape)
         fill = levels(self.fill, channels, "translate")
@@ -217,12 +229,11 @@ def _resize_weights(start: jax.Array, length: jax.Array, size_in: int, size_out:
 
 @dataclasses.dataclass(frozen=True)
 class RandomResizedCrop(Operation):
-    """Cut out a window of random area and shape and resize it to `size` (bilinear, antialiased when it
-    shrinks).
+    """Cut out a window of random area and shape and resize it to `size`.
 
-    `scale` is the window's area as a fraction of the image's, `ratio` its width / height. The Inception
-    crop (Szegedy et al., 2014); matches torchvision's RandomResizedCrop with antialias=True, its central
-    fallback included.
+    Resizing is bilinear, antialiased where it shrinks. `scale` is the window's area as a fraction of the
+    image's, `ratio` its width / height. The Inception crop (Szegedy et al., 2014); matches torchvision's
+    RandomResizedCrop with antialias=True, its central fallback included.
     """
 
     size: tuple[int, int] | None = option(None, Size())
@@ -230,6 +241,7 @@ class RandomResizedCrop(Operation):
     ratio: tuple[float, float] = option((3 / 4, 4 / 3), Interval(0, above=True))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
+        """See `Operation`."""
         uniform = jax.random.uniform(key, (BOX_DRAWS,))
         box, fitted = sample_box(uniform, shape, self.scale, self.ratio, tall=False, strict=False)
         central = self._central(shape)
@@ -246,6 +258,7 @@ class RandomResizedCrop(Operation):
         return Box(*(jnp.float32(side) for side in sides))
 
     def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
+        """See `Operation`."""
         height, width, _ = image.shape
         size = self.size or (height, width)
         # Two small matrix products: no gather, and the antialias filter costs nothing extra.
@@ -279,8 +292,7 @@ def inverse_affine(
 def warp(
     image: jax.Array, matrix: jax.Array, fill: float | tuple[float, ...], interpolation: str
 ) -> jax.Array:
-    """Resamples one image: output (x, y), from the centre, takes its value at matrix @ (x, y, 1) of the
-    input.
+    """Resamples one image: output (x, y), from the centre, is the input at matrix @ (x, y, 1).
 
     Outside the image lies the fill colour; bilinear interpolation blends into it within one pixel of the
     edge. There is no antialiasing where the map shrinks the image. Matches torchvision for float tensors
@@ -339,9 +351,11 @@ class Rotation(Operation):
     interpolation: str = option("bilinear", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """See `Operation`."""
         return between(jax.random.uniform(key), *self.degrees)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+        """See `Operation`."""
         return warp(image, inverse_affine(-drawn), self.fill, self.interpolation)
 
 
@@ -361,6 +375,7 @@ class Affine(Operation):
     interpolation: str = option("bilinear", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
+        """See `Operation`."""
         uniform = jax.random.uniform(key, (5,))
         height, width = shape[:2]
         across, along = self.translate[0] * width, self.translate[1] * height
@@ -375,4 +390,5 @@ class Affine(Operation):
         }
 
     def apply(self, image: jax.Array, drawn: dict[str, Any]) -> jax.Array:
+        """See `Operation`."""
         return warp(image, inverse_affine(**drawn), self.fill, self.interpolation)

@@ -35,8 +35,7 @@ _SIGNED = OPERATIONS[1:10]  # these draw a sign; the others have a direction of 
 
 
 class Step(NamedTuple):
-    """One operation of a policy: its position in OPERATIONS (int32) and its magnitude in its own unit
-    (float32).
+    """One operation of a policy: its position in OPERATIONS (int32) and its magnitude (float32).
 
     Units: shear as a slope, translation in pixels, rotation in degrees counter-clockwise, brightness,
     color, contrast and sharpness as factor minus one, posterize in bits kept, solarize as a threshold in
@@ -117,6 +116,7 @@ class RandAugment(Operation):
             )
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Step:
+        """See `Operation`."""
         uniform = jax.random.uniform(key, (2, self.num_ops))
         operation = whole(uniform[0], len(OPERATIONS))
         level = self.magnitude / (self.num_bins - 1)
@@ -136,6 +136,7 @@ class RandAugment(Operation):
         return Step(operation, table[operation] * _signs(uniform[1], operation))
 
     def apply(self, image: jax.Array, drawn: Step) -> jax.Array:
+        """See `Operation`."""
         for position in range(self.num_ops):
             step = Step(drawn.operation[position], drawn.magnitude[position])
             image = apply_step(image, step, self.fill, self.interpolation)
@@ -155,6 +156,7 @@ class TrivialAugment(Operation):
     interpolation: str = option("nearest", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Step:
+        """See `Operation`."""
         uniform = jax.random.uniform(key, (3,))
         operation = whole(uniform[0], len(OPERATIONS))
         level = jnp.floor(uniform[1] * self.num_bins) / (self.num_bins - 1)
@@ -163,6 +165,7 @@ class TrivialAugment(Operation):
         return Step(operation, table[operation] * _signs(uniform[2], operation))
 
     def apply(self, image: jax.Array, drawn: Step) -> jax.Array:
+        """See `Operation`."""
         return apply_step(image, drawn, self.fill, self.interpolation)
 
 
