@@ -19,6 +19,7 @@ from vision_jax.report import page, plots
 
 _THUMBNAIL = 112  # pixels; photos of any size are shown within such a square
 _PER_CLASS = 10
+_MANY_CLASSES = 20  # beyond, what has a picture per class is folded
 _MAX_CLASSES = 100
 _MAX_LISTED = 40
 _AUGMENTED = 7  # versions beside the original
@@ -39,10 +40,11 @@ def write(folder: str | os.PathLike[str], dataset: Dataset, config: ConfigDict) 
     folder.mkdir(parents=True, exist_ok=True)
     groups = survey.duplicates(dataset.splits)
     counts = survey.counts(dataset.splits, len(dataset.class_names)) if dataset.class_names else {}
+    long = len(dataset.class_names) > _MANY_CLASSES
     sections = [
         page.Section("Data set", [_splits(dataset, counts), page.KeyValues(dict(dataset.provenance))]),
-        page.Section("Examples per class", list(_class_bars(folder, dataset, counts))),
-        page.Section("Pictures of the training split", list(_grids(folder, dataset))),
+        page.Section("Examples per class", list(_class_bars(folder, dataset, counts)), folded=long),
+        page.Section("Pictures of the training split", list(_grids(folder, dataset)), folded=long),
         page.Section("Pixels", list(_pixels(dataset, config))),
         page.Section("Sizes", list(_sizes(folder, dataset))),
         page.Section("Duplicates", list(_duplicates(folder, dataset, groups))),
@@ -64,10 +66,11 @@ def _splits(dataset: Dataset, counts: dict[str, np.ndarray]) -> page.Table:
     for split, count in counts.items():
         least, most = int(count.argmin()), int(count.argmax())
         absent = int((count == 0).sum())
-        extremes = (f"{count[least]} ({names[least]})", f"{count[most]} ({names[most]})")
-        rows.append(
-            (split, int(count.sum()), len(names) - absent, *(extremes if len(set(count)) > 1 else ("equal",) * 2))
-        )
+        if len(set(count)) == 1:
+            extremes = (f"{count[0]} (all classes)",) * 2
+        else:
+            extremes = (f"{count[least]} ({names[least]})", f"{count[most]} ({names[most]})")
+        rows.append((split, int(count.sum()), len(names) - absent, *extremes))
     header = ("split", "examples", "classes that occur", "smallest class", "largest class")
     return page.Table(header, rows)
 
@@ -102,10 +105,11 @@ def _grids(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
 def _pixels(dataset: Dataset, config: ConfigDict) -> Iterator[page.Block]:
     mean, std, number = survey.channel_statistics(dataset.splits["train"])
     given = [
-        np.broadcast_to(np.asarray(values, np.float64), mean.shape) for values in (config.data.mean, config.data.std)
+        np.broadcast_to(np.asarray(values, np.float64), mean.shape).tolist() if values else ["not set"] * len(mean)
+        for values in (config.data.mean, config.data.std)
     ]
     channels = ("red", "green", "blue") if len(mean) == 3 else ("grey",)
-    rows = [(name, *map(float, row)) for name, row in zip(channels, zip(mean, std, *given, strict=True), strict=True)]
+    rows = list(zip(channels, mean.tolist(), std.tolist(), *given, strict=True))
     header = ("channel", "mean", "standard deviation", "config.data.mean", "config.data.std")
     yield page.Table(header, rows, caption=f"Pixels in [0, 1], of {number:,} training images, each weighing the same")
     line = ", ".join(f"({', '.join(f'{value:.4f}' for value in values)},)" for values in (mean, std))
@@ -143,10 +147,14 @@ def _duplicates(folder: pathlib.Path, dataset: Dataset, groups: list[list[survey
         return f"{split} {index}" + (f" ({name})" if name else "")
 
     conflicts = [g for g in groups if len({int(dataset.splits[split].labels[i]) for split, i in g}) > 1]
+    pairs = {
+        f"in both {first} and {second}": sum({first, second} <= {split for split, _ in group} for group in groups)
+        for first, second in itertools.combinations(dataset.splits, 2)
+    }
+    found = {**pairs, "more than once in all": len(groups), "under different classes": len(conflicts)}
+    yield page.Table(("pictures that stand", "number"), list(found.items()))
     yield page.Text(
-        f"{len(across)} pictures stand in more than one split; {len(groups)} pictures occur more than once in all, "
-        f"{len(conflicts)} of them under different classes. Compared are the pixels, of photos in files the files: "
-        "what was saved again or cropped is not found."
+        "Compared are the pixels, of photos in files the files: what was saved again or cropped is not found."
     )
     for title, listed in (("In more than one split", across), ("Under different classes", conflicts)):
         if not listed:
@@ -184,10 +192,11 @@ def _augmented(folder: pathlib.Path, dataset: Dataset, config: ConfigDict) -> It
     if rows[0].shape[1:3] != (height, width):
         rows[0] = np.stack([_fit(image, width, height) for image in rows[0]])
     names = [dataset.class_names[source.labels[i]] if dataset.class_names else "" for i in picked]
-    captions = [caption for name in names for caption in [f"{name} (as stored)".strip(), *[""] * _AUGMENTED]]
+    captions = [caption for name in names for caption in [name or "as stored", *[""] * _AUGMENTED]]
     path = folder / "augmented.png"
     columns = 1 + _AUGMENTED
-    plots.image_grid(path, np.stack(rows, axis=1).reshape(-1, *rows[1].shape[1:]), captions, columns=columns)
+    coloured = [np.broadcast_to(row, (*row.shape[:3], 3)) for row in rows]
+    plots.image_grid(path, np.stack(coloured, axis=1).reshape(-1, height, width, 3), captions, columns=columns)
     steps = ", then ".join(config.data.augment) or "no augmentation"
     crop = f"{config.data.train_crop} crop to {config.data.image_size} pixels, then " if on_host else ""
     yield page.Text(f"On the left the picture as stored, beside it what training may get of it: {crop}{steps}.")

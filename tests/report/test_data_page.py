@@ -1,0 +1,84 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vision_jax import config as config_lib
+from vision_jax.data.sources import ArraySource, Dataset
+from vision_jax.report import data_page
+
+RNG = np.random.default_rng(0)
+
+
+def make(sizes, shape, classes, **splits):
+    made = {
+        split: ArraySource(RNG.integers(0, 256, (size, *shape), np.uint8), np.arange(size) % max(classes, 1))
+        for split, size in sizes.items()
+    }
+    names = tuple(f"class <{i}>" for i in range(classes))
+    return Dataset("invented", {**made, **splits}, names, {"licence": "none & free"})
+
+
+def text(path):
+    html = re.sub(r'src="data:[^"]*"', "", path.read_text())
+    assert not re.search(r'(src|href)="(?!data:)', html), "the page asks for something outside itself"
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_page_of_a_classification_set(tmp_path):
+    config = config_lib.default("classification")
+    config.data.augment = ("horizontal_flip", "mixup(alpha=0.4)")
+    dataset = make({"train": 23, "val": 7, "test": 9}, (8, 8, 3), 4)
+    dataset.splits["test"].images[2] = dataset.splits["train"].images[5]
+    dataset.splits["test"].images[3] = dataset.splits["train"].images[6]
+    shown = text(data_page.write(tmp_path, dataset, config))
+    for part in (
+        "none &amp; free",
+        "class &lt;3&gt;",
+        "in both train and test 2",
+        "in both train and val 0",
+        "train 5 (class &lt;1&gt;), test 2 (class &lt;2&gt;)",
+        "All pictures are 8 pixels wide and 8 high",
+        "horizontal_flip, then mixup(alpha=0.4)",
+    ):
+        assert part in shown
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    assert {"classes_train.png", "classes_test.png", "class_000.png", "class_003.png", "augmented.png"} <= pictures
+    mean = dataset.splits["train"].images.mean() / 255
+    assert f"{mean:.2f}" in shown
+
+
+def test_page_of_grey_images_without_classes_for_super_resolution(tmp_path):
+    config = config_lib.default("super_resolution")
+    config.data.augment = ("rot90",)
+    dataset = make({"train": 5, "val": 2, "test": 2}, (9, 9, 1), 0)
+    shown = text(data_page.write(tmp_path, dataset, config))
+    assert "grey" in shown and "Examples per class" not in shown
+    assert (tmp_path / "pictures.png").exists() and (tmp_path / "augmented.png").exists()
+
+
+def test_page_of_photos(tmp_path):
+    from vision_jax.data import folder
+
+    for split, number in (("train", 6), ("test", 3)):
+        for i in range(number):
+            place = tmp_path / "photos" / split / f"class_{i % 2}"
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = RNG.integers(0, 256, (150 + 10 * i, 200, 3), np.uint8)
+            Image.fromarray(pixels).save(place / f"{i}.jpg")
+    dataset = folder.load(tmp_path / "photos", val_fraction=0.34, test_fraction=0.2, seed=0)
+    config = config_lib.default("classification")
+    shown = text(data_page.write(tmp_path / "page", dataset, config))
+    assert "config.data.image_size is not set" in shown
+    assert (tmp_path / "page" / "sizes_short.png").exists() and (tmp_path / "page" / "sizes_width.png").exists()
+    config.data.image_size = 32
+    shown = text(data_page.write(tmp_path / "page", dataset, config))
+    assert "random_resized crop to 32 pixels, then no augmentation" in shown
+
+
+@pytest.mark.parametrize("classes", [20, 21])
+def test_pages_of_many_classes_are_folded(tmp_path, classes):
+    data_page.write(tmp_path, make({"train": classes, "test": classes}, (4, 4, 3), classes), config_lib.default())
+    html = (tmp_path / "index.html").read_text()
+    assert html.count("<details>") == (1 if classes == 20 else 3)

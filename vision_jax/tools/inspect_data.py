@@ -1,0 +1,45 @@
+"""Writes a page about the data of a config, to be looked at before training.
+
+    python -m vision_jax.tools.inspect_data --config=configs/digits_cnn.py
+
+Examples per class and split, pictures of each class, pixel statistics, sizes, duplicates across splits, and the
+training pictures after the config's augmentation; as one HTML file and the PNG files in it.
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from vision_jax import config as config_lib
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
+_OUTPUT = flags.DEFINE_string("output", "", "Folder to write; by default runs/data_<name of the data set>.")
+
+
+def main(argv: list[str]) -> None:
+    """Surveys the data and writes the page."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
+    if _CONFIG.value is None:
+        raise app.UsageError("Name a config: --config=configs/digits_cnn.py")
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # JAX reports which accelerators it looked for.
+    from vision_jax.data import datasets
+    from vision_jax.report import data_page
+
+    config = _CONFIG.value
+    try:
+        config_lib.validate(config)
+        dataset = datasets.load(config.data)
+        folder = pathlib.Path(
+            _OUTPUT.value or pathlib.Path("runs") / f"data_{dataset.name.replace(':', '_').replace('/', '_')}"
+        )
+        print(f"Wrote {data_page.write(folder, dataset, config)}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"ERROR: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
