@@ -158,7 +158,8 @@ def preprocessing_of_run(run: Trained) -> Preprocessing:
         raise ValueError(f"the run was trained on images of {height}×{width}; only square ones can be made of photos")
     data = run.config.data
     resize = round(data.image_size / data.crop_fraction) if data.image_size else height
-    return Preprocessing(resize, height, data.interpolation, tuple(data.mean), tuple(data.std))
+    mean, std = tuple(data.mean or (0.0,)), tuple(data.std or (1.0,))
+    return Preprocessing(resize, height, data.interpolation, mean, std)
 
 
 def pretrained_classifier(name: str, source: str = "") -> Usable:

@@ -76,7 +76,7 @@ class Record:
     Attributes:
         model: name of the network in `models.MODELS`.
         source: who published them, or the file.
-        sha256: of the original file.
+        sha256: of the original file, if it came from one.
         licence: SPDX identifier.
         options: those that the network has to be built with, besides `num_classes`.
         input_shape: (H, W, C) that it was made for; None is the table's.
@@ -87,7 +87,7 @@ class Record:
 
     model: str
     source: str
-    sha256: str
+    sha256: str | None = None
     licence: str | None = None
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
@@ -189,13 +189,12 @@ def load(
         DownloadError: they are not in the cache and cannot be fetched.
     """
     path = find(model_name, weights, progress=progress)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if (own := _own_record(path)) is not None:
         record = own
         if record.model != model_name:
             raise TorchFileError(f"{path} holds weights of {record.model}, not of {model_name}")
         return _own_variables(path, record, options), record
+    sha256 = _sha256(path)
     known = [row for row in manifest().values() if row.model == model_name and sha256.startswith(row.sha256)]
     record = known[0].record(sha256) if known else Record(model_name, str(path), sha256)
     record = dataclasses.replace(record, options=options, input_shape=input_shape)
@@ -218,6 +217,14 @@ def find(model_name: str, weights: str | os.PathLike, *, progress: bool = True) 
     )
 
 
+def model_of(path: Path) -> str | None:
+    """Returns the network that a file is of: one of this project says so, a published one is told by its checksum."""
+    if (own := _own_record(path)) is not None:
+        return own.model
+    sha256 = _sha256(path)
+    return next((row.model for row in manifest().values() if sha256.startswith(row.sha256)), None)
+
+
 def save(path: str | os.PathLike, variables: Mapping[str, Any], record: Record) -> None:
     """Writes variables and their record as a .safetensors file that `load` takes.
 
@@ -226,6 +233,11 @@ def save(path: str | os.PathLike, variables: Mapping[str, Any], record: Record) 
     collections = {name: variables[name] for name in ("params", "batch_stats") if variables.get(name)}
     flat = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(collections, sep="/").items()}
     torch_writer.write_safetensors(path, flat, {_METADATA: json.dumps(dataclasses.asdict(record))})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _own_record(path: Path) -> Record | None:
@@ -278,7 +290,7 @@ def _nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def _converted(path: Path, record: Record) -> dict[str, Any]:
     """Returns the variables in a PyTorch file, from `converted/` when this file was converted before."""
     # What the arrays depend on: the file, the network, and the code that converts.
-    parts = [record.sha256, record.model, json.dumps([record.options, record.input_shape], sort_keys=True, default=str)]
+    parts = [str(record.sha256), record.model, json.dumps([record.options, record.input_shape], sort_keys=True)]
     parts.append(hashlib.sha256(Path(port.__file__).read_bytes()).hexdigest())
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     kept = cache.cache_dir("weights") / "converted" / f"{record.model}-{key}.safetensors"

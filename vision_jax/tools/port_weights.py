@@ -1,0 +1,145 @@
+"""Converts weights: PyTorch's files to this project's, and what was trained here to files that PyTorch loads.
+
+    python -m vision_jax.tools.port_weights resnet18-f37072fd.pth --model=resnet18 --out=resnet18.safetensors
+    python -m vision_jax.tools.port_weights resnet18.safetensors --to_torch --out=for_torch.pth
+    python -m vision_jax.tools.port_weights --workdir=runs/clothing --to_torch --out=for_torch.pth
+    python -m vision_jax.tools.port_weights --workdir=runs/clothing --out=clothing.safetensors
+
+What PyTorch's file is for (`--to_torch`): `model.load_state_dict(torch.load("for_torch.pth"), strict=True)` of the same
+network of torchvision with as many classes. It ends in `.pth` (or `.pt`, `.th`) or `.safetensors`. A file of this
+project is a .safetensors that remembers network, preprocessing and class names; `config.model.weights` and
+`vision_jax.tools.predict` take it by its path.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Any
+
+from absl import app, flags, logging
+
+from vision_jax import config as config_lib
+from vision_jax import models, trained
+from vision_jax.checkpoints import CheckpointError
+from vision_jax.pretrained import port, torch_writer, weights
+from vision_jax.pretrained.weights import Record
+
+_TORCH_ENDINGS = (".pth", ".pt", ".th")
+
+
+def from_file(path: pathlib.Path, model: str | None, options: dict[str, Any]) -> tuple[dict[str, Any], Record]:
+    """Returns variables and record of a weight file of any kind.
+
+    Raises:
+        ValueError: the file is damaged or of another network, or it is not known of which.
+    """
+    name = model or weights.model_of(path)
+    if name is None:
+        raise ValueError(f"{path} does not say of which network it is; add --model, one of {', '.join(models.MODELS)}")
+    return weights.load(name, path, **options)
+
+
+def from_run(workdir: pathlib.Path, step: int | str, network: str) -> tuple[dict[str, Any], Record]:
+    """Returns variables and record of a network of a run.
+
+    Raises:
+        CheckpointError: the workdir has no such checkpoint.
+        ValueError: the run has no such network.
+    """
+    run = trained.open_workdir(workdir, step)
+    network = network or next(iter(run.variables))
+    if network not in run.variables:
+        raise ValueError(f"{workdir} has no network {network!r}; it has {', '.join(run.variables)}")
+    name = run.config.model.name + ("" if network == "model" else f"_{network}")
+    valid = models.options(name)
+    options = {key: value for key, value in config_lib.network_options(run.config).items() if key in valid}
+    record = Record(name, f"{workdir}, step {run.step}", options=options)
+    if network != "generator":  # which takes no images
+        record = dataclasses.replace(record, input_shape=run.image_shape)
+    if run.config.task == "classification":
+        record = dataclasses.replace(
+            record, class_names=run.class_names, preprocessing=trained.preprocessing_of_run(run)
+        )
+    return run.variables[network], record
+
+
+def to_torch(path: pathlib.Path, variables: dict[str, Any], record: Record) -> None:
+    """Writes a state dict under PyTorch's names, as .pth or .safetensors by the ending of `path`.
+
+    Raises:
+        ValueError: another ending.
+    """
+    state = port.to_state_dict(record.model, variables, **record.options)
+    if path.suffix in _TORCH_ENDINGS:
+        torch_writer.write_pth(path, state)
+    elif path.suffix == ".safetensors":
+        torch_writer.write_safetensors(path, state, {"format": "pt"})
+    else:
+        raise ValueError(f"--out={path} has to end in {', '.join(_TORCH_ENDINGS)} or .safetensors")
+
+
+def convert(
+    file: str | None,
+    out: str,
+    *,
+    torch: bool,
+    model: str | None,
+    options: dict[str, Any],
+    workdir: str | None,
+    checkpoint: str,
+    network: str,
+) -> str:
+    """Does what the flags say; returns what was written, in words.
+
+    Raises:
+        ValueError, OSError, CheckpointError: with a sentence for the person at the keyboard.
+    """
+    if (file is None) == (workdir is None):
+        raise ValueError("name one file, or --workdir of a run")
+    target = pathlib.Path(out)
+    if not torch and target.suffix != ".safetensors":
+        raise ValueError(f"--out={out} has to end in .safetensors (or add --to_torch for a file for PyTorch)")
+    if workdir is not None:
+        step = int(checkpoint) if checkpoint.isdigit() else checkpoint
+        variables, record = from_run(pathlib.Path(workdir), step, network)
+    else:
+        variables, record = from_file(pathlib.Path(file), model, options)
+    if torch:
+        to_torch(target, variables, record)
+    else:
+        weights.save(target, variables, record)
+    return f"{target}: {record.model}, {models.parameter_count(variables):,} parameters, from {record.source}"
+
+
+def define_flags() -> None:
+    """Defines the command line."""
+    flags.DEFINE_string("out", None, "The file to write.", required=True)
+    flags.DEFINE_bool("to_torch", False, "Write a state dict for PyTorch instead of a file of this project.")
+    flags.DEFINE_string("model", None, "The network that the file is of, where the file does not tell.")
+    flags.DEFINE_string("options", "{}", "Options of the network as JSON, such as '{\"aux_logits\": true}'.")
+    flags.DEFINE_string("workdir", None, "Instead of a file: the folder of a run.")
+    flags.DEFINE_string("checkpoint", "best", "With --workdir: 'best', 'newest' or the step of a checkpoint.")
+    flags.DEFINE_string("network", "", "With --workdir: which network, where the run has several.")
+
+
+def main(argv: list[str]) -> None:
+    """Converts the file or run named on the command line."""
+    given = flags.FLAGS
+    if not given["verbosity"].present:
+        logging.set_verbosity(logging.ERROR)  # Orbax describes what it reads.
+    try:
+        if len(argv) > 2:
+            raise ValueError(f"one file at a time; found {', '.join(argv[1:])}")
+        print(convert(
+            argv[1] if len(argv) == 2 else None, given.out, torch=given.to_torch, model=given.model,
+            options=json.loads(given.options), workdir=given.workdir, checkpoint=given.checkpoint,
+            network=given.network,
+        ))  # fmt: skip
+    except (ValueError, OSError, CheckpointError) as error:
+        sys.exit(f"ERROR: {error}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

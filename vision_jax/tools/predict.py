@@ -1,0 +1,223 @@
+"""Names what is on pictures.
+
+    python -m vision_jax.tools.predict photo.jpg folder/ --model=resnet18           # published weights
+    python -m vision_jax.tools.predict folder/ --model=resnet50 --weights=imagenet_v2 --format=csv > found.csv
+    python -m vision_jax.tools.predict folder/ --workdir=runs/clothing --explain=pictures/
+
+A file that is no usable picture is reported on stderr (and in JSON and CSV) and the rest goes on; the exit status is 0
+when every picture was read, 1 when some were not, 2 when nothing was done.
+"""
+
+import concurrent.futures
+import csv
+import dataclasses
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+
+from vision_jax import explain, progress, trained
+from vision_jax.checkpoints import CheckpointError
+from vision_jax.data.decode import EXTENSIONS, ImageError
+
+
+@dataclasses.dataclass
+class Answer:
+    """What was found on one picture: (class name, index, probability), best first; or why nothing was."""
+
+    image: str
+    predictions: list[tuple[str, int, float]] = dataclasses.field(default_factory=list)
+    error: str = ""
+    explanation: str = ""
+
+
+def pictures(paths: Iterable[str]) -> Iterator[pathlib.Path]:
+    """Yields files as they are named, and of folders all picture files in them at any depth, sorted."""
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        else:
+            yield path
+
+
+def predict(
+    network: trained.Usable,
+    paths: Iterable[pathlib.Path],
+    *,
+    top: int,
+    batch_size: int,
+    explain_in: pathlib.Path | None = None,
+) -> Iterator[Answer]:
+    """Yields an answer for each path, in order; pictures are decoded in threads and computed in batches.
+
+    Args:
+        network: what to ask.
+        paths: picture files.
+        top: how many classes to name; at most as many as there are.
+        batch_size: pictures at a time, at most.
+        explain_in: folder for Grad-CAM pictures, if they are wanted.
+    """
+    top = min(top, len(network.class_names))
+    variables = jax.device_put(network.variables)
+    size, channels = network.preprocessing.crop, network.channels
+    stage = ""
+    if explain_in is not None:
+        explain_in.mkdir(parents=True, exist_ok=True)
+        shape = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+        stage = explain.last_map(network.model, variables, shape)
+
+    @jax.jit
+    def best(variables, images):
+        return jax.lax.top_k(jax.nn.softmax(network.logits(variables, images)), top)
+
+    @jax.jit
+    def explained(variables, images, classes):
+        return explain.grad_cam(network.model, variables, network.normalise(images), classes, stage)
+
+    def opened(path: pathlib.Path) -> np.ndarray | str:
+        try:
+            return network.open(path)
+        except (ImageError, OSError) as error:
+            return str(error) if isinstance(error, ImageError) else f"{path}: {error.strerror or error}"
+
+    number = 0
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        paths = iter(paths)
+        while chunk := list(itertools.islice(paths, batch_size)):
+            read = list(pool.map(opened, chunk))
+            answers = [Answer(str(path)) for path in chunk]
+            good = [i for i, image in enumerate(read) if not isinstance(image, str)]
+            padded = min(batch_size, 1 << max(len(good) - 1, 0).bit_length())  # few sizes, so few programs
+            batch = np.zeros((padded, size, size, channels), np.uint8)
+            for row, i in enumerate(good):
+                batch[row] = read[i]
+            if good:
+                probabilities, classes = jax.device_get(best(variables, batch))
+            if good and explain_in is not None:
+                maps = np.asarray(explained(variables, batch, classes[:, 0]))
+            for row, i in enumerate(good):
+                found = zip(classes[row].tolist(), probabilities[row].tolist(), strict=True)
+                answers[i].predictions = [(network.class_names[c], c, p) for c, p in found]
+                if explain_in is not None:
+                    name = "".join(c if c.isalnum() else "_" for c in answers[i].predictions[0][0])
+                    target = explain_in / f"{number + i:05d}_{chunk[i].stem}_{name}.png"
+                    explain.overlay(batch[row], maps[row]).save(target)
+                    answers[i].explanation = str(target)
+            for answer, image in zip(answers, read, strict=True):
+                answer.error = image if isinstance(image, str) else ""
+            yield from answers
+            number += len(chunk)
+
+
+def write(answers: Iterable[Answer], form: str, explained: bool) -> tuple[int, int]:
+    """Writes the answers to stdout as 'table', 'json' or 'csv'; returns how many pictures were read and were not."""
+    read = unread = 0
+
+    def counted() -> Iterator[Answer]:
+        nonlocal read, unread
+        for answer in answers:
+            if answer.error:
+                unread += 1
+                print(f"Not read: {answer.error}", file=sys.stderr)
+            else:
+                read += 1
+            yield answer
+
+    if form == "csv":
+        header = ["image", "rank", "class", "index", "probability", "error"] + ["explanation"] * explained
+        writer = csv.writer(sys.stdout)
+        writer.writerow(header)
+        for answer in counted():
+            for rank, (name, index, probability) in enumerate(answer.predictions, 1):
+                row = [answer.image, rank, name, index, f"{probability:.6f}", ""]
+                writer.writerow(row + [answer.explanation] * explained)
+            if answer.error:
+                writer.writerow([answer.image, "", "", "", "", answer.error] + [""] * explained)
+    elif form == "json":
+        print("[")
+        for i, answer in enumerate(counted()):
+            predictions = [{"class": n, "index": c, "probability": round(p, 6)} for n, c, p in answer.predictions]
+            entry = {"image": answer.image, "predictions": predictions}
+            entry |= {"error": answer.error} if answer.error else {}
+            entry |= {"explanation": answer.explanation} if answer.explanation else {}
+            print(("  " if i == 0 else ", ") + json.dumps(entry))
+        print("]")
+    else:
+        rows = [
+            (answer.image, rank, name, f"{100 * probability:.2f} %")
+            for answer in counted()
+            for rank, (name, _, probability) in enumerate(answer.predictions, 1)
+        ]
+        progress.print_table(("picture", "rank", "class", "probability"), rows)
+    return read, unread
+
+
+def run(
+    paths: Sequence[str],
+    *,
+    workdir: str | None,
+    checkpoint: str,
+    model: str | None,
+    weights: str,
+    top: int,
+    form: str,
+    batch_size: int,
+    explain_in: str | None,
+) -> int:
+    """Answers on stdout for files and folders, as the flags of the same names say; returns the exit status."""
+    try:
+        if not paths:
+            raise ValueError("which pictures? Name files or folders.")
+        if (workdir is None) == (model is None):
+            raise ValueError("give either --workdir of a run or --model with the name of a network.")
+        if workdir is not None:
+            step = int(checkpoint) if checkpoint.isdigit() else checkpoint
+            network = trained.classifier_of_run(pathlib.Path(workdir), step)
+        else:
+            network = trained.pretrained_classifier(model, weights)
+        print(f"{network.name}. {network.note}".strip(), file=sys.stderr)
+        folder = pathlib.Path(explain_in) if explain_in else None
+        answers = predict(network, pictures(paths), top=top, batch_size=batch_size, explain_in=folder)
+        read, unread = write(answers, form, folder is not None)
+        if not read + unread:
+            raise ValueError(f"there is no picture ({', '.join(EXTENSIONS)}) in {', '.join(paths)}.")
+    except (ValueError, OSError, CheckpointError) as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 2
+    if unread:
+        print(f"{unread} of {read + unread} pictures could not be read.", file=sys.stderr)
+    return 1 if unread else 0
+
+
+def define_flags() -> None:
+    """Defines the command line."""
+    flags.DEFINE_string("workdir", None, "Use the network of this run.")
+    flags.DEFINE_string("checkpoint", "best", "With --workdir: 'best', 'newest' or the step of a checkpoint.")
+    flags.DEFINE_string("model", None, "Use this network, with published weights or those in a file.")
+    flags.DEFINE_string("weights", "", "With --model: 'imagenet', 'imagenet_v2', 'cifar10', or a file.")
+    flags.DEFINE_integer("top", 5, "How many classes to name for a picture.", lower_bound=1)
+    flags.DEFINE_enum("format", "table", ["table", "json", "csv"], "Form of the answer on stdout.")
+    flags.DEFINE_integer("batch_size", 32, "Pictures at a time, at most.", lower_bound=1)
+    flags.DEFINE_string("explain", None, "Folder for Grad-CAM pictures of the likeliest class of each picture.")
+
+
+def main(argv: list[str]) -> int:
+    """Names what is on the pictures given on the command line."""
+    given = flags.FLAGS
+    if not given["verbosity"].present:
+        logging.set_verbosity(logging.ERROR)  # Orbax describes what it reads.
+    return run(
+        argv[1:], workdir=given.workdir, checkpoint=given.checkpoint, model=given.model, weights=given.weights,
+        top=given.top, form=given.format, batch_size=given.batch_size, explain_in=given.explain,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
