@@ -220,7 +220,8 @@ def _hidden(name: str) -> bool:
 
 def _classes(folder: pathlib.Path) -> dict[str, list[str]]:
     """Class name to its image files, in sorted order."""
-    outside, other = [p for p in folder.iterdir() if p.is_file() and _is_image(p.name)], Counter()
+    outside = [p for p in folder.iterdir() if p.is_file() and _is_image(p.name)]
+    other: Counter[str] = Counter()
     if outside:
         warnings.warn(
             f"{folder}: {len(outside)} image{'s' * (len(outside) > 1)} outside any class folder ignored, "
