@@ -1,6 +1,7 @@
-"""Reads mutated weight files: ``python fuzz_torch_file.py FOLDER_OF_GOOD_FILES COUNT [SEED]``.
+"""Reads hostile and mutated weight files: ``python fuzz_torch_file.py SEEDS HOSTILE COUNT [SEED]``.
 
-Prints how many were refused. Ends with another exit status than 0 when a file makes the reader do anything but
+Every file in the folder HOSTILE is read once, and COUNT mutations of the files in the folder SEEDS. Prints how many
+mutations were refused. Ends with another exit status than 0 when a file makes the reader do anything but
 return a value or raise ``TorchFileError``: run code (seen by an audit hook), raise something else, or take more
 than 512 MiB of memory.
 """
@@ -56,20 +57,15 @@ def mutate(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
     return bytes(damaged)
 
 
-def main(folder: str, count: str, seed: str = "0") -> None:
-    """Reads ``count`` mutated files."""
-    seeds = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
+def main(seeds_folder: str, hostile_folder: str, count: str, seed: str = "0") -> None:
+    """Reads the hostile files, then ``count`` mutated ones."""
+    seeds = [path.read_bytes() for path in sorted(Path(seeds_folder).iterdir())]
     rng = random.Random(int(seed))
     scratch = Path(tempfile.mkdtemp()) / "mutated"
     for data in seeds:  # whatever is imported on first use
-        scratch.write_bytes(data)
-        try:
-            torch_file.read(scratch)
-        except torch_file.TorchFileError:
-            pass
+        refuses(scratch, data)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, resource.RLIM_INFINITY))
-    reading = False
 
     def watch(event: str, arguments: tuple) -> None:
         written = event == "open" and arguments[1] not in ("r", "rb")
@@ -78,17 +74,28 @@ def main(folder: str, count: str, seed: str = "0") -> None:
             os._exit(3)
 
     sys.addaudithook(watch)
-    refused = 0
-    for _ in range(int(count)):
-        scratch.write_bytes(mutate(rng.choice(seeds), seeds, rng))
-        reading = True
-        try:
-            torch_file.read(scratch)
-        except torch_file.TorchFileError:
-            refused += 1
-        finally:
-            reading = False
+    for path in sorted(Path(hostile_folder).iterdir()):
+        if not refuses(scratch, path.read_bytes()):
+            sys.exit(f"{path.name} was not refused")
+    refused = sum(refuses(scratch, mutate(rng.choice(seeds), seeds, rng)) for _ in range(int(count)))
     print(refused, "refused of", count)
+
+
+reading = False
+
+
+def refuses(scratch: Path, data: bytes) -> bool:
+    """Returns whether the reader refuses a file of these bytes."""
+    global reading
+    scratch.write_bytes(data)
+    reading = True
+    try:
+        torch_file.read(scratch)
+    except torch_file.TorchFileError:
+        return True
+    finally:
+        reading = False
+    return False
 
 
 if __name__ == "__main__":

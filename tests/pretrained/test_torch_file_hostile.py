@@ -349,8 +349,16 @@ def test_thousands_of_mutated_files(tmp_path):
     np.savez_compressed(seeds / "deflated.npz", **arrays)
     (seeds / "zip.pth").write_bytes(zip_file(tensor()))
     (seeds / "legacy.pth").write_bytes(legacy_file(tensor()))
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
     for name in CODE:
-        (seeds / f"{name}.pth").write_bytes(legacy_file(b"\x80\x02" + CODE[name] + b"."))
+        for target in (seeds, hostile):
+            (target / f"{name}.pth").write_bytes(legacy_file(b"\x80\x02" + CODE[name] + b"."))
+    for name, (program, match) in EXPLOSIVE.items():
+        if match is not None:
+            (hostile / f"{name}.pth").write_bytes(zip_file(b"\x80\x02" + program))
+    for name, (parts, _) in BAD_SHAPES.items():
+        (hostile / f"{name}.pth").write_bytes(legacy_file(tensor(**parts)))
     try:
         import torch
     except ImportError:
@@ -361,7 +369,7 @@ def test_thousands_of_mutated_files(tmp_path):
             value = {"state_dict": module.state_dict(), "epoch": 3, "names": ["a", ("b", 1.5)]}
             torch.save(value, seeds / f"torch{zipped}.pth", _use_new_zipfile_serialization=zipped)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(FUZZER), str(seeds), "8000"],
+        [sys.executable, "-W", "ignore", str(FUZZER), str(seeds), str(hostile), "8000"],
         capture_output=True,
         text=True,
         timeout=300,
