@@ -45,8 +45,8 @@ def test_page_of_a_classification_set(tmp_path):
         assert part in shown
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert {"classes_train.png", "classes_test.png", "class_000.png", "class_003.png", "augmented.png"} <= pictures
-    mean = dataset.splits["train"].images.mean() / 255
-    assert f"{mean:.2f}" in shown
+    mean = dataset.splits["train"].images.mean((0, 1, 2)) / 255
+    assert f"config.data.mean = ({mean[0]:.4f}".rstrip("0") in shown
 
 
 def test_page_of_grey_images_without_classes_for_super_resolution(tmp_path):
@@ -75,6 +75,22 @@ def test_page_of_photos(tmp_path):
     config.data.image_size = 32
     shown = text(data_page.write(tmp_path / "page", dataset, config))
     assert "random_resized crop to 32 pixels, then no augmentation" in shown
+
+
+def test_sizes_of_which_one_is_always_the_same(tmp_path):
+    class Photos:
+        labels = np.zeros(6, np.int32)
+
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            return {"image": np.zeros((40, 40 + 3 * index, 3), np.uint8), "label": self.labels[index]}
+
+    dataset = Dataset("photos", {"train": Photos(), "test": Photos()}, (), {})
+    shown = text(data_page.write(tmp_path, dataset, config_lib.default("super_resolution")))
+    assert "All pictures have the same short side in pixels: 40." in shown
+    assert (tmp_path / "sizes_width.png").exists() and not (tmp_path / "sizes_short.png").exists()
 
 
 @pytest.mark.parametrize("classes", [20, 21])

@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from vision_jax.data import augment, survey
 from vision_jax.data.sources import Dataset, Source
 from vision_jax.report import page, plots
 
-_THUMBNAIL = 112  # pixels; photos of any size are shown within such a square
+_THUMBNAIL = 96  # pixels; photos of any size are shown within such a square
 _PER_CLASS = 10
 _MANY_CLASSES = 20  # beyond, what has a picture per class is folded
 _MAX_CLASSES = 100
@@ -87,14 +87,14 @@ def _grids(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
     if not dataset.class_names:
         picked = np.unique(np.linspace(0, len(source) - 1, min(len(source), 40)).astype(np.int64))
         path = folder / "pictures.png"
-        plots.image_grid(path, _thumbnails(source, picked))
+        plots.image_grid(path, _thumbnails(_pictures(source, picked)))
         yield page.Picture(path, alt=f"{len(picked)} pictures, evenly spread over the training split.")
         return
     for label, name in enumerate(dataset.class_names[:_MAX_CLASSES]):
         picked = survey.spread(source.labels, label, _PER_CLASS)
         if len(picked):
             path = folder / f"class_{label:03d}.png"
-            plots.image_grid(path, _thumbnails(source, picked), columns=_PER_CLASS // 2)
+            plots.image_grid(path, _thumbnails(_pictures(source, picked)), columns=_PER_CLASS // 2)
             yield page.Picture(
                 path, alt=f"{len(picked)} training pictures of the class {name}.", caption=f"{label}: {name}"
             )
@@ -112,9 +112,9 @@ def _pixels(dataset: Dataset, config: ConfigDict) -> Iterator[page.Block]:
     rows = list(zip(channels, mean.tolist(), std.tolist(), *given, strict=True))
     header = ("channel", "mean", "standard deviation", "config.data.mean", "config.data.std")
     yield page.Table(header, rows, caption=f"Pixels in [0, 1], of {number:,} training images, each weighing the same")
-    line = ", ".join(f"({', '.join(f'{value:.4f}' for value in values)},)" for values in (mean, std))
-    yield page.Text("To normalise with the training split's own values, set config.data.mean, config.data.std to")
-    yield page.Code(line)
+    own = (tuple(round(float(value), 4) for value in values) for values in (mean, std))
+    yield page.Text("To normalise with the training split's own values, write")
+    yield page.Code("config.data.mean = {}\nconfig.data.std = {}".format(*own))
 
 
 def _sizes(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
@@ -129,10 +129,15 @@ def _sizes(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
         ("width / height", {split: size[:, 1] / size[:, 0] for split, size in found.items()}),
     ):
         pooled = np.concatenate(list(values.values()))
-        edges = np.unique(np.histogram_bin_edges(pooled, bins=16).round(0 if what.startswith("short") else 2))
-        edges[0], edges[-1] = min(edges[0], pooled.min()), max(edges[-1], pooled.max())
+        if pooled.min() == pooled.max():
+            yield page.Text(f"All pictures have the same {what}: {pooled[0]:g}.")
+            continue
+        edges = np.unique(np.histogram_bin_edges(pooled, bins=10).round(0 if what.startswith("short") else 2))
         labels = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
-        parts = {split: 100 * np.histogram(value, edges)[0] / len(value) for split, value in values.items()}
+        parts = {  # clipped, as the rounded edges may leave out the extremes
+            split: 100 * np.histogram(value.clip(edges[0], edges[-1]), edges)[0] / len(value)
+            for split, value in values.items()
+        }
         path = folder / f"sizes_{what.split()[0]}.png"
         plots.bars(path, parts, labels, title=what, xlabel="per cent of the split")
         yield page.Picture(path, alt=f"Histogram of {what}: {pooled.min():g} to {pooled.max():g}.")
@@ -163,9 +168,7 @@ def _duplicates(folder: pathlib.Path, dataset: Dataset, groups: list[list[survey
         more = f", the first {_MAX_LISTED} of {len(listed)}" if len(listed) > _MAX_LISTED else ""
         yield page.Table(("split, index (class)",), rows, caption=f"{title}{more}")
         path = folder / f"duplicates_{'splits' if listed is across else 'classes'}.png"
-        shown = np.concatenate(
-            [_thumbnails(dataset.splits[g[0][0]], np.array([g[0][1]])) for g in listed[:_MAX_LISTED]]
-        )
+        shown = _thumbnails([dataset.splits[split][index]["image"] for (split, index), *_ in listed[:_MAX_LISTED]])
         plots.image_grid(path, shown, [label(group[0]) for group in listed[:_MAX_LISTED]])
         yield page.Picture(path, alt=f"The pictures of the table above ({title.lower()}).")
 
@@ -176,7 +179,7 @@ def _augmented(folder: pathlib.Path, dataset: Dataset, config: ConfigDict) -> It
     picked = np.linspace(0, len(source) - 1, min(6, len(source))).astype(np.int64)
     on_host, _ = run.host_transforms(config.data)
     rng = np.random.default_rng(config.seed)
-    rows = [_thumbnails(source, picked)]
+    rows = [_thumbnails(_pictures(source, picked))]
     for draw in range(_AUGMENTED):
         examples = [source[int(i)] for i in picked]
         examples = [on_host(example, rng) for example in examples] if on_host else examples
@@ -186,7 +189,10 @@ def _augmented(folder: pathlib.Path, dataset: Dataset, config: ConfigDict) -> It
             )
             return
         images = np.stack([example["image"] for example in examples]).astype(np.float32) / 255
-        batch = {"image": images, "label": np.array([example["label"] for example in examples], np.int32)}
+        batch: dict[str, np.ndarray] = {
+            "image": images,
+            "label": np.array([example["label"] for example in examples], np.int32),
+        }
         rows.append(_augment(batch, config, len(dataset.class_names), draw))
     height, width = rows[-1].shape[1:3]
     if rows[0].shape[1:3] != (height, width):
@@ -199,6 +205,8 @@ def _augmented(folder: pathlib.Path, dataset: Dataset, config: ConfigDict) -> It
     plots.image_grid(path, np.stack(coloured, axis=1).reshape(-1, height, width, 3), captions, columns=columns)
     steps = ", then ".join(config.data.augment) or "no augmentation"
     crop = f"{config.data.train_crop} crop to {config.data.image_size} pixels, then " if on_host else ""
+    if config.task == "super_resolution":
+        crop += f"(after a random patch of {config.super_resolution.patch_size} pixels was cut out, not shown) "
     yield page.Text(f"On the left the picture as stored, beside it what training may get of it: {crop}{steps}.")
     yield page.Picture(path, alt=f"{len(picked)} training pictures and {_AUGMENTED} augmented versions of each.")
 
@@ -218,9 +226,12 @@ def _augment(batch: dict[str, np.ndarray], config: ConfigDict, num_classes: int,
     return np.asarray((np.clip(images, 0, 1) * 255).round()).astype(np.uint8)
 
 
-def _thumbnails(source: Source, indices: np.ndarray) -> np.ndarray:
-    """Examples as uint8 [N, H, W, C]; large pictures reduced into a square of `_THUMBNAIL` pixels."""
-    images = [source[int(i)]["image"] for i in indices]
+def _pictures(source: Source, indices: Iterable[int]) -> list[np.ndarray]:
+    return [source[int(i)]["image"] for i in indices]
+
+
+def _thumbnails(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images as uint8 [N, H, W, C]; large ones, and those of different sizes, within a small square."""
     if len({image.shape for image in images}) == 1 and max(images[0].shape[:2]) <= _THUMBNAIL:
         return np.stack(images)
     return np.stack([_fit(image, _THUMBNAIL, _THUMBNAIL) for image in images])
