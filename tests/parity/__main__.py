@@ -16,7 +16,8 @@ def main(names: list[str]) -> int:
     for name in names or models.MODELS:
         start = time.process_time()
         row = compare(name)
-        errors = (row.logits[0], row.logits[1] if len(row.logits) > 1 else None, row.stages, row.gradients, row.statistics)
+        logits = (*row.logits, None)[:2]
+        errors = (*logits, row.stages, row.gradients, row.statistics)
         cells = " | ".join("–" if error is None else f"{error:.1e}" for error in errors)
         seconds = time.process_time() - start
         print(f"| {name} | {row.parameters:,} | {cells} | {seconds:.0f} |", flush=True)

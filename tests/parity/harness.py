@@ -79,6 +79,7 @@ def randomise(net: nn.Module, seed: int) -> None:
     BatchNorm's outputs lie four deviations or more to either side of zero, the same side in all layers of a channel:
     at ReLU's kink a difference in the last bit switches a part of the gradient on or off, which says nothing about
     the networks. Channels that a depthwise convolution sees stay alive: the variance of a dead one is zero.
+    Convolutions answer differences in their input, not its offset, beside which float32 would lose the differences.
     """
     generator = torch.Generator().manual_seed(seed)
     layers = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
@@ -98,8 +99,18 @@ def randomise(net: nn.Module, seed: int) -> None:
                     fan_in = module.weight[:, 0].numel() / np.prod(module.stride)
                 bound = (6.0 / fan_in) ** 0.5
                 module.weight.uniform_(-bound, bound, generator=generator)
+                _answer_zero_to_constants(module)
                 if module.bias is not None:
                     module.bias.uniform_(-0.1, 0.1, generator=generator)
+
+
+def _answer_zero_to_constants(layer: nn.Module) -> None:
+    """Takes the mean off a convolution's weights, over the live channels and over the others (or over its window)."""
+    if isinstance(layer, nn.Conv2d) and layer.weight.shape[1] >= 4:
+        for side in (layer.weight[:, 0::2], layer.weight[:, 1::2]):
+            side -= side.mean(1, keepdim=True)
+    elif isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        layer.weight -= layer.weight.mean((2, 3), keepdim=True)
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:

@@ -9,6 +9,7 @@ For networks that none of these has (MLP, CNN, DCGAN, SRCNN) names are the modul
 flattened in (H, W, C) order.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,16 +126,13 @@ def mapping(model: Network, shapes: Mapping[str, Any]) -> list[Leaf]:
         model: the network.
         shapes: its variables, or their shapes as `models.shapes` gives them.
     """
-    rules = _NAMES.get(type(model), ())
     flattened = _flattened_channels(model)
     leaves = []
     for path, value in sorted(traverse.flatten_dict(shapes).items()):
         if path[0] not in ("params", "batch_stats"):
             continue
         *module, kind = path[1:]
-        name = ".".join(module)
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
+        name = _rewritten(".".join(module), _NAMES.get(type(model), ()))
         # A parameter of its own that no PyTorch layer has (the attention gate) keeps its name.
         name = ".".join(part for part in (name, _TORCH_LEAF.get(kind, kind)) if part)
         layout, channels = "same", 0
@@ -182,15 +180,14 @@ def load_state_dict(
     row = registry.entry(name)
     # A network without classes refuses the option, a classifier without the number takes it from its head below.
     model = registry.build(name, **options)
-    old = _OLD_NAMES.get(type(model), ())
-    state = {_renamed(key, old): value for key, value in state.items()}
+    state = {_rewritten(key, _OLD_NAMES.get(type(model), ())): value for key, value in state.items()}
     ignored = _AUXILIARY.get(type(model)) if not getattr(model, "aux_logits", True) else None
     if isinstance(model, Classifier) and options.get("num_classes") is None:
-        head = [leaf for leaf in _leaves(model, row, input_shape) if leaf.path == _head_bias(model)]
-        bias = state.get(head[0].name) if head else None
+        head = _rewritten(model.head_layers[0].replace("/", "."), _NAMES.get(type(model), ()))
+        bias = state.get(f"{head}.bias")
         if bias is not None and np.ndim(bias) == 1:
             model = model.clone(num_classes=len(bias))
-    leaves = _leaves(model, row, input_shape)
+    leaves = mapping(model, _shapes(model, input_shape or row.input_shape))
     problems, used, variables = [], set(), {}
     for leaf in leaves:
         used.add(leaf.name)
@@ -231,12 +228,10 @@ def to_state_dict(name: str, variables: Mapping[str, Any], **options: Any) -> di
     return state | {counter: np.zeros((), np.int64) for counter in _counters(leaves)}
 
 
-def _leaves(model: Network, row: registry.Entry, input_shape: tuple[int, ...] | None) -> list[Leaf]:
-    return mapping(model, registry.shapes(model, input_shape or row.input_shape))
-
-
-def _head_bias(model: Classifier) -> tuple[str, ...]:
-    return ("params", *model.head_layers[0].split("/"), "bias")
+@functools.lru_cache(maxsize=4)
+def _shapes(model: Network, input_shape: tuple[int, ...]) -> Any:
+    """As `models.shapes`, which traces the whole network."""
+    return registry.shapes(model, input_shape)
 
 
 def _counters(leaves: list[Leaf]) -> list[str]:
@@ -245,7 +240,7 @@ def _counters(leaves: list[Leaf]) -> list[str]:
     return [leaf.name.removesuffix(suffix) + ".num_batches_tracked" for leaf in leaves if leaf.name.endswith(suffix)]
 
 
-def _renamed(key: str, rules: tuple[tuple[str, str], ...]) -> str:
+def _rewritten(key: str, rules: tuple[tuple[str, str], ...]) -> str:
     for pattern, replacement in rules:
         key = re.sub(pattern, replacement, key)
     return key
