@@ -1,0 +1,84 @@
+"""Every config is valid, documented, and trains the network that it says, at full size and in its quick variant."""
+
+import ast
+import pathlib
+import runpy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax import config as config_lib
+from vision_jax import run
+from vision_jax.data import pipeline
+from vision_jax.data.sources import ArraySource, Dataset
+from vision_jax.tasks import base
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+# The image that a step sees, classes, and parameters; those of published experiments are theirs.
+FULL = {
+    "cifar100_small_cnn": ((32, 32, 3), 100, 57_332),
+    "cifar10_cnn": ((32, 32, 3), 10, 551_466),
+    "dcgan_cifar": ((32, 32, 3), 0, 370_624 + 167_808),
+    "dcgan_cifar:cifar100": ((32, 32, 3), 0, 370_624 + 167_808),
+    "dcgan_digits": ((8, 8, 1), 0, None),
+    "digits_cnn": ((8, 8, 1), 10, None),
+    "fashion_mnist_cnn": ((28, 28, 1), 10, 421_642),
+    "mnist_cnn": ((28, 28, 1), 10, 421_642),
+    "photos_cnn": ((128, 128, 3), 6, 4_288_454),
+    "srcnn_pets": ((256, 256, 3), 0, 69_251),
+    "srcnn_photos": ((64, 64, 3), 0, 69_251),
+    "svhn_cnn": ((32, 32, 3), 10, 545_098),
+}
+
+
+def load(name: str):
+    file, _, variant = name.partition(":")
+    return runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"](variant)
+
+
+def test_the_table_holds_every_config():
+    assert {name.partition(":")[0] for name in FULL} == {path.stem for path in CONFIGS.glob("*.py")}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_first_line_of_the_docstring_describes(path):
+    first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
+    assert len(first) > 20 and first.endswith(".")
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_one_step_fits_the_data_and_the_published_size(name):
+    shape, classes, parameters = FULL[name]
+    config = load(name)
+    config_lib.validate(config)
+    names = tuple(f"class {k}" for k in range(classes))
+    source = ArraySource(np.zeros((20, *shape), np.uint8), np.arange(20) % max(classes, 1))
+    dataset = Dataset("fake", {"train": source, "val": source, "test": source}, names, {})
+    task = base.build(config, dataset, base.Durations(total=10, warmup=1, log=1, evaluate=1, save=0))
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    if parameters is not None:
+        assert run.parameter_count(state) == parameters
+    batch = {"image": jnp.zeros((8, *shape), jnp.uint8), "label": jnp.zeros(8, jnp.int32)}
+    after, metrics = jax.eval_shape(task.train_step, state, batch, jax.random.key(0))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert all(value.shape == () for value in metrics.values())
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.py")))
+def test_the_quick_variant_takes_the_same_path_on_data_that_is_always_there(name, tmp_path):
+    full, quick = load(name), load(f"{name}:smoke")
+    assert quick.task == full.task and quick.model.name == full.model.name
+    assert quick.data.augment == full.data.augment
+    assert (quick.data.name == "folder") == (full.data.name == "folder")
+    with run.build(quick, tmp_path) as built:
+        assert built.durations.total <= 200 and built.durations.evaluate < built.durations.total
+        loader = built.loader("train")
+        batch = next(loader.train(quick.data.batch_size, seed=0))
+        state = built.abstract_state()
+        shapes = jax.eval_shape(
+            lambda s, d, b, k: built.task.train_step(s, pipeline.gather(d, b), k),
+            state, loader.data, batch, jax.random.key(0),
+        )
+        assert jax.tree.structure(shapes[0]) == jax.tree.structure(state)
