@@ -42,7 +42,7 @@ def test_a_misspelt_option_is_refused_when_set():
         ("optimizer.name", "adm", "expected one of sgd, adam, adamw, lion, muon; did you mean 'adam'?"),
         ("optimizer.learning_rate", float("nan"), "expected a finite number"),
         ("data.std", (0.5, 0.0), "expected numbers above 0"),
-        ("data.mean", (), "expected a tuple of numbers"),
+        ("data.mean", ("0",), "expected a tuple of numbers"),
         ("model.name", "resnet19", "did you mean 'resnet1"),
         ("model.width", 4, "cnn has no such option; it has activation"),
         ("train.epochs", 3.0, "config.train.steps=10 and config.train.epochs=3.0 contradict each other"),

@@ -87,13 +87,13 @@ OPTIONS: dict[str, Any] = {
         "root": Option("", "Folder of the images when `name` is 'folder'."),
         "data_dir": Option("", "Where prepared data sets lie; '' is $VISION_JAX_HOME/data.", neutral=True),
         "val_fraction": Option(0.1, "Part of the training split held out for validation (stratified).", low=0, high=0.9),
-        "test_fraction": Option(0.2, "Part held out for testing where the data has no test split.", low=0, high=0.9),
+        "test_fraction": Option(0.2, "Part held out for testing where the data has no test split; 0 is none.", low=0, high=0.9),
         "split_seed": Option(0, "Seed of those splits; independent of `seed` so that runs share them.", low=0),
         "limit": Option(0, "At most this many examples per split, taken evenly; 0 takes all.", low=0),
         "on_broken": Option("error", "What a broken image file does.", choices=("error", "skip")),
         "batch_size": Option(128, "Examples per optimisation step, over all devices and processes.", low=1),
         "eval_batch_size": Option(0, "Examples per evaluation step; 0 takes `batch_size`.", low=0),
-        "image_size": Option(0, "Side in pixels that photos are resized to; 0 leaves them as they are.", low=0),
+        "image_size": Option(0, "Side in pixels that photos are resized to; 0 is the weights' or leaves them as they are.", low=0),
         "train_crop": Option(
             "random_resized", "How photos become `image_size` in training.", choices=("random_resized", "center")
         ),
@@ -109,8 +109,8 @@ OPTIONS: dict[str, Any] = {
         "workers": Option(0, "Processes that load and decode; 0 loads in threads of this one.", low=0, neutral=True),
         "prefetch": Option(2, "Batches made ready ahead of the step.", low=1, neutral=True),
         "augment": Option((), "Augmentations of the training batch, on the device, in order (see data/augment.py)."),
-        "mean": Option((0.0,), "Per channel, subtracted from images in [0, 1]; one value serves all channels."),
-        "std": Option((1.0,), "Per channel, divided by after `mean`; one value serves all channels."),
+        "mean": Option((), "Subtracted from images in [0, 1], one value or one per channel; () is the weights' or 0."),
+        "std": Option((), "Divided by after `mean`, one value or one per channel; () is the weights' or 1."),
         "class_weights": Option(
             "none", "Weights of the classes in the loss, from the training split.",
             choices=("none", "balanced", "effective_number"),
@@ -119,9 +119,7 @@ OPTIONS: dict[str, Any] = {
     "model": {
         "name": Option("cnn", "The network; one of `vision_jax.models.registry.MODELS`."),
         "weights": Option("", "'' starts from scratch, 'imagenet' from the cached file, else the path of a file."),
-        "freeze": Option(
-            (), "Parameters kept fixed: patterns of paths, or ('all_but_head',), ('all_but', 'layer4', 'head')."
-        ),
+        "freeze": Option((), "Stages kept fixed, or ('all_but', …) before those that train; see finetune.py."),
         "cache_features": Option(False, "With all but the head frozen, compute the frozen features once."),
         # Below: options of single networks. Unset means the network's own default; set, the network must have it.
         "channels": Option(None, "cnn: output channels of each block.", kind=tuple),
@@ -307,9 +305,9 @@ def _channel_problems(values: Mapping[str, Any]) -> list[str]:
     problems = []
     for name in ("mean", "std"):
         value = values[f"data.{name}"]
-        if not value or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
             problems.append(f"config.data.{name} is {value!r}, expected a tuple of numbers, one or one per channel.")
-        elif name == "std" and min(value) <= 0:
+        elif name == "std" and min(value, default=1) <= 0:
             problems.append(f"config.data.std is {value!r}, expected numbers above 0.")
     return problems
 

@@ -51,7 +51,7 @@ class Evaluator:
 
 
 def final(run: Run, step: int | None, evaluator: Evaluator | None = None) -> dict[str, Any]:
-    """Evaluates checkpoint `step` on 'val' and 'test', writes `report/`, prints the table and returns the results.
+    """Evaluates checkpoint `step` on 'val' and, where there is one, 'test'; writes `report/`, prints the table and returns the results.
 
     An `evaluator` of the same run saves its compilation.
 
@@ -65,7 +65,7 @@ def final(run: Run, step: int | None, evaluator: Evaluator | None = None) -> dic
         )
     restored = run.checkpoints.restore(step, run.abstract_state())
     evaluator = evaluator or Evaluator(run)
-    sums = {split: evaluator.sums(restored.state, split) for split in ("val", "test")}
+    sums = {split: evaluator.sums(restored.state, split) for split in run.dataset.splits if split != "train"}
     metrics = {
         f"{split}/{name}": value for split in sums for name, value in run.task.summarise(sums[split]).items()
     }
@@ -105,8 +105,7 @@ def _write_report(run: Run, state: base.TrainState, sums: dict[str, Any], result
         pictures=report.pictures,
         tables=report.tables,
     )
-    names = sorted({name.split("/")[1] for name in metrics}, key=[*(n.split("/")[1] for n in metrics)].index)
-    rows = [[name, metrics[f"val/{name}"], metrics[f"test/{name}"]] for name in names]
+    rows = [[name, *(metrics[f"{split}/{name}"] for split in sums)] for name in run.task.metrics]
     print(f"\nCheckpoint of step {results['checkpoint_step']}, best by {results['chosen_by']}:")
-    progress.print_table(("metric", "val", "test"), rows)
+    progress.print_table(("metric", *sums), rows)
     print(f"Report: {page}")

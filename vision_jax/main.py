@@ -67,11 +67,11 @@ def main(argv: Sequence[str]) -> None:
     if config.train.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(cache.cache_dir("compilation")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    from vision_jax import checkpoints, evaluate, run, train  # After the processes have found each other.
+    from vision_jax import checkpoints, evaluate, monitor, run, train  # After the processes have found each other.
 
     with _sentences(ValueError, OSError):
         built = run.build(config, workdir)
-    with built, _sentences(checkpoints.CheckpointError, train.NotFiniteError):
+    with built, _sentences(checkpoints.CheckpointError, monitor.NotFiniteError):
         if _MODE.value == "train":
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)
         else:
@@ -92,7 +92,7 @@ def _sentences(*expected: type[Exception]) -> Iterator[None]:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags; a wrong option of the config is a sentence, not a traceback."""
     try:
-        return app.parse_flags_with_usage(argv)
+        return app.parse_flags_with_usage(list(argv))
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(f"ERROR: {' '.join(str(argument) for argument in error.args)}")
 

@@ -97,3 +97,10 @@ def all_processes(condition: bool) -> bool:
 def put_replicated_key(seed: int, mesh: Mesh) -> jax.Array:
     """Returns `jax.random.key(seed)` on every device."""
     return jax.jit(lambda: jax.random.key(seed), out_shardings=replicated(mesh))()
+
+
+def gather_to_host(array: jax.Array) -> np.ndarray:
+    """Returns an array split over devices (of all processes) as one NumPy array in every process."""
+    if jax.process_count() == 1:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

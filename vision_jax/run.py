@@ -14,11 +14,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vision_jax import config as config_lib
-from vision_jax import environment, parallel
+from vision_jax import cache, environment, parallel
 from vision_jax.checkpoints import CheckpointError, Checkpoints
-from vision_jax.data import datasets, transforms
+from vision_jax.data import cached, datasets, folder, transforms
 from vision_jax.data.pipeline import HostTransform, Loader
-from vision_jax.data.sources import Dataset
+from vision_jax.data.sources import ArraySource, Dataset
+from vision_jax.pretrained import finetune
 from vision_jax.tasks import base
 
 _LOG_STEPS = 50  # Where a config sets no interval.
@@ -62,14 +63,20 @@ class Run:
 
     def initial_state(self) -> base.TrainState:
         """Returns the state before the first step, on every device."""
-        return jax.jit(self.task.init, out_shardings=parallel.replicated(self.mesh))(self.key)
+        state = jax.jit(self.task.init, out_shardings=parallel.replicated(self.mesh))(self.key)
+        return parallel.put_replicated(self.task.start(parallel.local_view(state)), self.mesh)
 
     def loader(self, split: str) -> Loader:
         """Returns the batches of a split; a small training split is put on the device here."""
         data = self.config.data
         train, evaluation = host_transforms(data)
+        source = self.dataset.splits[split]
+        if data.cache and evaluation is not None:
+            source = cached.CachedSource(source, cache.cache_dir("decoded"), evaluation.resize, data.interpolation)
+        elif train is not None:
+            source = folder.undecoded(source)  # Crops decode a JPEG no larger than they need.
         return Loader(
-            self.dataset.splits[split], self.mesh, on_device=data.on_device if split == "train" else "never",
+            source, self.mesh, on_device=data.on_device if split == "train" else "never",
             train_transform=train, eval_transform=evaluation, workers=data.workers, prefetch=data.prefetch,
         )
 
@@ -85,10 +92,17 @@ def build(config: ConfigDict, workdir: pathlib.Path) -> Run:
     parallel.check_batch_size(config.data.batch_size, mesh, "config.data.batch_size")
     dataset = datasets.load(config.data)
     durations = _durations(config, len(dataset.splits["train"]))
+    photos = not isinstance(dataset.splits["train"], ArraySource)
+    finetune.preprocess_as_trained(config, photos=photos)
     task = base.build(config, dataset, durations)
+    best = config.eval.best_metric or next(iter(task.metrics))
+    if best not in task.metrics:
+        raise config_lib.ConfigError(
+            f"config.eval.best_metric is {best!r}{config_lib.closest(best, task.metrics)}; "
+            f"{config.task} measures {', '.join(task.metrics)}."
+        )
     checkpoints = Checkpoints(
-        workdir, keep=config.checkpoint.keep, best_metric=f"val/{config.eval.best_metric or task.best_metric}",
-        higher_is_better=task.higher_is_better,
+        workdir, keep=config.checkpoint.keep, best_metric=f"val/{best}", higher_is_better=task.metrics[best]
     )
     key = parallel.put_replicated_key(config.seed, mesh)
     return Run(config, workdir, mesh, dataset, task, durations, checkpoints, key)

@@ -9,66 +9,25 @@ is a function of the config alone: batches of their number, randomness of the st
 """
 
 import itertools
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh
 
 from vision_jax import config as config_lib
 from vision_jax import evaluate, parallel, progress, writers
 from vision_jax import run as run_lib
+from vision_jax.checkpoints import CheckpointError
 from vision_jax.data import pipeline
+from vision_jax.monitor import Monitor, Profiler, Running, Termination
 from vision_jax.run import Run
 from vision_jax.tasks.base import Durations, Task, TrainState
 
-
-class NotFiniteError(ArithmeticError):
-    """A metric became NaN or infinite; nothing was saved after it."""
-
-
-@flax.struct.dataclass
-class Running:
-    """Metrics since the last row: their sums, the first step at which each was not finite (0: none), and the steps."""
-
-    sums: dict[str, jax.Array]
-    not_finite: dict[str, jax.Array]
-    steps: jax.Array
-
-    def add(self, metrics: dict[str, jax.Array], step: jax.Array) -> "Running":
-        """Adds the metrics of `step`."""
-        first = {
-            name: jnp.where((old == 0) & ~jnp.isfinite(metrics[name]), step, old)
-            for name, old in self.not_finite.items()
-        }
-        sums = {name: total + metrics[name] for name, total in self.sums.items()}
-        return Running(sums, first, self.steps + 1)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain numbers (of arrays on the host); float32 survives JSON exactly."""
-        return {"sums": {name: float(value) for name, value in self.sums.items()}, "steps": int(self.steps)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any], mesh: Mesh) -> "Running":
-        """Returns on every device what `to_json` wrote; a saved sum was finite."""
-        sums = {name: np.float32(value) for name, value in values["sums"].items()}
-        return parallel.put_replicated(cls(sums, {name: np.int32(0) for name in sums}, np.int32(values["steps"])), mesh)
-
-
+STOPPED = 75  # Exit status after a signal: saved but not finished (EX_TEMPFAIL of sysexits.h).
 Carry = tuple[TrainState, Running]
-
-
-def running_shapes(task: Task, state: TrainState, data: pipeline.Batch, batch: pipeline.Batch, key: jax.Array) -> Running:
-    """Returns the shapes of the metrics of `task.train_step`."""
-    metrics = jax.eval_shape(lambda s, d, b, k: task.train_step(s, pipeline.gather(d, b), k)[1], state, data, batch, key)
-    integer = jax.ShapeDtypeStruct((), jnp.int32)
-    return Running(metrics, {name: integer for name in metrics}, integer)
 
 
 def compile_steps(task: Task, key: jax.Array, *, several: bool) -> Callable[..., Carry]:
@@ -86,7 +45,9 @@ def compile_steps(task: Task, key: jax.Array, *, several: bool) -> Callable[...,
         state = state.replace(step=state.step + 1)
         return state, running.add(metrics, state.step)
 
-    def steps(state: TrainState, running: Running, data: pipeline.Batch, batches: pipeline.Batch, count: jax.Array) -> Carry:
+    def steps(
+        state: TrainState, running: Running, data: pipeline.Batch, batches: pipeline.Batch, count: jax.Array
+    ) -> Carry:
         if not several:
             return one((state, running), data, batches)
 
@@ -108,11 +69,21 @@ class Dispatches:
     """Sends steps to the device: pulls batches, stacks them where several make a dispatch, and runs the program."""
 
     def __init__(self, run: Run, loader: pipeline.Loader, start: int):
-        self.run, self.data = run, loader.data
+        self.run, self.loader, self.data = run, loader, loader.data
         self.per_dispatch = run.config.train.steps_per_dispatch
         self.batches = loader.train(run.config.data.batch_size, run.config.seed, start)
         self.program = compile_steps(run.task, run.key, several=self.per_dispatch > 1)
         self.counts = [parallel.put_replicated(np.int32(n), run.mesh) for n in range(self.per_dispatch + 1)]
+
+    def running_shapes(self, state: TrainState) -> Running:
+        """Returns the shapes of the sums of the metrics of a step."""
+        config, task, key = self.run.config, self.run.task, self.run.key
+        stream = self.loader.train(config.data.batch_size, config.seed)
+        rows = jax.eval_shape(pipeline.gather, self.data, next(stream))
+        stream.close()
+        metrics = jax.eval_shape(lambda s, b: task.train_step(s, b, key)[1], state, rows)
+        integer = jax.ShapeDtypeStruct((), jnp.int32)
+        return Running(metrics, {name: integer for name in metrics}, integer)
 
     def put(self, batches: list[pipeline.Batch]) -> pipeline.Batch:
         """Puts host batches on the devices, stacked and filled up to a whole dispatch where that is several steps."""
@@ -122,6 +93,7 @@ class Dispatches:
         return parallel.put_split(jax.tree.map(lambda *rows: np.stack(rows), *filled), self.run.mesh, axis=1)
 
     def __call__(self, carry: Carry, count: int) -> Carry:
+        """Sends off the next `count` steps."""
         batches = self.put(list(itertools.islice(self.batches, count)))
         return self.program(*carry, self.data, batches, self.counts[count])
 
@@ -136,28 +108,28 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
     config, task, durations, mesh = run.config, run.task, run.durations, run.mesh
     run_lib.refuse_other_config(run, allow=allow_config_change)
     loader = run.loader("train")
-    first = next(loader.train(config.data.batch_size, config.seed))
-    abstract = run.abstract_state()
-    shapes = running_shapes(task, abstract, loader.data, parallel.put_split(first, mesh), run.key)
     input_state = {"examples": len(loader.source), "batch_size": config.data.batch_size, "seed": config.seed}
 
     # Always resume; without a checkpoint start from scratch.
-    restored = run.checkpoints.restore_newest(abstract)
+    restored = run.checkpoints.restore_newest(run.abstract_state())
     if restored is not None:
         state, step, history = restored.state, restored.step, restored.history
         running = Running.from_json(history["running"], mesh)
         expected = input_state | {"next_batch": step}
         if restored.input_state != expected and not allow_config_change:
-            raise run_lib.CheckpointError(
+            raise CheckpointError(
                 f"The training data differ from those of checkpoint {step}: it has {restored.input_state}, now "
                 f"{expected}. Restore the data, or go on by --allow_config_change."
             )
     else:
-        state, running = run.initial_state(), run_lib.zeros(shapes, mesh)
+        state, running = run.initial_state(), None
         step, history = 0, {"evaluations": [], "seconds": 0.0}
     run_lib.describe(run)
 
+    loader = task.train_loader(state, loader)
     dispatches = Dispatches(run, loader, start=step)
+    shapes = dispatches.running_shapes(state)
+    running = running or run_lib.zeros(shapes, mesh)
     evaluator = evaluate.Evaluator(run)
     monitor = Monitor(run, history, started_at=step)
     with (
@@ -212,109 +184,7 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
                 save()
             if stopping:
                 run.checkpoints.wait()
-                raise SystemExit(f"Stopped by a signal after step {step}; the same command continues from there.")
+                shown.message(f"Stopped by a signal after step {step}; the same command continues from there.")
+                raise SystemExit(STOPPED)
         run.checkpoints.wait()
     return evaluate.final(run, run.checkpoints.best(), evaluator)
-
-
-class Monitor:
-    """Watches the metrics: rates, the guard against NaN, the evaluations so far and early stopping."""
-
-    def __init__(self, run: Run, history: dict[str, Any], started_at: int):
-        self.run, self.evaluations, self.seconds = run, list(history["evaluations"]), history["seconds"]
-        self.began = self.last_time = time.monotonic()
-        self.last_step = started_at
-
-    def row(self, step: int, running: Running) -> tuple[dict[str, float], dict[str, float]]:
-        """Waits for the device and returns the means since the last row and the timings of that interval."""
-        values = parallel.to_host(running)
-        self.check(values)
-        now = time.monotonic()
-        rate = (step - self.last_step) / max(now - self.last_time, 1e-9)
-        self.last_step, self.last_time = step, now
-        batch_size = self.run.config.data.batch_size
-        means = {f"train/{name}": float(total / values.steps) for name, total in values.sums.items()}
-        return means, {"steps_per_second": rate, "examples_per_second": rate * batch_size}
-
-    def check(self, running: Running) -> None:
-        """Raises `NotFiniteError` when one of these metrics (on the host) was NaN or infinite."""
-        bad = {name: int(step) for name, step in running.not_finite.items() if step}
-        if bad:
-            step = min(bad.values())
-            names = ", ".join(f"train/{name}" for name, at in bad.items() if at == step)
-            self.run.checkpoints.wait()
-            newest = self.run.checkpoints.newest()
-            good = f"The last good checkpoint is {newest}." if newest else "There is no checkpoint before it."
-            raise NotFiniteError(
-                f"{names} became NaN or infinite at step {step}. {good} Nothing was saved after it; try a lower "
-                "config.optimizer.learning_rate or config.optimizer.clip_norm=1.0."
-            )
-
-    def add(self, step: int, row: dict[str, float]) -> None:
-        """Notes an evaluation."""
-        self.evaluations.append({"step": step, **row})
-
-    def history(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps."""
-        seconds = self.seconds + time.monotonic() - self.began
-        return {"evaluations": self.evaluations, "seconds": seconds}
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether `config.eval.patience` evaluations have passed since the best."""
-        patience, checkpoints = self.run.config.eval.patience, self.run.checkpoints
-        scores = [checkpoints.sign * row[checkpoints.best_metric] for row in self.evaluations]
-        return bool(patience) and len(scores) - 1 - int(np.argmax(scores or [0.0])) >= patience
-
-
-class Termination:
-    """Turns SIGTERM (a cluster's notice) and the first Ctrl-C into a request to save and stop."""
-
-    def __init__(self, ask_every: int):
-        self.ask_every = ask_every
-
-    def __enter__(self) -> "Termination":
-        self.received = False
-        self.before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        self.received = True
-        signal.signal(number, self.before[number])  # A second one acts at once.
-
-    def requested(self, step: int) -> bool:
-        """Whether to stop after `step`; all processes of a run agree on it."""
-        if jax.process_count() > 1:  # Asking the others costs a round trip, so that is done now and then.
-            return step % self.ask_every == 0 and not parallel.all_processes(not self.received)
-        return self.received
-
-
-class Profiler:
-    """Traces `config.profile.steps` steps into WORKDIR/profile, for TensorBoard."""
-
-    def __init__(self, run: Run):
-        options = run.config.profile
-        self.folder = run.workdir / "profile"
-        self.start, self.stop = (options.start, options.start + options.steps) if options.steps else (-1, -1)
-        self.active = False
-
-    def __enter__(self) -> "Profiler":
-        return self
-
-    def before(self, step: int, stop: int) -> None:
-        """Starts or ends the trace before the dispatch of steps `step` to `stop`; whole dispatches are traced."""
-        wanted = step < self.stop and stop > self.start
-        if wanted and not self.active:
-            jax.profiler.start_trace(self.folder)
-        elif self.active and not wanted:
-            jax.profiler.stop_trace()
-        self.active = wanted
-
-    def __exit__(self, *exception: Any) -> None:
-        if self.active:
-            jax.profiler.stop_trace()
-            self.active = False

@@ -1,4 +1,4 @@
-"""Data sets by name: `load(config.data)` gives the splits 'train', 'val' and 'test' of any of them.
+"""Data sets by name: `load(config.data)` gives the splits 'train', 'val' and (mostly) 'test' of any of them.
 
 To add one, write a function `(options) -> Dataset` and put it in `DATASETS`. The splits it lacks are cut from 'train'
 here, seeded and stratified, so that they are a function of the data and `split_seed` alone; `config.data.val_fraction`
@@ -86,6 +86,8 @@ DATASETS: dict[str, Callable[[Options], Dataset]] = {
 def load(options: Options) -> Dataset:
     """Returns the data set that `options` (the config's section `data`) names, with 'train', 'val' and 'test'.
 
+    Where the data has no test split and `test_fraction` is 0, there is none.
+
     Raises:
         ValueError: no data set has that name, or a split would be empty.
         FileNotFoundError: the data set is not prepared; the message is the command that prepares it.
@@ -103,8 +105,8 @@ def load(options: Options) -> Dataset:
     made = dict(dataset.splits)
     # The test split is cut first and alone, so that it does not depend on the validation split's size.
     for split in ("test", "val"):
-        if split not in made:
-            fraction = options[f"{split}_fraction"]
+        fraction = options[f"{split}_fraction"]
+        if split not in made and (fraction or split == "val"):
             cut = splits.stratified(made["train"].labels, {split: fraction}, options["split_seed"])
             source = made["train"]
             made |= {part: take(source, indices) for part, indices in cut.items()}
@@ -117,7 +119,7 @@ def load(options: Options) -> Dataset:
             )
         if 0 < options["limit"] < len(source):
             made[split] = take(source, np.linspace(0, len(source) - 1, options["limit"]).astype(np.int64))
-    ordered = {split: made[split] for split in ("train", "val", "test")}
+    ordered = {split: made[split] for split in ("train", "val", "test") if split in made}
     return Dataset(dataset.name, ordered, dataset.class_names, dataset.provenance)
 
 

@@ -8,10 +8,12 @@ computed from its number, the state of the input is that number: it resumes with
 Small training sets live on the device as uint8 (`Resident`); then only indices cross, in the very same order.
 """
 
+import concurrent.futures
+import copy
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import grain
@@ -140,22 +142,41 @@ class Loader:
         if self.resident:
             self.data = parallel.put_replicated({"image": source.images, "label": source.labels}, mesh)
 
+    def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int) -> "Loader":
+        """Returns a resident loader whose 'image' is `function` of the images (evaluation transform), computed now.
+
+        Args:
+            function: images uint8 [B, H, W, C] on the device -> array [B, ...].
+            batch_size: images per call.
+        """
+        rows = []
+        for batch in self.evaluation(batch_size):
+            images = parallel.put_split(batch["image"], self.mesh)
+            rows.append(parallel.gather_to_host(function(images))[: len(self.source) - sum(map(len, rows))])
+        mapped = copy.copy(self)
+        mapped.resident = True
+        mapped.data = parallel.put_replicated(
+            {"image": np.concatenate(rows), "label": self.source.labels}, self.mesh
+        )
+        return mapped
+
     def _load(self, indices: np.ndarray) -> Batch:
         return {"index": indices.astype(np.int32)} if self.resident else self._rows(indices)
 
-    def train(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+    def train(self, batch_size: int, seed: int, start: int = 0) -> Generator[Batch, None, None]:
         """Yields this process's rows of batch `start`, `start + 1`, … without end, as host arrays."""
         rows = Rows(batch_size, jax.process_index(), jax.process_count())
         order = Order(len(self.source), seed)
-        in_memory = isinstance(self.source, sources.ArraySource)
+        in_memory = self.resident or isinstance(self.source, sources.ArraySource)
         workers = 0 if in_memory else self.workers  # Arrays would be copied into every worker.
         if in_memory:
             dataset = grain.MapDataset.source(_Batches(self._load, order, rows, start))
         else:
             examples = _Examples(self.source, self.train_transform, order, rows, start)
             dataset = grain.MapDataset.source(examples).batch(rows.local)
-        threads = 1 if in_memory or workers else os.cpu_count() or 1
-        stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=self.prefetch))
+        threads = 1 if in_memory or workers else min(os.cpu_count() or 1, 16)  # Of which each makes a whole batch.
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(self.prefetch, threads))
+        stream = dataset.to_iter_dataset(options)
         if workers:
             _let_grain_read_its_flags()
             stream = stream.mp_prefetch(
@@ -164,8 +185,9 @@ class Loader:
         iterator = iter(stream)
         try:
             for batch in iterator:
-                # Workers hand over shared memory, which must not outlive them inside a device array.
-                yield {name: np.array(array) for name, array in batch.items()} if workers else batch
+                if workers:  # They hand over shared memory, which must not outlive them, here or in a device array.
+                    batch = {name: np.array(array) for name, array in batch.items()}
+                yield batch
         finally:
             iterator.close()
 
@@ -186,12 +208,13 @@ class Loader:
         """The examples at `indices` as host arrays, photos in their evaluation transform."""
         if isinstance(self.source, sources.ArraySource):
             return {"image": self.source.images[indices], "label": self.source.labels[indices]}
-        examples = []
-        for index in indices:
+
+        def example_at(index: int) -> sources.Example:
             example = self.source[int(index)]
-            if self.eval_transform is not None:
-                example = self.eval_transform(example, np.random.default_rng(0))
-            examples.append(example)
+            return self.eval_transform(example, np.random.default_rng(0)) if self.eval_transform else example
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:  # Decoding releases Python's lock.
+            examples = list(pool.map(example_at, indices))
         return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 

@@ -67,7 +67,7 @@ class Classifier(Network):
 
     def head_module(self) -> "Head":
         """The head alone, on 'features': its params are this network's, cut down to the main head layer."""
-        return Head(self.num_classes, self.head_dropout, self.head_layers[0], self.dtype)
+        return Head(self.num_classes, self.head_dropout, self.head_layers[0], self.dtype, parent=None)
 
 
 class AuxiliaryClassifier(Classifier):

@@ -4,10 +4,11 @@ A task says how to initialise, what one pure step does, and how to evaluate; `vi
 is one pytree, `TrainState`; the randomness of a step is `fold_in(key(seed), step)`, so none of it needs to be stored.
 """
 
+import abc
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import flax.struct
 import jax
@@ -18,15 +19,16 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from vision_jax import optim
+from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import Dataset
 
 Tree = Any
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
+Path = tuple[str, ...]
 
 
-@flax.struct.dataclass
-class NetworkState:
+class NetworkState(flax.struct.PyTreeNode):
     """Everything that belongs to one network.
 
     Attributes:
@@ -50,8 +52,7 @@ class NetworkState:
         return {"params": merge(params, self.fixed), "batch_stats": self.batch_stats}
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that a step changes: `step` (int32, steps done) and the networks by name."""
 
     step: jax.Array
@@ -71,7 +72,7 @@ class Trainer:
 
     transformation: optax.GradientTransformation
     ema_decay: float
-    trained: Callable[[tuple[str, ...]], bool] | None = None
+    trained: Callable[[Path], bool] | None = None
 
     def init(self, variables: Mapping[str, Tree]) -> NetworkState:
         """Returns the state of a network just initialised to `variables`."""
@@ -112,43 +113,50 @@ class Report:
     tables: list[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = dataclasses.field(default_factory=list)
 
 
-class Task(Protocol):
+class Task(abc.ABC):
     """One kind of training.
 
     Attributes:
-        best_metric: metric of the validation split that picks the best checkpoint.
-        higher_is_better: whether a larger value of it is better.
-        splits: splits of the data set that are evaluated, 'val' during training, all at the end.
+        metrics: names of what `summarise` returns, and whether a larger value is better. The first picks the best
+            checkpoint unless `config.eval.best_metric` names another.
     """
 
-    best_metric: str
-    higher_is_better: bool
+    metrics: Mapping[str, bool]
 
+    @abc.abstractmethod
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: Durations): ...
 
+    @abc.abstractmethod
     def init(self, key: jax.Array) -> TrainState:
         """Returns the state before the first step (pure; compiled by the loop)."""
-        ...
 
+    def start(self, state: TrainState) -> TrainState:
+        """Returns the state to start from, given the initial one (on the host; pretrained weights come in here)."""
+        return state
+
+    def train_loader(self, state: TrainState, loader: Loader) -> Loader:
+        """Returns the batches to train on, given those of the training split."""
+        return loader
+
+    @abc.abstractmethod
     def train_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         """Returns the next state and scalar float32 metrics of this step (pure)."""
-        ...
 
+    @abc.abstractmethod
     def eval_step(self, state: TrainState, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
         """Returns sums over the batch's real examples (`batch['mask']` is 1); 'count' (int32) must be among them."""
-        ...
 
+    @abc.abstractmethod
     def summarise(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Returns the metrics of a split from the sums over all its batches (on the host)."""
-        ...
 
     def images(self, state: TrainState) -> dict[str, np.ndarray]:
         """Returns pictures worth following during training, uint8 [N, H, W, C] by name (possibly none)."""
-        ...
+        return {}
 
+    @abc.abstractmethod
     def report(self, state: TrainState, sums: Mapping[str, Mapping[str, np.ndarray]], folder: pathlib.Path) -> Report:
         """Writes the task's pictures of the final state into `folder`; `sums` by split as from `eval_step`."""
-        ...
 
 
 def build(config: ConfigDict, dataset: Dataset, durations: Durations) -> Task:
@@ -166,11 +174,26 @@ def build(config: ConfigDict, dataset: Dataset, durations: Durations) -> Task:
     return Named(config, dataset, durations)
 
 
-def network_trainer(config: ConfigDict, durations: Durations, peak: float, **options: Any) -> tuple[Trainer, optim.Schedule]:
-    """Returns the trainer of one network with the config's optimiser at peak rate `peak`, and its schedule."""
+def network_trainer(
+    config: ConfigDict,
+    durations: Durations,
+    peak: float,
+    *,
+    multiplier: Callable[[Path], float] | None = None,
+    trained: Callable[[Path], bool] | None = None,
+) -> tuple[Trainer, optim.Schedule]:
+    """Returns the trainer of one network and its schedule.
+
+    Args:
+        config: with the optimiser and the schedule.
+        durations: of the run.
+        peak: highest learning rate.
+        multiplier: factor of the rate by path of a parameter.
+        trained: whether the parameter at a path is trained; all by default.
+    """
     rate = optim.schedule(config.schedule, peak, durations.total, durations.warmup)
-    transformation = optim.optimizer(config.optimizer, rate, options.pop("multiplier", None))
-    return Trainer(transformation, config.optimizer.ema_decay, **options), rate
+    transformation = optim.optimizer(config.optimizer, rate, multiplier)
+    return Trainer(transformation, config.optimizer.ema_decay, trained), rate
 
 
 def to_unit(images: jax.Array) -> jax.Array:

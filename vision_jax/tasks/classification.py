@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,28 +14,36 @@ from ml_collections import ConfigDict
 from vision_jax import config as config_lib
 from vision_jax import models
 from vision_jax.data import augment, splits
+from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import Dataset
+from vision_jax.pretrained import finetune
 from vision_jax.tasks import base
 
 _GRID = 64  # Test images in the report's grid.
 
 
-class Classification:
+class Classification(base.Task):
     """Trains `config.model` to name the class of an image."""
 
-    best_metric = "accuracy"
-    higher_is_better = True
+    metrics: Mapping[str, bool] = {"accuracy": True, "macro_f1": True, "loss": False}
 
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
         self.config, self.dataset = config, dataset
         self.classes = len(dataset.class_names)
         if self.classes < 2:
             raise ValueError(f"Classification needs two classes or more; {dataset.name} has {self.classes}.")
-        self.model = models.build(
+        model = models.build(
             config.model.name, num_classes=self.classes, dtype=jnp.dtype(config.train.dtype),
             **config_lib.network_options(config),
         )
-        self.trainer, self.rate = base.network_trainer(config, durations, config.optimizer.learning_rate)
+        frozen = finetune.frozen_modules(model, config.model.freeze)
+        self.model = model.clone(frozen=frozen)
+        self.trainer, self.rate = base.network_trainer(
+            config, durations, config.optimizer.learning_rate,
+            multiplier=finetune.rate_multiplier(model, config.optimizer.head_multiplier, config.optimizer.stage_decay),
+            trained=(lambda path: path[0] not in frozen) if frozen else None,
+        )
+        self.head = self._head() if config.model.cache_features else None
         self.augment = augment.build(config.data.augment, num_classes=self.classes)
         self.weights = jnp.ones(self.classes, jnp.float32)
         if config.data.class_weights != "none":
@@ -43,9 +52,21 @@ class Classification:
                 splits.class_weights(labels, self.classes, method=config.data.class_weights), jnp.float32
             )
 
+    def _head(self) -> nn.Module:
+        """The head to train on features computed once; refuses what would make those differ from step to step."""
+        config = self.config
+        if tuple(config.model.freeze) != ("all_but", "head"):
+            raise config_lib.ConfigError("config.model.cache_features needs config.model.freeze=('all_but', 'head').")
+        if config.data.augment or (config.data.image_size and config.data.train_crop != "center"):
+            raise config_lib.ConfigError(
+                "config.model.cache_features computes each image's features once: it needs config.data.augment=() and "
+                "config.data.train_crop='center'."
+            )
+        return self.model.head_module()
+
     def _normalise(self, images: jax.Array) -> jax.Array:
-        mean, std = (jnp.asarray(self.config.data[name], jnp.float32) for name in ("mean", "std"))
-        return (images - mean) / std
+        mean, std = self.config.data.mean or (0.0,), self.config.data.std or (1.0,)
+        return (images - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
     def init(self, key: jax.Array) -> base.TrainState:
         """See `base.Task`."""
@@ -55,24 +76,55 @@ class Classification:
         variables = self.model.init(key, jnp.zeros((1, *shape)), train=False)
         return base.TrainState(jnp.zeros((), jnp.int32), {"model": self.trainer.init(variables)})
 
+    def start(self, state: base.TrainState) -> base.TrainState:
+        """See `base.Task`: the pretrained weights, with a new head unless it has as many classes."""
+        if not self.config.model.weights:
+            return state
+        network = state.networks["model"]
+        initial = {**network.variables(), "params": base.merge(network.params, network.fixed)}
+        variables = finetune.take_over(self.model, self.config.model.name, self.config.model.weights, initial)
+        return state.replace(networks={"model": self.trainer.init(variables)})
+
+    def train_loader(self, state: base.TrainState, loader: Loader) -> Loader:
+        """See `base.Task`: the features of the training split where the config wants them cached."""
+        if self.head is None:
+            return loader
+        variables = state.networks["model"].variables()
+
+        @jax.jit
+        def features(variables: base.Tree, images: jax.Array) -> jax.Array:
+            return finetune.features(self.model, variables, self._normalise(base.to_unit(images)))
+
+        return loader.mapped_once(lambda images: features(variables, images), self.config.data.batch_size)
+
     def train_step(
         self, state: base.TrainState, batch: base.Batch, key: jax.Array
     ) -> tuple[base.TrainState, base.Metrics]:
         """See `base.Task`."""
         augment_key, dropout_key = jax.random.split(key)
-        batch = self.augment(augment_key, {**batch, "image": base.to_unit(batch["image"])})
+        if self.head is None:
+            batch = self.augment(augment_key, {**batch, "image": base.to_unit(batch["image"])})
         targets = batch.get("target", jax.nn.one_hot(batch["label"], self.classes))
         smoothed = optax.smooth_labels(targets, self.config.train.label_smoothing)
         example_weights = targets @ self.weights
         network = state.networks["model"]
 
         def loss_of(params: base.Tree) -> tuple[jax.Array, tuple[jax.Array, base.Tree]]:
+            def mean(logits: jax.Array) -> jax.Array:
+                losses = optax.softmax_cross_entropy(logits, smoothed)
+                return jnp.sum(losses * example_weights) / jnp.sum(example_weights)
+
+            rngs = {"dropout": dropout_key}
+            if self.head is not None:
+                logits = self.head.apply({"params": params}, batch["image"], train=True, rngs=rngs)
+                return mean(logits), (logits, network.batch_stats)
             logits, mutated = self.model.apply(
-                network.variables(params), self._normalise(batch["image"]), train=True,
-                rngs={"dropout": dropout_key}, mutable=["batch_stats"],
+                network.variables(params), self._normalise(batch["image"]), train=True, rngs=rngs,
+                mutable=["batch_stats", "aux_logits"],
             )
-            losses = optax.softmax_cross_entropy(logits, smoothed)
-            loss = jnp.sum(losses * example_weights) / jnp.sum(example_weights)
+            loss = mean(logits)
+            for name, auxiliary in mutated.get("aux_logits", {}).items():
+                loss += self.model.aux_weights[name] * mean(auxiliary)
             return loss, (logits, mutated.get("batch_stats", {}))
 
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(network.params)
@@ -106,14 +158,10 @@ class Classification:
         confusion = np.asarray(sums["confusion"], np.float64)
         hits, appearances = np.diag(confusion), confusion.sum(0) + confusion.sum(1)
         return {
-            "loss": float(sums["loss"]) / int(sums["count"]),
-            "accuracy": hits.sum() / int(sums["count"]),
+            "accuracy": float(hits.sum()) / int(sums["count"]),
             "macro_f1": float(np.mean(2.0 * hits / np.maximum(appearances, 1.0))),
+            "loss": float(sums["loss"]) / int(sums["count"]),
         }
-
-    def images(self, state: base.TrainState) -> dict[str, np.ndarray]:
-        """See `base.Task`: nothing to follow."""
-        return {}
 
     def report(
         self, state: base.TrainState, sums: Mapping[str, Mapping[str, np.ndarray]], folder: pathlib.Path

@@ -23,11 +23,10 @@ from vision_jax.tasks import base
 _POOLED = 8  # Side of the images that the cheap Fréchet distance compares.
 
 
-class GAN:
+class GAN(base.Task):
     """Trains the networks `{config.model.name}_generator` and `{config.model.name}_discriminator` against each other."""
 
-    best_metric = f"frechet_{_POOLED}x{_POOLED}"
-    higher_is_better = False
+    metrics: Mapping[str, bool] = {f"frechet_{_POOLED}x{_POOLED}": False}
 
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
         self.config, self.dataset = config, dataset
@@ -144,7 +143,7 @@ class GAN:
         real, fake = (
             frechet.gaussian(sums[f"{name}_first"], sums[f"{name}_second"], count) for name in ("real", "fake")
         )
-        return {self.best_metric: frechet.distance(*real, *fake)}
+        return {next(iter(self.metrics)): frechet.distance(*real, *fake)}
 
     def _grid(self, state: base.TrainState) -> np.ndarray:
         noise = jax.random.normal(jax.random.key(self.config.seed), (self.config.gan.samples, self.latent))

@@ -23,10 +23,8 @@ from vision_jax.tasks import base
 _SHOWN = 4  # Images compared side by side in the report.
 
 
-class SuperResolution:
+class SuperResolution(base.Task):
     """Trains `config.model` on the mean squared error of random patches."""
-
-    higher_is_better = True
 
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
         self.config, self.dataset = config, dataset
@@ -40,7 +38,8 @@ class SuperResolution:
                 f"config.super_resolution.patch_size={self.patch} is larger than the images of {dataset.name}, "
                 f"{shape[0]}x{shape[1]}."
             )
-        self.best_metric = f"psnr_y_x{self.scale}_shave{self.scale}"
+        psnr = f"psnr_y_x{self.scale}_shave{self.scale}"
+        self.metrics = {psnr: True, f"bicubic_{psnr}": True, f"gain_{psnr}": True}
         self.model = models.build(
             config.model.name, channels=shape[-1], dtype=jnp.dtype(config.train.dtype),
             **config_lib.network_options(config),
@@ -114,11 +113,7 @@ class SuperResolution:
     def summarise(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Returns mean PSNR on luma in dB, of the network, of bicubic interpolation, and the gain."""
         network, bicubic = (float(sums[name]) / int(sums["count"]) for name in ("network", "bicubic"))
-        return {
-            self.best_metric: network,
-            f"bicubic_{self.best_metric}": bicubic,
-            f"gain_{self.best_metric}": network - bicubic,
-        }
+        return dict(zip(self.metrics, (network, bicubic, network - bicubic), strict=True))
 
     def _compare(self, state: base.TrainState, split: str) -> list[dict[str, np.ndarray]]:
         source = self.dataset.splits[split]

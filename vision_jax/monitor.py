@@ -1,0 +1,150 @@
+"""What watches over the loop: running metrics and their guard, rates, early stopping, signals, the profiler."""
+
+import signal
+import time
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from vision_jax import parallel
+from vision_jax.run import Run
+
+
+class NotFiniteError(ArithmeticError):
+    """A metric became NaN or infinite; nothing was saved after it."""
+
+
+class Running(flax.struct.PyTreeNode):
+    """Metrics since the last row: their sums, the first step at which each was not finite (0: none), and the steps."""
+
+    sums: dict[str, Any]
+    not_finite: dict[str, Any]
+    steps: Any
+
+    def add(self, metrics: dict[str, jax.Array], step: jax.Array) -> "Running":
+        """Adds the metrics of `step`."""
+        first = {
+            name: jnp.where((old == 0) & ~jnp.isfinite(metrics[name]), step, old)
+            for name, old in self.not_finite.items()
+        }
+        sums = {name: total + metrics[name] for name, total in self.sums.items()}
+        return Running(sums, first, self.steps + 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain numbers (of arrays on the host); float32 survives JSON exactly."""
+        return {"sums": {name: float(value) for name, value in self.sums.items()}, "steps": int(self.steps)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], mesh: Mesh) -> "Running":
+        """Returns on every device what `to_json` wrote; a saved sum was finite."""
+        sums = {name: np.float32(value) for name, value in values["sums"].items()}
+        return parallel.put_replicated(cls(sums, {name: np.int32(0) for name in sums}, np.int32(values["steps"])), mesh)
+
+
+class Monitor:
+    """Watches the metrics: rates, the guard against NaN, the evaluations so far and early stopping."""
+
+    def __init__(self, run: Run, history: dict[str, Any], started_at: int):
+        self.run, self.evaluations, self.seconds = run, list(history["evaluations"]), history["seconds"]
+        self.began = self.last_time = time.monotonic()
+        self.last_step = started_at
+
+    def row(self, step: int, running: Running) -> tuple[dict[str, float], dict[str, float]]:
+        """Waits for the device and returns the means since the last row and the timings of that interval."""
+        values = parallel.to_host(running)
+        self.check(values)
+        now = time.monotonic()
+        rate = (step - self.last_step) / max(now - self.last_time, 1e-9)
+        self.last_step, self.last_time = step, now
+        batch_size = self.run.config.data.batch_size
+        means = {f"train/{name}": float(total / values.steps) for name, total in values.sums.items()}
+        return means, {"steps_per_second": rate, "examples_per_second": rate * batch_size}
+
+    def check(self, running: Running) -> None:
+        """Raises `NotFiniteError` when one of these metrics (on the host) was NaN or infinite."""
+        bad = {name: int(step) for name, step in running.not_finite.items() if step}
+        if bad:
+            step = min(bad.values())
+            names = ", ".join(f"train/{name}" for name, at in bad.items() if at == step)
+            self.run.checkpoints.wait()
+            newest = self.run.checkpoints.newest()
+            good = f"The last good checkpoint is {newest}." if newest else "There is no checkpoint before it."
+            raise NotFiniteError(
+                f"{names} became NaN or infinite at step {step}. {good} Nothing was saved after it; try a lower "
+                "config.optimizer.learning_rate or config.optimizer.clip_norm=1.0."
+            )
+
+    def add(self, step: int, row: dict[str, float]) -> None:
+        """Notes an evaluation."""
+        self.evaluations.append({"step": step, **row})
+
+    def history(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps."""
+        seconds = self.seconds + time.monotonic() - self.began
+        return {"evaluations": self.evaluations, "seconds": seconds}
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether `config.eval.patience` evaluations have passed since the best."""
+        patience, checkpoints = self.run.config.eval.patience, self.run.checkpoints
+        scores = [checkpoints.sign * row[checkpoints.best_metric] for row in self.evaluations]
+        return bool(patience) and len(scores) - 1 - int(np.argmax(scores or [0.0])) >= patience
+
+
+class Termination:
+    """Turns SIGTERM (a cluster's notice) and the first Ctrl-C into a request to save and stop."""
+
+    def __init__(self, ask_every: int):
+        self.ask_every = ask_every
+
+    def __enter__(self) -> "Termination":
+        self.received = False
+        self.before: dict[int, Any] = {
+            number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = True
+        signal.signal(number, self.before[number])  # A second one acts at once.
+
+    def requested(self, step: int) -> bool:
+        """Whether to stop after `step`; all processes of a run agree on it."""
+        if jax.process_count() > 1:  # Asking the others costs a round trip, so that is done now and then.
+            return step % self.ask_every == 0 and not parallel.all_processes(not self.received)
+        return self.received
+
+
+class Profiler:
+    """Traces `config.profile.steps` steps into WORKDIR/profile, for TensorBoard."""
+
+    def __init__(self, run: Run):
+        options = run.config.profile
+        self.folder = run.workdir / "profile"
+        self.start, self.stop = options.start, options.start + options.steps
+        self.active = False
+
+    def __enter__(self) -> "Profiler":
+        return self
+
+    def before(self, step: int, stop: int) -> None:
+        """Starts or ends the trace before the dispatch of steps `step` to `stop`; whole dispatches are traced."""
+        wanted = self.start < self.stop and step < self.stop and stop > self.start
+        if wanted and not self.active:
+            jax.profiler.start_trace(self.folder)
+        elif self.active and not wanted:
+            jax.profiler.stop_trace()
+        self.active = wanted
+
+    def __exit__(self, *exception: Any) -> None:
+        if self.active:
+            jax.profiler.stop_trace()
+            self.active = False

@@ -1,0 +1,126 @@
+"""Fine-tuning: which parameters train and how fast, and what a network takes over from pretrained weights.
+
+Stages are the network's own (`Network.stages`), from input to head, as Yosinski et al. 2014 ("How transferable are features
+in deep neural networks?") speak of them. A new head keeps the initialisation of the network's own last layer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from vision_jax.config import ConfigError, closest
+from vision_jax.models.network import Classifier, Network
+from vision_jax.pretrained import weights as weights_lib
+
+Path = tuple[str, ...]
+Tree = Any
+
+
+def frozen_modules(model: Network, freeze: Sequence[str]) -> Path:
+    """Returns the top-level modules of `model` that `config.model.freeze` keeps fixed.
+
+    Args:
+        model: the network.
+        freeze: names of stages, or 'all_but' followed by the stages that train; `('all_but', 'head')` trains the head
+            alone. Empty freezes nothing.
+
+    Raises:
+        ConfigError: a name that is no stage of this network, or nothing left to train.
+    """
+    if not freeze:
+        return ()
+    stages = model.stages
+    named = freeze[1:] if freeze[0] == "all_but" else freeze
+    for name in named:
+        if name not in stages:
+            raise ConfigError(
+                f"config.model.freeze names {name!r}{closest(name, stages)}; the stages are {', '.join(stages)}, and "
+                "'all_but' before those that train."
+            )
+    fixed = [name for name in stages if (name in named) != (freeze[0] == "all_but")]
+    if len(fixed) == len(stages):
+        raise ConfigError("config.model.freeze leaves nothing to train.")
+    return tuple(module for name in fixed for module in stages[name])
+
+
+def rate_multiplier(model: Network, head_multiplier: float, stage_decay: float) -> Callable[[Path], float] | None:
+    """Returns the factor of the learning rate by path: the head's, and `stage_decay` to the power of the stages above.
+
+    None where all factors are 1.
+    """
+    if head_multiplier == stage_decay == 1.0:
+        return None
+    stages = list(model.stages.items())
+    factors = {
+        module: head_multiplier if name == "head" else stage_decay ** (len(stages) - 1 - depth)
+        for depth, (name, modules) in enumerate(stages)
+        for module in modules
+    }
+    return lambda path: factors[path[0]]
+
+
+def take_over(model: Network, name: str, weights: str, variables: Mapping[str, Tree]) -> dict[str, Tree]:
+    """Returns `variables` with everything replaced that pretrained weights hold; a head of other width stays new.
+
+    Args:
+        model: the network, with its own number of classes.
+        name: its name in the table of models.
+        weights: as in `config.model.weights`.
+        variables: {'params', 'batch_stats'} as initialised.
+
+    Raises:
+        ValueError: the weights are of another network (see `vision_jax.pretrained.weights.load`).
+        DownloadError: they cannot be fetched.
+    """
+    loaded, _ = weights_lib.load(name, weights)
+    old, new = traverse_util.flatten_dict(dict(variables)), traverse_util.flatten_dict(dict(loaded))
+    heads = tuple(tuple(layer.split("/")) for layer in model.head_layers) if isinstance(model, Classifier) else ()
+    taken, problems = {}, []
+    for path, leaf in old.items():
+        if path not in new:
+            problems.append(f"{'/'.join(path)} is missing")
+        elif new[path].shape == leaf.shape:
+            taken[path] = np.asarray(new[path], leaf.dtype)
+        elif any(path[1 : 1 + len(head)] == head for head in heads):
+            taken[path] = leaf
+        else:
+            problems.append(f"{'/'.join(path)} is {new[path].shape}, the network has {leaf.shape}")
+    if problems:
+        raise ValueError(f"The weights {weights!r} do not fit {name} as configured:\n  " + "\n  ".join(problems))
+    # A head is taken over as a whole or not at all.
+    for head in heads:
+        parts = [path for path in old if path[1 : 1 + len(head)] == head]
+        if any(taken[path] is old[path] for path in parts):
+            taken |= {path: old[path] for path in parts}
+    return traverse_util.unflatten_dict(taken)
+
+
+def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
+    """Fills in what the config leaves to the weights: mean and std, and for photos resizing and cropping.
+
+    Without weights, what is not set stays as it is: images in [0, 1].
+    """
+    data, record = config.data, None
+    if config.model.weights:
+        row = weights_lib.published(config.model.name, config.model.weights)
+        record = (row or weights_lib.load(config.model.name, config.model.weights)[1]).preprocessing
+        if record is None and not (data.mean and data.std):
+            raise ConfigError(
+                f"{config.model.weights} does not say how its images were normalised; set config.data.mean and std."
+            )
+    if record is not None:
+        data.mean, data.std = data.mean or record.mean, data.std or record.std
+    if photos and record and not data.image_size:
+        data.image_size, data.crop_fraction = record.crop, record.crop / record.resize
+        data.interpolation = record.interpolation
+
+
+def features(model: Classifier, variables: Mapping[str, Tree], images: jax.Array) -> jax.Array:
+    """Returns what the head sees, float32 [N, F], for normalised images [N, H, W, C]."""
+    _, kept = model.apply(variables, images, train=False, mutable=["intermediates"])
+    return kept["intermediates"]["features"][0].astype(jnp.float32)
