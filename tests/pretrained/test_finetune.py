@@ -59,7 +59,7 @@ def test_frozen_parts_cost_neither_memory_nor_work():
         compiled = jax.jit(task.train_step).lower(state, batch, jax.random.key(0)).compile()
         costs.append((moments, compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes))
     full, head = costs
-    assert head[0] < 0.01 * full[0]
+    assert head[0] < 0.05 * full[0]
     assert head[1] < 0.5 * full[1]
     assert head[2] < 0.7 * full[2]
 
@@ -119,7 +119,7 @@ def test_weights_are_taken_over_and_a_head_of_other_width_is_new(weights_file):
 def test_weights_of_another_network_are_refused(weights_file):
     path, _ = weights_file
     task, state, _ = make(model__weights=str(path), model__channels=(4, 8))
-    with pytest.raises(ValueError, match="block3"):
+    with pytest.raises(ValueError, match="do not fit cnn as configured:\n  params/hidden1/kernel is"):
         task.start(state)
 
 
@@ -155,7 +155,7 @@ def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path
 
 @pytest.mark.parametrize(
     "options",
-    [{"model__freeze": ("stem",)}, {"model__freeze": ("all_but", "head"), "data__augment": ("horizontal_flip",)},
+    [{"model__freeze": ("block1",)}, {"model__freeze": ("all_but", "head"), "data__augment": ("horizontal_flip",)},
      {"model__freeze": ("all_but", "head"), "data__image_size": 16}],
 )
 def test_cached_features_are_refused_where_they_would_differ(options):

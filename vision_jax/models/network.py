@@ -125,7 +125,7 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Features [N,F] → float32 logits [N,num_classes]."""
-        x = Dropout(self.dropout)(x, train=train)
+        x = Dropout(self.dropout, name="dropout")(x, train=train)
         return Dense(self.num_classes, dtype=self.dtype, name=self.layer)(x).astype(jnp.float32)
 
 
