@@ -174,9 +174,11 @@ def pretrained_classifier(name: str, source: str = "") -> Usable:
         DownloadError: the weights cannot be fetched.
     """
     row = weights.published(name)
-    if not source and row is None:
-        raise ValueError(f"{name} has no published weights; name a file of weights")
-    variables, record = weights.load(name, source or row.weights)
+    if not source:
+        if row is None:
+            raise ValueError(f"{name} has no published weights; name a file of weights")
+        source = row.weights
+    variables, record = weights.load(name, source)
     model = models.build(name, **record.options)
     if not isinstance(model, Classifier):
         raise ValueError(f"{name} is no classifier")

@@ -128,7 +128,8 @@ def _int(value: int) -> bytes:
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     info = zipfile.ZipInfo(name, _ZIP_DATE)
     # The local header ends with an extra field of any length: what is needed to align the content.
-    start = archive.fp.tell() + _LOCAL_HEADER_BYTES + len(name) + 4  # pyright: ignore[reportOptionalMemberAccess]
+    assert archive.fp is not None  # it is open
+    start = archive.fp.tell() + _LOCAL_HEADER_BYTES + len(name) + 4
     padding = -start % _ALIGNMENT
     info.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
     archive.writestr(info, content)

@@ -95,16 +95,16 @@ def convert(
     Raises:
         ValueError, OSError, CheckpointError: with a sentence for the person at the keyboard.
     """
-    if (file is None) == (workdir is None):
-        raise ValueError("name one file, or --workdir of a run")
     target = pathlib.Path(out)
     if not torch and target.suffix != ".safetensors":
         raise ValueError(f"--out={out} has to end in .safetensors (or add --to_torch for a file for PyTorch)")
-    if workdir is not None:
+    if workdir is not None and file is None:
         step = int(checkpoint) if checkpoint.isdigit() else checkpoint
         variables, record = from_run(pathlib.Path(workdir), step, network)
-    else:
+    elif file is not None and workdir is None:
         variables, record = from_file(pathlib.Path(file), model, options)
+    else:
+        raise ValueError("name one file, or --workdir of a run")
     if torch:
         to_torch(target, variables, record)
     else:

@@ -174,13 +174,13 @@ def run(
     try:
         if not paths:
             raise ValueError("which pictures? Name files or folders.")
-        if (workdir is None) == (model is None):
-            raise ValueError("give either --workdir of a run or --model with the name of a network.")
-        if workdir is not None:
+        if workdir is not None and model is None:
             step = int(checkpoint) if checkpoint.isdigit() else checkpoint
             network = trained.classifier_of_run(pathlib.Path(workdir), step)
-        else:
+        elif model is not None and workdir is None:
             network = trained.pretrained_classifier(model, weights)
+        else:
+            raise ValueError("give either --workdir of a run or --model with the name of a network.")
         print(f"{network.name}. {network.note}".strip(), file=sys.stderr)
         folder = pathlib.Path(explain_in) if explain_in else None
         answers = predict(network, pictures(paths), top=top, batch_size=batch_size, explain_in=folder)
