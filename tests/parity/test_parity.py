@@ -1,10 +1,11 @@
 """Every network against its reference; `python -m tests.parity` prints the whole table."""
+# ruff: noqa: E402 (what may be absent is looked for before it is imported)
 
 import pytest
 
-pytest.importorskip("torch", reason="the reference implementations need PyTorch, which is not installed")
-pytest.importorskip("torchvision", reason="the reference implementations are torchvision's, which is not installed")
-pytest.importorskip("pytorch_fid", reason="the FID network's reference is pytorch-fid, which is not installed")
+from .needs import needs_references
+
+needs_references()
 
 from vision_jax import models
 

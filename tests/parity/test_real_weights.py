@@ -2,10 +2,11 @@
 
 import jax
 import numpy as np
-import pytest
 
 from vision_jax import models
 from vision_jax.pretrained import port, torch_file
+
+from .needs import needs_references
 
 # Correct answers among CIFAR-10's 10,000 test images; published: 91.73 % and 93.39 %.
 CORRECT = {"resnet20-12fca82f.th": 9173, "resnet56-4bfd9763.th": 9339}
@@ -41,7 +42,8 @@ def test_resnet20_reaches_its_published_accuracy_on_cifar10(test_data, unpacked_
 
 
 def test_imagenet_resnet18_agrees_with_torchvision_on_a_photo(test_data, unpacked_data):
-    torch = pytest.importorskip("torch", reason="compares with torchvision, which needs PyTorch")
+    needs_references()
+    import torch
     from PIL import Image
 
     from . import references

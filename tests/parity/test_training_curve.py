@@ -1,13 +1,14 @@
 """A hundred steps of SGD from the same weights on the same batches lose as PyTorch's do."""
+# ruff: noqa: E402 (what may be absent is looked for before it is imported)
 
 import functools
 
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the reference implementations need PyTorch, which is not installed")
-pytest.importorskip("torchvision", reason="the reference implementations are torchvision's, which is not installed")
-pytest.importorskip("pytorch_fid", reason="the FID network's reference is pytorch-fid, which is not installed")
+from .needs import needs_references
+
+needs_references()
 
 import jax
 import optax
