@@ -134,15 +134,18 @@ Y = np.array([[1], [10]], np.uint8)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"X": np.array([[1, "a"], [3, 2.0]], dtype=object), "y": Y}, "X as cell"),
-        ({"X": {"a": X}, "y": Y}, "X as struct"),
-        ({"X": X.astype(np.float64), "y": Y}, "X as double"),
+        ({"X": np.array([[1, "a"], [3, 2.0]], dtype=object), "y": Y}, "X is cell"),
+        ({"X": {"a": X}, "y": Y}, "X is struct"),
+        ({"X": X.astype(np.float64), "y": Y}, "X as float64"),
         ({"X": X[:16], "y": Y}, "expected is uint8"),
         ({"X": X, "y": Y[:1]}, "holds y as"),
-        ({"X": X, "y": np.array([["a"], ["b"]])}, "holds y as char"),
+        ({"X": X, "y": np.array([["a"], ["b"]])}, "y is char"),
         ({"X": X, "y": np.array([[1], [11]], np.uint8)}, "labels from 1 to 11"),
         ({"X": X, "y": np.array([[0], [1]], np.uint8)}, "labels from 0 to 1"),
-        ({"y": Y}, "X as nothing"),
+        ({"X": X, "y": np.array([[1.5], [2.0]])}, "labels from 1.5"),
+        ({"X": X, "y": Y + 1j}, "y is complex"),
+        ({"y": Y}, "holds X as"),
+        ({"X": X}, "holds y as"),
     ],
 )
 def test_mat_files_with_something_else_in_them(tmp_path, content, said):

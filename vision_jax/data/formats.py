@@ -10,7 +10,6 @@ import math
 import pathlib
 import re
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from PIL import Image
 
 from vision_jax.data.archives import ArchiveError, read_gz, read_pickled_dict
 from vision_jax.data.decode import ImageError, decode_image
+from vision_jax.data.matlab import read_mat
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -167,56 +167,18 @@ def read_svhn(path: pathlib.Path, *, max_bytes: int) -> Split:
     Raises:
       ArchiveError: the file is damaged, beyond the bound, or holds something else.
     """
-    import scipy.io
-
-    _check_mat_size(path, max_bytes)
-    try:
-        variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(str(path))}
-        shape, kind = variables.get("X", ((), "nothing"))
-        # Looked at before anything is loaded: cells, structs and objects end here.
-        if len(shape) != 4 or shape[:3] != (32, 32, 3) or kind != "uint8" or math.prod(shape) > max_bytes:
-            raise ArchiveError(f"{path} holds X as {kind} {shape}; expected is uint8 (32, 32, 3, N).")
-        label_shape, label_kind = variables.get("y", ((), "nothing"))
-        if label_shape != (shape[3], 1) or label_kind not in ("uint8", "double"):
-            raise ArchiveError(f"{path} holds y as {label_kind} {label_shape}; expected is uint8 ({shape[3]}, 1).")
-        content: dict[str, Any] = scipy.io.loadmat(str(path), variable_names=["X", "y"])
-    except ArchiveError:
-        raise
-    except Exception as e:  # scipy's reader raises many kinds on damaged files
-        raise ArchiveError(f"{path} is no MATLAB 5 file, or damaged: {e or type(e).__name__}") from e
-    labels = content["y"].reshape(-1)
-    if labels.size and not 1 <= labels.min() <= labels.max() <= 10:
+    arrays = read_mat(path, ("X", "y"), max_bytes=max_bytes)
+    pixels, labels = (arrays.get(name, np.zeros((0, 0))) for name in ("X", "y"))
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:3] != (32, 32, 3):
+        raise ArchiveError(f"{path} holds X as {pixels.dtype} {pixels.shape}; expected is uint8 (32, 32, 3, N).")
+    if labels.shape != (pixels.shape[3], 1):
+        raise ArchiveError(
+            f"{path} holds y as {labels.dtype} {labels.shape}; expected is uint8 ({pixels.shape[3]}, 1)."
+        )
+    labels = labels[:, 0]
+    if not np.isin(labels, np.arange(1, 11)).all():
         raise ArchiveError(f"{path} has labels from {labels.min()} to {labels.max()}; expected are 1 to 10.")
-    images = np.ascontiguousarray(content["X"].transpose(3, 0, 1, 2))
-    return images, (labels % 10).astype(np.int32)
-
-
-def _check_mat_size(path: pathlib.Path, max_bytes: int) -> None:
-    """Walks over the elements of a MATLAB 5 file and counts what they unpack to, holding little of it at a time."""
-    with open(path, "rb") as f:
-        header = f.read(128)
-        if header[126:128] != b"IM":
-            raise ArchiveError(f"{path} is no MATLAB 5 file (little-endian), the format of SVHN's 32x32 files.")
-        total = 0
-        while len(tag := f.read(8)) == 8:
-            kind, size = struct.unpack("<II", tag)
-            element = f.read(min(size, max_bytes + 1))
-            if kind not in (14, 15) or len(element) != size:
-                raise ArchiveError(f"{path} is damaged or cut off: an element of kind {kind} with {size:,} bytes.")
-            if kind == 14:  # a plain matrix
-                total += size
-            else:  # a compressed one
-                source, unpacker = io.BytesIO(element), zlib.decompressobj()
-                try:
-                    while total <= max_bytes and (chunk := unpacker.unconsumed_tail or source.read(1 << 16)):
-                        total += len(unpacker.decompress(chunk, 1 << 20))
-                except zlib.error as e:
-                    raise ArchiveError(f"{path} is damaged: {e}") from e
-            if total > max_bytes:
-                raise ArchiveError(
-                    f"{path} unpacks to more than {max_bytes:,} bytes, the bound for this file: a decompression "
-                    "bomb or another file. Refused."
-                )
+    return np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), labels.astype(np.int32) % 10
 
 
 def read_pets_list(content: bytes, class_names: Sequence[str], origin: str) -> list[tuple[str, int]]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from vision_jax.data import manifest, store
 from vision_jax.data.sources import Dataset, Example, Source
 
-_PROBE_SECONDS = 5.0
+_PROBE_SECONDS = 4.0
 
 
 def unreachable(urls: Sequence[str], seconds: float = _PROBE_SECONDS) -> list[str]:
@@ -82,6 +82,9 @@ def prepare_named(
     builder = _builder(entry.tfds, work / "tfds")
     builder.info.as_proto.disable_shuffling = True
     _download_and_prepare(builder, downloads, work, manual_dir=None)
+    names = tuple(builder.info.features["label"].names)
+    if names != entry.class_names:
+        raise ValueError(f"TFDS's {builder.info.full_name} has the classes {names}; expected are {entry.class_names}.")
 
     fingerprints = {}
     for split in entry.examples:
@@ -191,6 +194,8 @@ def prepare_any(
 
     # The splits under our names; labels are kept apart, as reading them means reading all pictures.
     theirs = [split for split in builder.info.splits if split in ("train", "validation", "test")]
+    if "train" not in theirs:
+        raise ValueError(f"TFDS's {name} has no split 'train', only {', '.join(builder.info.splits)}.")
     ours = {"train": "train", "test": "test", "validation": "val" if "test" in theirs else "test"}
     folder = pathlib.Path(builder.data_path)
     for split in theirs:
@@ -278,9 +283,9 @@ def _builder(name: str, data_dir: pathlib.Path) -> Any:
 
     try:
         return tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    except tfds.core.registered.DatasetNotFoundError as e:
-        similar = str(e).partition("\n")[0]
-        raise ValueError(f"TFDS has no data set {name!r}: {similar}") from e
+    except (tfds.core.registered.DatasetNotFoundError, AssertionError, ImportError) as e:  # name, version, its needs
+        reason = str(e).strip().partition("\n")[0]
+        raise ValueError(f"TFDS has no data set {name!r} that it can build here: {reason}") from e
 
 
 def _download_and_prepare(
