@@ -124,7 +124,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
 def _fill(partial: BinaryIO, wanted: _Wanted, progress: bool, timeout: float) -> None:
     """Downloads into `partial` until it is whole and right."""
     name = Path(partial.name)
-    resumed = partial.tell() > 0
+    resumed, problem = partial.tell() > 0, None
     for attempt in range(_TRIES):
         before = partial.seek(0, os.SEEK_END)
         try:

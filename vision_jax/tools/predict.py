@@ -86,33 +86,36 @@ def predict(
         except (ImageError, OSError) as error:
             return str(error) if isinstance(error, ImageError) else f"{path}: {error.strerror or error}"
 
-    number = 0
+    def answer(good: list[tuple[int, Answer, np.ndarray]]) -> None:
+        """Fills in the answers of the pictures (number, answer, image) of one batch."""
+        padded = min(batch_size, 1 << (len(good) - 1).bit_length())  # few sizes, so few programs
+        batch = np.zeros((padded, size, size, channels), np.uint8)
+        batch[: len(good)] = [image for _, _, image in good]
+        probabilities, classes = jax.device_get(best(variables, batch))
+        for row, (_, found, _) in enumerate(good):
+            pairs = zip(classes[row].tolist(), probabilities[row].tolist(), strict=True)
+            found.predictions = [(network.class_names[c], c, p) for c, p in pairs]
+        if explain_in is None:
+            return
+        maps = np.asarray(explained(variables, batch, classes[:, 0]))
+        for row, (number, found, image) in enumerate(good):
+            name = "".join(c if c.isalnum() else "_" for c in found.predictions[0][0])
+            target = explain_in / f"{number:05d}_{pathlib.Path(found.image).stem}_{name}.png"
+            explain.overlay(image, maps[row]).save(target)
+            found.explanation = str(target)
+
+    numbered = enumerate(paths)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        paths = iter(paths)
-        while chunk := list(itertools.islice(paths, batch_size)):
-            read = list(pool.map(opened, chunk))
-            answers = [Answer(str(path)) for path in chunk]
-            good = [i for i, image in enumerate(read) if not isinstance(image, str)]
-            padded = min(batch_size, 1 << max(len(good) - 1, 0).bit_length())  # few sizes, so few programs
-            batch = np.zeros((padded, size, size, channels), np.uint8)
-            for row, i in enumerate(good):
-                batch[row] = read[i]
+        while chunk := list(itertools.islice(numbered, batch_size)):
+            answers, good = [], []
+            images = pool.map(opened, [path for _, path in chunk])
+            for (number, path), image in zip(chunk, images, strict=True):
+                answers.append(Answer(str(path), error=image if isinstance(image, str) else ""))
+                if not isinstance(image, str):
+                    good.append((number, answers[-1], image))
             if good:
-                probabilities, classes = jax.device_get(best(variables, batch))
-            if good and explain_in is not None:
-                maps = np.asarray(explained(variables, batch, classes[:, 0]))
-            for row, i in enumerate(good):
-                found = zip(classes[row].tolist(), probabilities[row].tolist(), strict=True)
-                answers[i].predictions = [(network.class_names[c], c, p) for c, p in found]
-                if explain_in is not None:
-                    name = "".join(c if c.isalnum() else "_" for c in answers[i].predictions[0][0])
-                    target = explain_in / f"{number + i:05d}_{chunk[i].stem}_{name}.png"
-                    explain.overlay(batch[row], maps[row]).save(target)
-                    answers[i].explanation = str(target)
-            for answer, image in zip(answers, read, strict=True):
-                answer.error = image if isinstance(image, str) else ""
+                answer(good)
             yield from answers
-            number += len(chunk)
 
 
 def write(answers: Iterable[Answer], form: str, explained: bool) -> tuple[int, int]:
