@@ -10,7 +10,7 @@ def get_config(variant: str = ""):
     """Returns the config; variant 'smoke' trains for seconds on scikit-learn's digits."""
     config = config_lib.default("classification")
     config.data.name = "cifar100"
-    config.data.batch_size = 128
+    config.data.batch_size = 64
     config.data.eval_batch_size = 500
     config.data.mean = (0.5071, 0.4865, 0.4409)
     config.data.std = (0.2673, 0.2564, 0.2762)

@@ -210,9 +210,8 @@ def sample_box(
     fits = (box_height <= height - slack) & (box_width <= width - slack) & (box_height > 0) & (box_width > 0)
     full = (jnp.float32(height), jnp.float32(width))
     box_height, box_width = first_valid((box_height, box_width), fits, full)
-    # min: a product of floats may round up to the first place that does not fit.
-    top = jnp.minimum(jnp.floor(uniform[20] * (height - box_height + 1)), height - box_height)
-    left = jnp.minimum(jnp.floor(uniform[21] * (width - box_width + 1)), width - box_width)
+    top = jnp.floor(uniform[20] * (height - box_height + 1))
+    left = jnp.floor(uniform[21] * (width - box_width + 1))
     return Box(top, left, box_height, box_width), jnp.any(fits)
 
 
