@@ -101,7 +101,7 @@ OPTIONS: dict[str, Any] = {
         "interpolation": Option(
             "bilinear", "Filter with which photos are resized.", choices=("nearest", "bilinear", "bicubic")
         ),
-        "cache": Option(False, "Decode photos once into a memory-mapped file (fixed short side).", neutral=True),
+        "cache": Option(False, "Decode photos once into a memory-mapped file, shrunk to what evaluation resizes them to."),
         "on_device": Option(
             "auto", "Keep the training split on the device: 'auto' up to 1 GiB.", choices=("auto", "always", "never"),
             neutral=True,
