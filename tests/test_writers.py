@@ -140,7 +140,7 @@ def test_without_tensorflow_one_warning_says_so(tmp_path, caplog, monkeypatch):
         writer.write_scalars(1, {"x": 1})
         writer.write_images(1, {"samples": np.zeros((1, 4, 4, 1), np.uint8)})
     (record,) = caplog.records
-    assert "TensorBoard files are not written: tensorflow cannot be imported" in record.getMessage()
+    assert record.getMessage().startswith("TensorBoard files are not written: tensorflow ")
     assert "pip install tensorflow" in record.getMessage()
     assert not (tmp_path / writers.EVENTS).exists()
 

@@ -6,6 +6,7 @@ tells, a second sign tells too: line style and marker, hatching, or words.
 """
 
 import contextlib
+import itertools
 import math
 import os
 import pathlib
@@ -17,6 +18,7 @@ import numpy as np
 
 _DPI = 150  # of charts; a page shows them at 96 per inch, so that they stay crisp on dense screens
 _WIDTH = 5.4  # inches of curves and bars; a page shows two of them side by side
+_SPLITS = ("train", "val", "test")  # look the same in all plots
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # told apart by all eyes
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -56,7 +58,9 @@ def curves(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
         ax.grid(color="#dddddd", linewidth=0.8)
         lines = []
-        for i, points in enumerate(series.values()):
+        others = itertools.count(len(_SPLITS) if set(_SPLITS) & set(series) else 0)
+        for name, points in series.items():
+            i = _SPLITS.index(name) if name in _SPLITS else next(others)
             x, y = np.asarray(points, np.float64).reshape(-1, 2).T
             shown = np.isfinite(y) & (y > 0 if yscale == "log" else True)
             sparse = len(x) <= 40
@@ -75,7 +79,7 @@ def curves(
 
 def bars(
     path: PathLike,
-    values: Mapping[str, Sequence[float]],
+    values: Mapping[str, Sequence[float] | np.ndarray],
     labels: Sequence[str],
     *,
     title: str,
