@@ -140,8 +140,7 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
     ):
         if restored:
             shown.message(f"Continuing {run.workdir} from step {step}.")
-        else:
-            writer.write_hparams(config_lib.to_dict(config))
+        writer.write_hparams(config_lib.to_dict(config))
         pending: tuple[int, Running] | None = None
 
         def write_row() -> None:

@@ -186,14 +186,14 @@ class Classification(base.Task):
         ]
         wrong = [bool(p != e["label"]) for e, p in zip(examples, predicted, strict=True)]
         grid = folder / "images.png"
-        plots.image_grid(grid, images, captions, colors=["crimson" if w else "black" for w in wrong])
+        plots.image_grid(grid, images, captions, colors=["crimson" if w else None for w in wrong])
         report.pictures.append(
             (f"First {len(images)} images ({split})", grid, "An arrow leads from the true to the predicted class of errors.")
         )
         rows: list[list[Any]] = []
         for k, name in enumerate(names):
             true, found, hits = confusion[k].sum(), confusion[:, k].sum(), confusion[k, k]
-            rows.append([name, int(true), *(f"{hits / n:.3f}" if n else "–" for n in (true, found))])
+            rows.append([name, int(true), *(round(float(hits / n), 4) if n else None for n in (true, found))])
         report.tables.append((f"Classes ({split})", ("class", "images", "recall", "precision"), rows))
         return report
 

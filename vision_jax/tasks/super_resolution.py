@@ -120,14 +120,15 @@ class SuperResolution(base.Task):
         images = np.stack([source[i]["image"] for i in range(min(_SHOWN, len(source)))])
 
         @jax.jit
-        def outputs(state: base.TrainState, images: jax.Array) -> dict[str, jax.Array]:
+        def outputs(state: base.TrainState, images: jax.Array) -> tuple[jax.Array, ...]:
             low = self.reduce(base.to_unit(images))
             nearest = jnp.repeat(jnp.repeat(low, self.scale, 1), self.scale, 2)
-            named = {"low resolution": nearest, "bicubic": self.enlarge(low), "network": self.restore(state, low)}
-            return {name: base.to_bytes(value) for name, value in named.items()} | {"original": images}
+            versions = (nearest, self.enlarge(low), self.restore(state, low))
+            return (*map(base.to_bytes, versions), images)
 
         columns = jax.device_get(outputs(state, images))
-        return [{name: column[i] for name, column in columns.items()} for i in range(len(images))]
+        names = ("low resolution", "bicubic", "network", "original")
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def images(self, state: base.TrainState) -> dict[str, np.ndarray]:
         """Restored validation images."""
