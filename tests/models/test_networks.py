@@ -23,7 +23,14 @@ def _shapes(name, shape, train=False, **options):
     return variables["params"], output, state
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+# One of each kind; the others differ in depth and width.
+KINDS = (
+    "mlp", "small_filters_cnn", "resnet18", "resnet50", "vgg11", "googlenet", "mobilenet_v2", "resnet20",
+    "dcgan_generator", "dcgan_discriminator", "mlp_gan_generator", "mlp_gan_discriminator", "srcnn",
+)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(name):
     row = models.entry(name)
     params, output, state = _shapes(name, (2, *row.input_shape), train=True, dtype=jnp.bfloat16)

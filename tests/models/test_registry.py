@@ -36,7 +36,9 @@ def test_parameters_are_counted_exactly(name):
     assert list(model.stages)[-1] == "head"
 
 
-@pytest.mark.parametrize("name", [n for n in models.MODELS if issubclass(models.entry(n).module, models.Classifier)])
+@pytest.mark.parametrize(
+    "name", ["mlp", "svhn_cnn", "resnet18", "vgg11", "densenet121", "googlenet", "mobilenet_v2", "inception_v3", "resnet20"]
+)
 def test_classifiers_have_a_head_of_the_asked_width(name):
     model = models.build(name, num_classes=7)
     variables = models.shapes(model, models.entry(name).input_shape)
