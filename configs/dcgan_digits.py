@@ -11,20 +11,21 @@ def get_config(variant: str = ""):
     config.data.eval_batch_size = 256
 
     config.model.name = "dcgan"
-    config.model.width = 32
+    config.model.width = 128
     config.gan.latent_dim = 32
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 2e-4
     config.optimizer.b1 = 0.5
     config.optimizer.ema_decay = 0.99
-    config.train.epochs = 100.0
+    config.train.epochs = 200.0
     config.train.steps_per_dispatch = 10
-    config.log.every_epochs = 2.0
-    config.eval.every_epochs = 10.0
+    config.log.every_epochs = 4.0
+    config.eval.every_epochs = 20.0
 
     if variant == "smoke":
         config.data.limit = 200
+        config.model.width = 16
         config.train.epochs = 4.0
         config.eval.every_epochs = 2.0
     return config
