@@ -28,6 +28,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.released = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/weights.pth"
 
+    def handle_error(self, request, client_address):
+        """Clients that hang up are what this is about."""
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -235,6 +238,7 @@ def test_the_error_says_what_to_do_without_network(path):
     message = str(caught.value)
     for part in (url, "refused", "weights.pth", "sha256 0123456789", "10 bytes", str(path.parent)):
         assert part in message
+    assert os.listdir(path.parent) == []
 
 
 def test_a_name_lookup_that_hangs_is_not_waited_for(path, monkeypatch):

@@ -115,10 +115,21 @@ class _Wanted:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file for appending, alone; the file is never removed here, so that the lock means something."""
-    with path.open("ab") as file:
+    """Opens a file for appending, alone; removed at the end if nothing stands in it."""
+    while True:
+        file = path.open("ab")
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
+        # While this process waited, the one before may have renamed or removed the file.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()
+    with file:
+        try:
+            yield file
+        finally:
+            if os.fstat(file.fileno()).st_size == 0:
+                path.unlink(missing_ok=True)
 
 
 def _fill(partial: BinaryIO, wanted: _Wanted, progress: bool, timeout: float) -> None:
