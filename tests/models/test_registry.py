@@ -37,7 +37,8 @@ def test_parameters_are_counted_exactly(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["mlp", "svhn_cnn", "resnet18", "vgg11", "densenet121", "googlenet", "mobilenet_v2", "inception_v3", "resnet20"]
+    "name",
+    ["mlp", "svhn_cnn", "resnet18", "vgg11", "densenet121", "googlenet", "mobilenet_v2", "inception_v3", "resnet20"],
 )
 def test_classifiers_have_a_head_of_the_asked_width(name):
     model = models.build(name, num_classes=7)
