@@ -1,4 +1,4 @@
-"""The DCGAN on CIFAR-10, or on CIFAR-100 as `dcgan_cifar.py:cifar100` (experiment E4): 50,000 steps of BCE.
+"""The DCGAN on CIFAR-10, or on CIFAR-100 as `dcgan_cifar.py:cifar100`: 50,000 steps of BCE.
 
 The published figure, on CIFAR-100, is an FID of 66.49 (protocol not stated).
 """

@@ -1,4 +1,4 @@
-"""The CNN of mnist_cnn.py on Fashion-MNIST (experiment E5)."""
+"""The CNN of mnist_cnn.py on Fashion-MNIST."""
 
 import pathlib
 import runpy

@@ -1,4 +1,4 @@
-"""A CNN from scratch on MNIST: two convolutions, pixels / 255, no augmentation (experiment E5)."""
+"""A CNN from scratch on MNIST: two convolutions, pixels / 255, no augmentation."""
 
 from vision_jax import config as config_lib
 

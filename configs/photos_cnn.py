@@ -1,4 +1,4 @@
-"""A three-layer CNN from scratch on a folder of photos, with augmentation (experiment E1).
+"""A three-layer CNN from scratch on a folder of photos, with augmentation.
 
 Name the folder, one sub-folder per class, with or without train/val/test above them:
 

@@ -1,4 +1,4 @@
-"""SRCNN 9-5-5 on the pets of Oxford-IIIT, 256x256, x2: the mean squared error alone (experiment E10, plain)."""
+"""SRCNN 9-5-5 on the pets of Oxford-IIIT, 256x256, x2: the mean squared error alone."""
 
 from vision_jax import config as config_lib
 

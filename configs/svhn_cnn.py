@@ -1,4 +1,4 @@
-"""A two-convolution CNN from scratch on SVHN's cropped digits (experiment E7)."""
+"""A two-convolution CNN from scratch on SVHN's cropped digits."""
 
 from vision_jax import config as config_lib
 

@@ -51,6 +51,7 @@ class Option:
 
     @property
     def type(self) -> type:
+        """The type that values have; where a float is expected, an int will do."""
         return self.kind or type(self.default)
 
     def problem(self, value: Any) -> str | None:
