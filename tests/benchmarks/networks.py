@@ -79,6 +79,7 @@ def _config(task: str, name: str, batch: int, optimizer: str):
     config.optimizer.learning_rate = RATE if optimizer == "adam" else 1.0
     config.optimizer.momentum = 0.0
     config.train.steps = 1000
+    config.data.mean, config.data.std = (0.0,), (1.0,)
     return config
 
 
@@ -95,7 +96,9 @@ def _project_step(task: Any, state: Any, batch: dict[str, np.ndarray], name_of: 
     batch = parallel.put_split(batch, mesh)
     key = parallel.put_replicated_key(0, mesh)
     count = parallel.put_replicated(np.int32(1), mesh)
-    shapes = train.running_shapes(task, state, {}, batch, key)
+    metrics = jax.eval_shape(lambda s, b, k: task.train_step(s, b, k)[1], state, batch, key)
+    integer = jax.ShapeDtypeStruct((), jnp.int32)
+    shapes = train.Running(metrics, {name: integer for name in metrics}, integer)
     program = train.compile_steps(task, key, several=False)
     box = {"carry": (state, run.zeros(shapes, mesh))}
 

@@ -81,7 +81,7 @@ def reversed_kernel(w: jax.Array, groups: int = 1) -> jax.Array:
 
 
 def input_by(forward, g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """dx by the formulation `forward`; spreads dy explicitly where the convolution has a stride."""
+    """Dx by the formulation `forward`; spreads dy explicitly where the convolution has a stride."""
     t = g.transposed()
     assert t is not None
     dy = pad_image(dy, ((0, 0), (0, 0)), (g.strides[0] - 1, g.strides[1] - 1))
@@ -151,23 +151,28 @@ def weight_taps(g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
     return jnp.stack([parts.get(ij, none) for ij in g.taps]).reshape(*g.kernel, *none.shape)
 
 
-# Patches: all the pixels that an output sees side by side, then one product.
+# A kernel as large as the image, no padding: one product, nothing to gather.
 
 
-def patches(g: Geometry, x: jax.Array) -> jax.Array:
-    """[N,H,W,C] -> [N*H'*W', h*w*C]."""
-    x = pad_image(x, g.pads)
-    return rows(lax.concatenate([tap(x, g, i, j) for i, j in g.taps], 3))
+def forward_dense(g: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
+    """All pixels @ the kernel."""
+    n, o = x.shape[0], w.shape[3]
+    return matmul(x.reshape(n, -1), w.reshape(-1, o), g.precision).reshape(n, 1, 1, o)
 
 
-def forward_patches(g: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
-    """One product of the patches with the kernel as a matrix."""
-    return matmul(patches(g, x), rows(w.reshape(1, 1, -1, w.shape[3])), g.precision).reshape(-1, *g.out, w.shape[3])
+def input_dense(g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array:
+    """dy @ the kernel's transpose."""
+    n, o = dy.shape[0], dy.shape[3]
+    return matmul(dy.reshape(n, o), w.reshape(-1, o).T, g.precision).reshape(n, *w.shape[:3])
 
 
-def weight_patches(g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
-    """One product (patches)ᵀ @ dy."""
-    return outer(patches(g, x), rows(dy), g.precision).reshape(*g.kernel, x.shape[3], dy.shape[3])
+def weight_dense(g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
+    """(all pixels)ᵀ @ dy."""
+    n, o = dy.shape[0], dy.shape[3]
+    return outer(x.reshape(n, -1), dy.reshape(n, o), g.precision).reshape(*x.shape[1:], o)
+
+
+# Row patches: the pixels that a kernel row meets side by side, one product per kernel row.
 
 
 def row_patches(g: Geometry, x: jax.Array) -> list[jax.Array]:
@@ -211,6 +216,47 @@ def forward_depthwise(g: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
 
 def weight_depthwise(g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
     """Per kernel position the sum over pixels of pixel * dy."""
-    x = pad_image(x, g.pads)
+    x = lax.optimization_barrier(pad_image(x, g.pads))
     parts = [(tap(x, g, i, j) * dy).sum((0, 1, 2)) for i, j in g.taps]
     return jnp.stack(parts).reshape(*g.kernel, 1, x.shape[3])
+
+
+# The input gradient of a strided convolution, one convolution for all phases of the image's pixels.
+
+
+def phases(g: Geometry) -> Geometry | None:
+    """The stride-1 convolution of dy with ceil(k / s) taps that gives all s * s phases of dx as channels, if there is one."""
+    if g.dilation != (1, 1) or g.groups != 1:
+        return None
+    taps, pads = [], []
+    for n, k, s, (lo, _), out in zip(g.image, g.kernel, g.strides, g.pads, g.out, strict=True):
+        taps.append(-(-k // s))
+        pads.append((taps[-1] - 1, -(-(n + lo) // s) - out))
+    if min(min(p) for p in pads) < 0:
+        return None
+    return Geometry(g.out, (taps[0], taps[1]), (1, 1), (pads[0], pads[1]), precision=g.precision)
+
+
+def input_phases(forward, g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array:
+    """dx by the formulation `forward` of `phases(g)`: no product with the zeros between spread outputs."""
+    p = phases(g)
+    assert p is not None
+    (sh, sw), (th, tw), (c, o) = g.strides, p.kernel, w.shape[2:]
+    w = jnp.pad(w, ((0, th * sh - w.shape[0]), (0, tw * sw - w.shape[1]), (0, 0), (0, 0)))
+    w = lax.rev(w.reshape(th, sh, tw, sw, c, o), (0, 2)).transpose(0, 2, 5, 1, 3, 4).reshape(th, tw, o, sh * sw * c)
+    z = forward(p, dy, w)
+    n, qh, qw, _ = z.shape
+    x = z.reshape(n, qh, qw, sh, sw * c).transpose(0, 1, 3, 2, 4).reshape(n, qh * sh, qw * sw, c)
+    (top, _), (left, _) = g.pads
+    return x[:, top : top + g.image[0], left : left + g.image[1]]
+
+
+# The weight gradient with the roles of image and output gradient exchanged.
+
+
+def weight_swapped(weight, g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
+    """dw by the formulation `weight` of the transposed convolution: its patches are those of dy, the smaller with O < C."""
+    t = g.transposed()
+    assert t is not None
+    dy = pad_image(dy, ((0, 0), (0, 0)), (g.strides[0] - 1, g.strides[1] - 1))
+    return reversed_kernel(weight(t, dy, x), g.groups)

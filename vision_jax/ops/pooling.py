@@ -125,6 +125,10 @@ _pick_p = Primitive("max_pool_pick")
 _spread_p = Primitive("max_pool_spread")
 
 
+def _on_cpu(w: Windows, x: jax.Array) -> jax.Array:
+    return chained_max(w, x)
+
+
 def _pool(formulation, x, *, windows):
     return formulation(windows, x)
 
@@ -161,7 +165,7 @@ for _primitive, _compute, _abstract in (
     batching.primitive_batchers[_primitive] = partial(_batch, _primitive)
     mlir.register_lowering(_primitive, mlir.lower_fun(partial(_compute, plain_max), multiple_results=False))
     mlir.register_lowering(
-        _primitive, mlir.lower_fun(partial(_compute, chained_max), multiple_results=False), platform="cpu"
+        _primitive, mlir.lower_fun(partial(_compute, _on_cpu), multiple_results=False), platform="cpu"
     )
 
 ad.defjvp(_pool_p, lambda t, x, *, windows: _pick_p.bind(x, t, windows=windows))

@@ -51,16 +51,25 @@ def _shape(primitive: Primitive, a, b, g: Geometry) -> tuple[int, ...]:
     return (*g.kernel, a.shape[3] // g.groups, b.shape[3])
 
 
-def _transpose(to_first, to_second, primitive: Primitive) -> None:
-    ad.defbilinear(primitive, to_first, to_second)
+# For each primitive, the cotangents of its first and second operand from the result's cotangent (the first argument).
+ad.defbilinear(
+    forward_p,
+    lambda dy, x, w, *, geometry: input_gradient(dy, w, geometry),
+    lambda dy, x, w, *, geometry: weight_gradient(x, dy, geometry),
+)
+ad.defbilinear(
+    input_p,
+    lambda x, dy, w, *, geometry: forward(x, w, geometry),
+    lambda x, dy, w, *, geometry: weight_gradient(x, dy, geometry),
+)
+ad.defbilinear(
+    weight_p,
+    lambda w, x, dy, *, geometry: input_gradient(dy, w, geometry),
+    lambda w, x, dy, *, geometry: forward(x, w, geometry),
+)
 
 
-_transpose(lambda dy, x, w, *, geometry: input_gradient(dy, w, geometry), lambda dy, x, w, *, geometry: weight_gradient(x, dy, geometry), forward_p)
-_transpose(lambda x, dy, w, *, geometry: forward(x, w, geometry), lambda x, dy, w, *, geometry: weight_gradient(x, dy, geometry), input_p)
-_transpose(lambda w, x, dy, *, geometry: input_gradient(dy, w, geometry), lambda w, x, dy, *, geometry: forward(x, w, geometry), weight_p)
-
-
-# Batching. Image-like operands and results keep the batch in their rows or, where both operands carry it, in the groups.
+# Batching: the batch becomes part of the images' N or, where the kernel carries it too, of the channel groups.
 
 
 def _into_rows(x: jax.Array) -> jax.Array:

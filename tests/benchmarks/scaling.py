@@ -1,0 +1,186 @@
+"""No cliffs: time per image against batch, image size and width, plain XLA against ours against PyTorch, as a picture.
+
+    python -m tests.benchmarks.scaling [--picture configs/results/cpu_scaling.png] [--json FILE] [--seconds 0.6]
+
+Value and gradient of the mean square of the output, without an optimiser, for ResNet-18 and the DCGAN generator. Each point is the best of the repetitions within
+`--seconds`; a plain point that takes longer than 10 s ends its curve. `steps` in the JSON lists each doubling's factor.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from jax import numpy as jnp
+from torch import nn
+
+from tests.parity import references
+from vision_jax import models
+
+LIMIT = 10.0
+BATCHES = (1, 4, 16, 64, 256)
+SIZES = (8, 16, 32, 64, 128, 256)
+WIDTHS = (8, 16, 32, 64, 128)
+
+
+def _best(step: Callable[[], Any], seconds: float) -> float:
+    """Shortest of the repetitions that fit, after one that is not counted unless it is slow by itself."""
+    began = time.perf_counter()
+    jax.block_until_ready(step())
+    best = time.perf_counter() - began
+    if best > LIMIT:
+        return best
+    best, began = float("inf"), time.perf_counter()
+    while time.perf_counter() - began < seconds or best == float("inf"):
+        start = time.perf_counter()
+        jax.block_until_ready(step())
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _ours(network: str, variables: Any, x: np.ndarray, plain: bool, **options: Any) -> Callable[[], Any]:
+    from vision_jax.ops import plan, pooling
+
+    model = models.build(network, **options)
+    x = jnp.asarray(x)
+
+    def loss(params: Any, rest: Any, x: jax.Array) -> jax.Array:
+        y, _ = model.apply({"params": params, **rest}, x, train=True, mutable=["batch_stats"])
+        return jnp.mean(y**2)
+
+    params = variables["params"]
+    rest = {key: value for key, value in variables.items() if key != "params"}
+    choose, chained = plan.choose, pooling.chained_max
+    if plain:
+        plan.choose, pooling.chained_max = lambda *args, **kwargs: "plain", pooling.plain_max
+    try:
+        jax.clear_caches()
+        program = jax.jit(jax.value_and_grad(loss)).lower(params, rest, x).compile()
+    finally:
+        plan.choose, pooling.chained_max = choose, chained
+    return lambda: program(params, rest, x)
+
+
+def _torch(net: nn.Module, x: np.ndarray) -> Callable[[], Any]:
+    x = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x))
+
+    def step() -> None:
+        net.zero_grad(set_to_none=True)
+        (net(x) ** 2).mean().backward()
+
+    return step
+
+
+def _point(network: str, make: Callable[[], nn.Module], batch: int, size: int, seconds: float, **options: Any) -> dict:
+    """Seconds of plain, ours and PyTorch at one point."""
+    rng = np.random.default_rng(0)
+    noise = network.endswith("generator")
+    x = rng.normal(size=(batch, 100) if noise else (batch, size, size, 3)).astype(np.float32)
+    model = models.build(network, **options)
+    variables = jax.jit(lambda key: model.init(key, jnp.asarray(x[:1]), train=False))(jax.random.key(0))
+    net = make().train()
+    return {
+        "PyTorch": min(_best(_torch(layout(net), x), seconds) for layout in (
+            lambda n: n.to(memory_format=torch.contiguous_format), lambda n: n.to(memory_format=torch.channels_last))),
+        "ours": _best(_ours(network, variables, x, False, **options), seconds),
+        "plain XLA": _best(_ours(network, variables, x, True, **options), seconds),
+    }
+
+
+def curves(seconds: float) -> dict[str, dict[int, dict[str, float]]]:
+    """Title of each panel -> point -> side -> seconds per image."""
+    resnet = references.from_torchvision("resnet18")
+    result: dict[str, dict[int, dict[str, float]]] = {}
+
+    def panel(title: str, points: tuple[int, ...], measure: Callable[[int], tuple[dict, int]]) -> None:
+        result[title] = {}
+        ended: set[str] = set()
+        for point in points:
+            times, batch = measure(point)
+            result[title][point] = {k: v / batch for k, v in times.items() if k not in ended}
+            ended |= {k for k, v in times.items() if v > LIMIT}
+            print(title, point, {k: f"{v * 1e3:.2f} ms" for k, v in result[title][point].items()}, flush=True)
+
+    panel("ResNet-18, 32 px: batch", BATCHES,
+          lambda n: (_point("resnet18", resnet, n, 32, seconds, num_classes=10), n))
+    panel("ResNet-18, batch 8: image side", SIZES[1:],
+          lambda s: (_point("resnet18", resnet, 8, s, seconds, num_classes=10), 8))
+    panel("DCGAN generator: batch", BATCHES,
+          lambda n: (_point("dcgan_generator", lambda: references.DCGANGenerator(3), n, 32, seconds), n))
+    panel("DCGAN generator, batch 64: width", WIDTHS,
+          lambda w: (_point("dcgan_generator", lambda: references.DCGANGenerator(3, w), 64, 32, seconds, width=w), 64))
+    return result
+
+
+def doublings(result: dict[str, dict[int, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Panel -> side -> the largest factor that doubling the work of an image or batch costs, per doubling."""
+    steps: dict[str, dict[str, float]] = {}
+    for title, points in result.items():
+        steps[title] = {}
+        pairs = list(zip(sorted(points), sorted(points)[1:], strict=False))
+        for side in ("ours", "plain XLA", "PyTorch"):
+            factors = []
+            for low, high in pairs:
+                if side not in points[high]:
+                    continue
+                total = points[high][side] / points[low][side]
+                work = high / low
+                if "batch" in title.split(":")[-1]:
+                    total *= work
+                elif "side" in title:
+                    work **= 2
+                elif "width" in title:
+                    work **= 2
+                factors.append(total ** (1 / np.log2(work)))
+            steps[title][side] = float(max(factors, default=float("nan")))
+    return steps
+
+
+def draw(result: dict[str, dict[int, dict[str, float]]], path: pathlib.Path) -> None:
+    """Four panels, logarithmic on both axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(result), figsize=(3.3 * len(result), 3.1), layout="constrained")
+    styles = {"plain XLA": ("tab:orange", "s--"), "PyTorch": ("tab:gray", "^:"), "ours": ("tab:blue", "o-")}
+    for axis, (title, points) in zip(axes, result.items(), strict=True):
+        for side, (color, marker) in styles.items():
+            xs = [point for point in points if side in points[point]]
+            axis.plot(xs, [points[p][side] * 1e3 for p in xs], marker, color=color, label=side, markersize=4)
+        axis.set(xscale="log", yscale="log", title=title, xlabel=title.split(": ")[1])
+        axis.set_xticks(list(points), [str(p) for p in points])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.title.set_fontsize(9)
+    axes[0].set_ylabel("ms per image, value and gradient")
+    axes[0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    """Measures, prints, draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--picture", type=pathlib.Path, default=pathlib.Path("configs/results/cpu_scaling.png"))
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--seconds", type=float, default=0.6)
+    options = parser.parse_args()
+    result = curves(options.seconds)
+    steps = doublings(result)
+    for title, sides in steps.items():
+        print(title, "largest factor per doubling of the work:", {k: f"{v:.2f}" for k, v in sides.items()})
+    draw(result, options.picture)
+    if options.json:
+        options.json.write_text(json.dumps({"seconds_per_image": result, "steps": steps}, indent=1) + "\n")
+
+
+
+if __name__ == "__main__":
+    main()

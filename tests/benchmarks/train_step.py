@@ -1,0 +1,257 @@
+"""Training steps against PyTorch on this machine: time, peak memory, compilation and start-up, in one table.
+
+    python -m tests.benchmarks.train_step [--cases resnet18 dcgan] [--rounds 7] [--json FILE] [--quick]
+
+For each network of `networks.CASES`, in processes of its own:
+
+- times: after checking that both sides compute the same loss and the same gradient of every parameter, our step (the
+  loop's compiled program, metrics included) and PyTorch's run in turn, a burst of at least `--burst` seconds each, for
+  `--rounds` rounds. PyTorch runs contiguous and channels-last; the better one counts. Medians over the rounds; 'spread' is
+  (max - min) / median of ours. On a GPU PyTorch is also compiled by `torch.compile`.
+- memory: the process's peak resident size over what it was after its imports, three steps, one side per process.
+- compile: seconds to lower and compile our step, and the same step with XLA's plain convolutions and pooling.
+- start-up: from starting Python to the end of the first step, with an empty and with a filled compilation cache.
+
+Nothing else may run on the machine. `--quick` leaves out memory, compilation and start-up.
+"""
+
+import argparse
+import datetime
+import json
+import math
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def use_plain_formulations() -> None:
+    """XLA's own convolutions and pooling from here on (before anything is compiled)."""
+    from vision_jax.ops import plan, pooling
+
+    plan.choose = lambda *args: "plain"
+    pooling.chained_max = pooling.plain_max
+
+
+def check(case: Any) -> tuple[float, float]:
+    """Relative difference of the losses and the largest one of a gradient, as `tests.parity` measures it."""
+    import numpy as np
+
+    ours, reference = case.ours("sgd"), case.torch("sgd", channels_last=False)
+    before = ours.parameters(), reference.parameters()
+    ours.step()
+    reference.step()
+    moved, expected = (
+        {key: start[key] - side.parameters()[key] for key in start}
+        for start, side in zip(before, (ours, reference), strict=True)
+    )
+    if set(expected) - set(moved):
+        raise ValueError(f"the two sides of {case.network} have different parameters: {set(moved) ^ set(expected)}")
+    loss = abs(ours.loss() - reference.loss()) / max(abs(reference.loss()), 1e-30)
+    floor = 1e-3 * max((np.abs(value).max() for value in expected.values()), default=1.0)
+    gradient = max(
+        (np.abs(moved[key] - value).max() / max(np.abs(value).max(), floor) for key, value in expected.items()),
+        default=0.0,
+    )
+    if not (loss < 1e-4 and gradient < 1e-2):
+        raise ValueError(f"{case.network}: losses differ by {loss:.1e} and gradients by {gradient:.1e}; nothing timed")
+    return float(loss), float(gradient)
+
+
+def _burst(step: Any, seconds: float) -> float:
+    """Seconds per step over at least `seconds`."""
+    import jax
+
+    began, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - began < seconds:
+        jax.block_until_ready(step())
+        steps += 1
+    return (time.perf_counter() - began) / steps
+
+
+def measure_times(name: str, rounds: int, burst: float) -> Row:
+    """Checks the case, then times both sides in turn."""
+    import torch
+
+    from tests.benchmarks import networks
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    case = networks.CASES[name]()
+    loss, gradient = check(case)
+    sides = {"ours": case.ours("adam")}
+    sides |= {f"torch {layout}": case.torch("adam", layout == "channels-last") for layout in ("contiguous", "channels-last")}
+    for side in sides.values():
+        _burst(side.step, burst)
+    samples = {key: [] for key in sides}
+    for _ in range(rounds):
+        for key, side in sides.items():
+            samples[key].append(_burst(side.step, burst))
+    medians = {key: statistics.median(values) for key, values in samples.items()}
+    best = min((key for key in sides if key != "ours"), key=medians.get)
+    spread = {key: (max(values) - min(values)) / medians[key] for key, values in samples.items()}
+    return {
+        "loss_difference": loss, "gradient_difference": gradient, "seconds": medians, "spread": spread,
+        "samples": samples, "torch_best": best, "ratio": medians["ours"] / medians[best],
+    }
+
+
+def _resident(field: str) -> int:
+    """Bytes of this process's VmRSS or VmHWM."""
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"no {field} in /proc/self/status")
+
+
+def measure_memory(name: str, side: str) -> Row:
+    """Peak resident size of three steps over that after the imports, and for our sides the time to compile."""
+    import torch
+
+    from tests.benchmarks import networks
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    if side == "plain":
+        use_plain_formulations()
+    (torch.zeros(1) + 1).sum()
+    before = _resident("VmRSS")
+    case = networks.CASES[name]()
+    subject = case.torch("adam", side.endswith("channels-last")) if side.startswith("torch") else case.ours("adam")
+    began = time.perf_counter()
+    subject.compile()
+    compiling = time.perf_counter() - began
+    # Building and compiling need memory of their own; what counts is the running step.
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    for _ in range(3):
+        import jax
+
+        jax.block_until_ready(subject.step())
+    return {"peak_bytes": _resident("VmHWM") - before, "compile_seconds": compiling}
+
+
+def measure_startup(name: str, side: str) -> Row:
+    """One step; the parent holds the watch."""
+    import jax
+
+    from tests.benchmarks import networks
+
+    case = networks.CASES[name]()
+    jax.block_until_ready((case.torch("adam", False) if side == "torch" else case.ours("adam")).step())
+    return {}
+
+
+def _child(*arguments: str, **environment: str) -> tuple[Row, float]:
+    """Runs this file with `arguments`; its JSON and the seconds it took."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.train_step", *arguments], capture_output=True, text=True,
+        env={**os.environ, **environment},
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1]), seconds
+
+
+def measure(name: str, options: argparse.Namespace) -> Row:
+    """All measurements of one case."""
+    row, _ = _child("--measure", "times", "--cases", name, "--rounds", str(options.rounds), "--burst", str(options.burst))
+    if options.quick:
+        return row
+    sides = {side: _child("--measure", "memory", "--cases", name, "--side", side)[0]
+             for side in ("ours", "plain", row["torch_best"])}
+    row["peak_bytes"] = {side: value["peak_bytes"] for side, value in sides.items()}
+    row["memory_ratio"] = row["peak_bytes"]["ours"] / row["peak_bytes"][row["torch_best"]]
+    row["compile_seconds"] = {side: sides[side]["compile_seconds"] for side in ("ours", "plain")}
+    row["compile_ratio"] = row["compile_seconds"]["ours"] / row["compile_seconds"]["plain"]
+    with tempfile.TemporaryDirectory() as cache:
+        settings = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        startup = ("--measure", "startup", "--cases", name, "--side")
+        row["startup_seconds"] = {
+            "cold": _child(*startup, "ours", **settings)[1],
+            "warm": _child(*startup, "ours", **settings)[1],
+            "torch": _child(*startup, "torch")[1],
+        }
+    return row
+
+
+def environment() -> Row:
+    """What the figures depend on."""
+    import jax
+    import torch
+
+    model = next((line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.machine())
+    return {
+        "date": datetime.date.today().isoformat(), "cpu": model, "cores": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg()[0], "jax": jax.__version__, "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _line(name: str, row: Row) -> str:
+    cells = [
+        f"{name:27}", f"{row['seconds']['ours'] * 1e3:9.1f}", f"{row['seconds'][row['torch_best']] * 1e3:9.1f}",
+        f"{row['ratio']:6.2f}", f"{row['spread']['ours']:7.0%}", f"{row['gradient_difference']:9.0e}",
+    ]
+    if "memory_ratio" in row:
+        start = row["startup_seconds"]
+        cells += [f"{row['memory_ratio']:7.2f}", f"{row['compile_seconds']['ours']:7.1f}", f"{row['compile_ratio']:6.2f}",
+                  f"{start['cold']:6.1f}/{start['warm']:.1f}/{start['torch']:.1f}"]
+    return " ".join(cells)
+
+
+def main() -> None:
+    """Measures and prints; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="*", default=[""], help="starts of the names of the cases")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--burst", type=float, default=0.5, help="seconds per side and round")
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--quick", action="store_true", help="times only")
+    parser.add_argument("--measure", choices=("times", "memory", "startup"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", default="ours", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        name = options.cases[0]
+        match options.measure:
+            case "times":
+                row = measure_times(name, options.rounds, options.burst)
+            case "memory":
+                row = measure_memory(name, options.side)
+            case _:
+                row = measure_startup(name, options.side)
+        print(json.dumps(row))
+        return
+    from tests.benchmarks import networks
+
+    result: Row = {"environment": environment(), "cases": {}}
+    print(f"{'milliseconds per step':27} {'ours':>9} {'PyTorch':>9} {'ratio':>6} {'spread':>7} {'gradients':>9} "
+          f"{'memory':>7} {'compile':>7} {'plain':>6} start-up cold/warm/PyTorch")
+    for name in networks.CASES:
+        if not any(name.startswith(start) for start in options.cases):
+            continue
+        try:
+            row = measure(name, options)
+        except RuntimeError as error:
+            print(f"{name:27} {str(error).strip().splitlines()[-1]}", flush=True)
+            continue
+        result["cases"][name] = row
+        print(_line(name, row), flush=True)
+    ratios = [row["ratio"] for row in result["cases"].values()]
+    if ratios:
+        result["geometric_mean"] = math.exp(statistics.fmean(map(math.log, ratios)))
+        print(f"geometric mean of the ratios: {result['geometric_mean']:.2f}; largest {max(ratios):.2f}")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
