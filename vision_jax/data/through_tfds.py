@@ -4,6 +4,7 @@ Preparing needs TensorFlow; reading does not load it, nor does a training run.
 """
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import pathlib
@@ -235,11 +236,18 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
 
 
 class TfdsSource:
-    """Examples in TFDS's ArrayRecord files. Opens them where it is used: copies sent to workers carry paths only."""
+    """Examples in TFDS's ArrayRecord files. Opens them where it is used: copies sent to workers carry paths only.
+
+    Attributes:
+      labels: int32 [N].
+      fingerprint: a digest of version, split and labels.
+    """
 
     def __init__(self, folder: pathlib.Path, split: str, image_key: str):
         self._folder, self._split, self._image_key = folder, split, image_key
         self.labels = np.load(folder / f"{split}_labels.npy")
+        described = (folder / "dataset_info.json").read_bytes() + split.encode() + self.labels.tobytes()
+        self.fingerprint = hashlib.sha256(described).hexdigest()
         self._records: Any = None
 
     def __len__(self) -> int:
