@@ -60,7 +60,7 @@ def draw(pictures: np.ndarray, specs: Sequence[str], seed: int, count: int) -> l
     """
     batch = {"image": np.tile(pictures, (count, 1, 1, 1)).astype(np.float32) / 255}
     batch["label"] = np.tile(np.arange(2, dtype=np.int32), count)
-    images = augment.build(specs, num_classes=2)(jax.random.key(seed), batch)["image"]
+    images = jax.jit(augment.build(specs, num_classes=2))(jax.random.key(seed), batch)["image"]
     return list(np.asarray(images[::2]))
 
 
