@@ -1,7 +1,8 @@
 """The training steps that are timed: each network's step as the project runs it, and the same step in PyTorch.
 
-Both sides of a case start from the same random weights and see the same batch. `check` compares the loss and the gradient
-of every parameter before anything is timed: with plain SGD at rate 1 the gradient is what a step takes off a parameter.
+Both sides of a case start from the same random weights and see the same batch. `check` compares the loss and the
+gradient of every parameter before anything is timed: with plain SGD at rate 1 the gradient is what a step takes off
+a parameter.
 """
 
 import dataclasses
@@ -127,7 +128,9 @@ def _project_step(task: Any, state: Any, batch: dict[str, np.ndarray], name_of: 
 
 def _torch_parameters(nets: dict[str, nn.Module]) -> dict[str, np.ndarray]:
     return {
-        f"{part}.{key}": value.detach().numpy().copy() for part, net in nets.items() for key, value in net.named_parameters()
+        f"{part}.{key}": value.detach().numpy().copy()
+        for part, net in nets.items()
+        for key, value in net.named_parameters()
     }
 
 
@@ -143,7 +146,9 @@ def _to_torch(images: np.ndarray, channels_last: bool) -> torch.Tensor:
 class Classification(Case):
     """Cross-entropy on random images and labels."""
 
-    def __init__(self, network: str, make: Callable[[], nn.Module], batch: int, size: int, classes: int, **options: Any):
+    def __init__(
+        self, network: str, make: Callable[[], nn.Module], batch: int, size: int, classes: int, **options: Any
+    ):
         super().__init__(network, batch, size, **options)
         self.make, self.classes = make, classes
 
@@ -182,7 +187,9 @@ class Classification(Case):
 class GAN(Case):
     """One update of the discriminator and one of the generator."""
 
-    def __init__(self, network: str, generator: Callable, discriminator: Callable, batch: int, size: int, channels: int):
+    def __init__(
+        self, network: str, generator: Callable, discriminator: Callable, batch: int, size: int, channels: int
+    ):
         super().__init__(network, batch, size)
         self.makers, self.channels = {"generator": generator, "discriminator": discriminator}, channels
 
@@ -295,7 +302,8 @@ class Perceptual(Case):
         image, target = map(jnp.asarray, self._pair())
 
         def features(params, x):
-            return model.apply({"params": params}, x, train=False, mutable=["intermediates"])[1]["intermediates"][self.stage][0]
+            _, kept = model.apply({"params": params}, x, train=False, mutable=["intermediates"])
+            return kept["intermediates"][self.stage][0]
 
         def loss(image, params, wanted):
             return jnp.mean((features(params, image) - wanted) ** 2)

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.scaling [--picture configs/results/cpu_scaling.png] [--json FILE] [--seconds 0.6]
 
-Value and gradient of the mean square of the output, without an optimiser, for ResNet-18 and the DCGAN generator. Each point is the best of the repetitions within
-`--seconds`; a plain point that takes longer than 10 s ends its curve. `steps` in the JSON lists each doubling's factor.
+Value and gradient of the mean square of the output, without an optimiser, for ResNet-18 and the DCGAN generator.
+Each point is the best of the repetitions within `--seconds`; a plain point that takes longer than 10 s ends its
+curve. `steps` in the JSON lists each doubling's factor.
 """
 
 import argparse

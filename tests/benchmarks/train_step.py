@@ -4,10 +4,10 @@
 
 For each network of `networks.CASES`, in processes of its own:
 
-- times: after checking that both sides compute the same loss and the same gradient of every parameter, our step (the
-  loop's compiled program, metrics included) and PyTorch's run in turn, a burst of at least `--burst` seconds each, for
-  `--rounds` rounds. PyTorch runs contiguous and channels-last; the better one counts. Medians over the rounds; 'spread' is
-  (max - min) / median of ours. On a GPU PyTorch is also compiled by `torch.compile`.
+- times: after checking that both sides compute the same loss and the same gradient of every parameter, our step
+  (the loop's compiled program, metrics included) and PyTorch's run in turn, a burst of at least `--burst` seconds
+  each, for `--rounds` rounds. PyTorch runs contiguous and channels-last; the better one counts. Medians over the
+  rounds; 'spread' is (max - min) / median of ours.
 - memory: the process's peak resident size over what it was after its imports, three steps, one side per process.
 - compile: seconds to lower and compile our step, and the same step with XLA's plain convolutions and pooling.
 - start-up: from starting Python to the end of the first step, with an empty and with a filled compilation cache.
@@ -86,7 +86,8 @@ def measure_times(name: str, rounds: int, burst: float) -> Row:
     case = networks.CASES[name]()
     loss, gradient = check(case)
     sides = {"ours": case.ours("adam")}
-    sides |= {f"torch {layout}": case.torch("adam", layout == "channels-last") for layout in ("contiguous", "channels-last")}
+    for layout in ("contiguous", "channels-last"):
+        sides[f"torch {layout}"] = case.torch("adam", layout == "channels-last")
     for side in sides.values():
         _burst(side.step, burst)
     samples = {key: [] for key in sides}
@@ -161,7 +162,8 @@ def _child(*arguments: str, **environment: str) -> tuple[Row, float]:
 
 def measure(name: str, options: argparse.Namespace) -> Row:
     """All measurements of one case."""
-    row, _ = _child("--measure", "times", "--cases", name, "--rounds", str(options.rounds), "--burst", str(options.burst))
+    timing = ("--rounds", str(options.rounds), "--burst", str(options.burst))
+    row, _ = _child("--measure", "times", "--cases", name, *timing)
     if options.quick:
         return row
     sides = {side: _child("--measure", "memory", "--cases", name, "--side", side)[0]
@@ -202,8 +204,10 @@ def _line(name: str, row: Row) -> str:
     ]
     if "memory_ratio" in row:
         start = row["startup_seconds"]
-        cells += [f"{row['memory_ratio']:7.2f}", f"{row['compile_seconds']['ours']:7.1f}", f"{row['compile_ratio']:6.2f}",
-                  f"{start['cold']:6.1f}/{start['warm']:.1f}/{start['torch']:.1f}"]
+        cells += [
+            f"{row['memory_ratio']:7.2f}", f"{row['compile_seconds']['ours']:7.1f}", f"{row['compile_ratio']:6.2f}",
+            f"{start['cold']:6.1f}/{start['warm']:.1f}/{start['torch']:.1f}",
+        ]
     return " ".join(cells)
 
 

@@ -1,8 +1,9 @@
 """Few channels: several neighbouring outputs per row of the matrix product.
 
-A product with 27 x 8 weights per pixel leaves a CPU's multipliers idle. Here `b` neighbouring outputs share one row of the
-left matrix, the pixels that any of them sees, and the right matrix holds the kernel `b` times along a diagonal band. Some
-products with zero buy wide matrices, patches of (b + k - 1) / (b k) the size, and long runs of memory to copy.
+A product with 27 x 8 weights per pixel leaves a CPU's multipliers idle. Here `b` neighbouring outputs share one row
+of the left matrix, the pixels that any of them sees, and the right matrix holds the kernel `b` times along a
+diagonal band. Some products with zero buy wide matrices, patches of (b + k - 1) / (b k) the size, and long runs of
+memory to copy.
 """
 
 import jax
@@ -63,7 +64,7 @@ def forward_band(g: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
 
 def weight_band(g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
     """(x, dy) -> dw for the same convolutions."""
-    (kh, kw), s, (oh, ow), (c, o) = g.kernel, g.strides[1], g.out, (x.shape[3], dy.shape[3])
+    (kh, kw), s, ow, (c, o) = g.kernel, g.strides[1], g.out[1], (x.shape[3], dy.shape[3])
     b = _outputs_per_row(g, o)
     dy = pad_image(dy, ((0, 0), (0, -ow % b)))
     band = outer(_blocks(g, x, b), dy.reshape(-1, b * o), g.precision).reshape(kh, _span(g, b), c, b, o)

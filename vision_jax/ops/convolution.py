@@ -68,8 +68,8 @@ def conv_transpose(
 ) -> jax.Array:
     """`lax.conv_transpose` of x [N,H,W,C] with kernel [h,w,C,O], fast on a CPU.
 
-    `padding` is 'SAME' (H' = H * stride), 'VALID' or pairs: zeros around the spread image, before the kernel slides over
-    it. It is the input gradient of a convolution with the reversed kernel, and is computed as that.
+    `padding` is 'SAME' (H' = H * stride), 'VALID' or pairs: zeros around the spread image, before the kernel slides
+    over it. It is the input gradient of a convolution with the reversed kernel, and is computed as that.
     """
     def plain() -> jax.Array:
         return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=_NHWC)

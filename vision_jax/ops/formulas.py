@@ -81,7 +81,7 @@ def reversed_kernel(w: jax.Array, groups: int = 1) -> jax.Array:
 
 
 def input_by(forward, g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """Dx by the formulation `forward`; spreads dy explicitly where the convolution has a stride."""
+    """The input gradient by the formulation `forward`; spreads dy explicitly where the convolution has a stride."""
     t = g.transposed()
     assert t is not None
     dy = pad_image(dy, ((0, 0), (0, 0)), (g.strides[0] - 1, g.strides[1] - 1))
@@ -95,7 +95,7 @@ def _meets(g: Geometry, axis: int, i: int) -> tuple[int, int, int]:
     """Outputs [first, last) whose tap i on this axis falls on the image, and the pixel that the first one meets."""
     n, (lo, _), s, d = g.image[axis], g.pads[axis], g.strides[axis], g.dilation[axis]
     offset = i * d - lo
-    first = max(-(-(-offset) // s), 0)
+    first = max(-(offset // s), 0)
     last = min((n - 1 - offset) // s + 1, g.out[axis])
     return first, max(last, first), first * s + offset
 
@@ -161,7 +161,7 @@ def forward_dense(g: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def input_dense(g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """dy @ the kernel's transpose."""
+    """Dy @ the kernel's transpose."""
     n, o = dy.shape[0], dy.shape[3]
     return matmul(dy.reshape(n, o), w.reshape(-1, o).T, g.precision).reshape(n, *w.shape[:3])
 
@@ -225,7 +225,7 @@ def weight_depthwise(g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def phases(g: Geometry) -> Geometry | None:
-    """The stride-1 convolution of dy with ceil(k / s) taps that gives all s * s phases of dx as channels, if there is one."""
+    """The stride-1 convolution of dy with ceil(k / s) taps whose channels are the s * s phases of dx, if any is."""
     if g.dilation != (1, 1) or g.groups != 1:
         return None
     taps, pads = [], []
@@ -238,7 +238,7 @@ def phases(g: Geometry) -> Geometry | None:
 
 
 def input_phases(forward, g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """dx by the formulation `forward` of `phases(g)`: no product with the zeros between spread outputs."""
+    """The input gradient by the formulation `forward` of `phases(g)`: no product with the zeros between spread outputs."""
     p = phases(g)
     assert p is not None
     (sh, sw), (th, tw), (c, o) = g.strides, p.kernel, w.shape[2:]
@@ -255,7 +255,7 @@ def input_phases(forward, g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array
 
 
 def weight_swapped(weight, g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
-    """dw by the formulation `weight` of the transposed convolution: its patches are those of dy, the smaller with O < C."""
+    """The weight gradient by that of the transposed convolution, whose patches are those of dy: smaller if O < C."""
     t = g.transposed()
     assert t is not None
     dy = pad_image(dy, ((0, 0), (0, 0)), (g.strides[0] - 1, g.strides[1] - 1))

@@ -1,7 +1,7 @@
 """Which formulation computes which convolution on a CPU, from the shapes alone.
 
-`choose` is the whole policy. Its figures are CPU milliseconds on one core of an AVX2 machine (Zen 3), XLA's own convolution
-first; `vision_jax/ops/__init__.py` tells what was tried and left out.
+`choose` is the whole policy. Its figures are CPU milliseconds on one core of an AVX2 machine (Zen 3), XLA's own
+convolution first; `vision_jax/ops/__init__.py` tells what was tried and left out.
 """
 
 from collections.abc import Callable

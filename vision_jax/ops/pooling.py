@@ -1,8 +1,9 @@
 """Max and average pooling of [N,H,W,C] images.
 
-XLA's gradient of a maximum over windows, select-and-scatter, runs at a twentieth of the memory's speed on a CPU. There
-the maximum is written instead as a chain of comparisons between strided slices: its gradient is selects and zero padding.
-Where values tie, the first of the window in reading order takes the whole gradient, as with XLA's and PyTorch's own.
+XLA's gradient of a maximum over windows, select-and-scatter, runs at a twentieth of the memory's speed on a CPU.
+There the maximum is written instead as a chain of comparisons between strided slices: its gradient is selects and
+zero padding. Where values tie, the first of the window in reading order takes the whole gradient, as with XLA's and
+PyTorch's own.
 """
 
 import dataclasses

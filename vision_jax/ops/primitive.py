@@ -1,9 +1,9 @@
 """Convolution as three JAX primitives that are each other's transposes: forward, input gradient, weight gradient.
 
-Why primitives: the formulation is chosen when a program is lowered, by the platform it is lowered for, so that a CPU
-program gets the CPU's formulation even where a GPU is present, and every other platform gets XLA's convolution as it is.
-And because each of the three is bilinear and the transposes of each are the other two, any order and mode of
-differentiation works, none ever differentiates through a formulation, and only the two operands are kept for the
+Why primitives: the formulation is chosen when a program is lowered, by the platform it is lowered for, so that a
+CPU program gets the CPU's formulation even where a GPU is present, and every other platform gets XLA's convolution
+as it is. And because each of the three is bilinear and the transposes of each are the other two, any order and mode
+of differentiation works, none ever differentiates through a formulation, and only the two operands are kept for the
 backward pass.
 """
 

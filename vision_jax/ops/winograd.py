@@ -1,8 +1,8 @@
 """Winograd's F(2x2, 3x3): 3x3 convolutions of stride 1 with 16 instead of 36 products per 2x2 outputs.
 
-Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308). The transforms only add and
-halve, so the result differs from the direct sum by a few units in the last place, not more than two orders of summation
-do. Image and output transforms work on 16 planes [N,T,T',channels] of one value per tile each.
+Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308). The transforms only add
+and halve, so the result differs from the direct sum by a few units in the last place, not more than two orders of
+summation do. Image and output transforms work on 16 planes [N,T,T',channels] of one value per tile each.
 """
 
 import jax
