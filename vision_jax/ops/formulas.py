@@ -225,7 +225,7 @@ def weight_depthwise(g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def phases(g: Geometry) -> Geometry | None:
-    """The stride-1 convolution of dy with ceil(k / s) taps whose channels are the s * s phases of dx, if any is."""
+    """The stride-1 convolution of dy with ceil(k / s) taps whose channels are the s * s phases of dx, or None."""
     if g.dilation != (1, 1) or g.groups != 1:
         return None
     taps, pads = [], []
@@ -238,7 +238,7 @@ def phases(g: Geometry) -> Geometry | None:
 
 
 def input_phases(forward, g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """The input gradient by the formulation `forward` of `phases(g)`: no product with the zeros between spread outputs."""
+    """The input gradient by `forward` of `phases(g)`: no product with the zeros between spread outputs."""
     p = phases(g)
     assert p is not None
     (sh, sw), (th, tw), (c, o) = g.strides, p.kernel, w.shape[2:]
