@@ -29,6 +29,7 @@ def channel_statistics(source: Source, limit: int = 2000) -> tuple[np.ndarray, n
     Returns:
       mean [C], std [C], and the number of images taken.
     """
+    parts: Sequence[np.ndarray] | np.ndarray
     if isinstance(source, ArraySource):
         taken, parts = len(source), np.array_split(np.arange(len(source)), max(len(source) // 500, 1))
     else:
