@@ -13,15 +13,16 @@ def get_config(variant: str = ""):
     config.data.augment = ("horizontal_flip", "rot90")
 
     config.model.name = "srcnn"
+    config.model.residual = True
     config.super_resolution.scale = 2
     config.super_resolution.patch_size = 32
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
     config.schedule.name = "cosine"
-    config.train.steps = 2000
+    config.train.steps = 1000
     config.log.every_steps = 50
-    config.eval.every_steps = 200
+    config.eval.every_steps = 100
 
     if variant == "smoke":
         config.data.limit = 32

@@ -58,7 +58,7 @@ class Option:
         """Returns what is wrong with `value`, or None."""
         if value is None:
             return None if self.default is None else f"must be set; its default is {self.default!r}"
-        accepted = (int, float) if self.type is float else self.type
+        accepted: Any = (int, float) if self.type is float else self.type
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
             return f"is {value!r} ({type(value).__name__}), expected {self.type.__name__}"
         if self.choices and value not in self.choices:
@@ -75,7 +75,9 @@ class Option:
 def _duration(meaning: str, prefix: str = "", neutral: bool = False) -> dict[str, Option]:
     """The same duration in three units, of which at most one may be set."""
     return {
-        prefix + unit: Option(0.0 if unit == "epochs" else 0, f"{meaning}, in {unit}; 0 is unset.", low=0, neutral=neutral)
+        prefix + unit: Option(
+            0.0 if unit == "epochs" else 0, f"{meaning}, in {unit}; 0 is unset.", low=0, neutral=neutral
+        )
         for unit in DURATION_UNITS
     }
 
@@ -87,14 +89,20 @@ OPTIONS: dict[str, Any] = {
         "name": Option("digits", "The data set; `python -m vision_jax.main` lists the names in its help."),
         "root": Option("", "Folder of the images when `name` is 'folder'."),
         "data_dir": Option("", "Where prepared data sets lie; '' is $VISION_JAX_HOME/data.", neutral=True),
-        "val_fraction": Option(0.1, "Part of the training split held out for validation (stratified).", low=0, high=0.9),
-        "test_fraction": Option(0.2, "Part held out for testing where the data has no test split; 0 is none.", low=0, high=0.9),
+        "val_fraction": Option(
+            0.1, "Part of the training split held out for validation (stratified).", low=0, high=0.9
+        ),
+        "test_fraction": Option(
+            0.2, "Part held out for testing where the data has no test split; 0 is none.", low=0, high=0.9
+        ),
         "split_seed": Option(0, "Seed of those splits; independent of `seed` so that runs share them.", low=0),
         "limit": Option(0, "At most this many examples per split, taken evenly; 0 takes all.", low=0),
         "on_broken": Option("error", "What a broken image file does.", choices=("error", "skip")),
         "batch_size": Option(128, "Examples per optimisation step, over all devices and processes.", low=1),
         "eval_batch_size": Option(0, "Examples per evaluation step; 0 takes `batch_size`.", low=0),
-        "image_size": Option(0, "Side in pixels that photos are resized to; 0 is the weights' or leaves them as they are.", low=0),
+        "image_size": Option(
+            0, "Side in pixels that photos are resized to; 0 is the weights' or leaves them as they are.", low=0
+        ),
         "train_crop": Option(
             "random_resized", "How photos become `image_size` in training.", choices=("random_resized", "center")
         ),
@@ -102,7 +110,9 @@ OPTIONS: dict[str, Any] = {
         "interpolation": Option(
             "bilinear", "Filter with which photos are resized.", choices=("nearest", "bilinear", "bicubic")
         ),
-        "cache": Option(False, "Decode photos once into a memory-mapped file, shrunk to what evaluation resizes them to."),
+        "cache": Option(
+            False, "Decode photos once into a memory-mapped file, shrunk to what evaluation resizes them to."
+        ),
         "on_device": Option(
             "auto", "Keep the training split on the device: 'auto' up to 1 GiB.", choices=("auto", "always", "never"),
             neutral=True,
@@ -136,7 +146,7 @@ OPTIONS: dict[str, Any] = {
         "hidden": Option(None, "cnn, mlp: widths of the hidden dense layers.", kind=tuple),
         "dropout": Option(None, "Dropout rate before the head.", kind=float, low=0, high=0.95),
         "block_dropout": Option(None, "cnn: dropout rate after each block.", kind=float, low=0, high=0.95),
-        "residual": Option(None, "cnn: residual connections around blocks of equal shape.", kind=bool),
+        "residual": Option(None, "cnn: residual connections; srcnn: learn what bicubic interpolation lacks.", kind=bool),
         "squeeze_excite": Option(None, "cnn: squeeze-and-excitation after each block.", kind=bool),
         "attention": Option(None, "cnn: self-attention before the head.", kind=bool),
         "global_pool": Option(None, "cnn: average over all positions instead of flattening.", kind=bool),
@@ -153,13 +163,16 @@ OPTIONS: dict[str, Any] = {
         "weight_decay": Option(0.0, "Decay of kernels, never of biases and normalisation parameters.", low=0),
         "clip_norm": Option(0.0, "Largest global norm of the gradients; 0 does not clip.", low=0),
         "accumulate": Option(1, "Steps whose gradients are averaged into one update.", low=1),
-        "ema_decay": Option(0.0, "Decay per step of the averaged parameters used in evaluation; 0 is off.", low=0, high=1),
+        "ema_decay": Option(
+            0.0, "Decay per step of the averaged parameters used in evaluation; 0 is off.", low=0, high=1
+        ),
         "head_multiplier": Option(1.0, "Learning rate of the head relative to the rest.", low=0),
         "stage_decay": Option(1.0, "Learning rate of a stage relative to the next one, input to head.", low=0, high=1),
     },
     "schedule": {
         "name": Option(
-            "constant", "Course of the learning rate over training.", choices=("constant", "step", "cosine", "one_cycle")
+            "constant", "Course of the learning rate over training.",
+            choices=("constant", "step", "cosine", "one_cycle"),
         ),
         **_duration("Linear warm-up from zero", "warmup_"),
         "final_fraction": Option(0.0, "cosine: learning rate at the end over the peak.", low=0, high=1),
@@ -169,7 +182,9 @@ OPTIONS: dict[str, Any] = {
     },
     "train": {
         **_duration("Length of training"),
-        "dtype": Option("float32", "Type of the computation; parameters stay float32.", choices=("float32", "bfloat16")),
+        "dtype": Option(
+            "float32", "Type of the computation; parameters stay float32.", choices=("float32", "bfloat16")
+        ),
         "label_smoothing": Option(0.0, "Probability spread evenly over all classes in the loss.", low=0, high=0.9),
         "steps_per_dispatch": Option(1, "Optimisation steps per call into the device, for very small networks.", low=1),
         "compilation_cache": Option(True, "Keep compiled programs in $VISION_JAX_HOME/compilation.", neutral=True),
@@ -198,7 +213,9 @@ OPTIONS: dict[str, Any] = {
     "gan": {
         "latent_dim": Option(100, "Size of the generator's input.", low=1),
         "discriminator_learning_rate": Option(0.0, "Peak rate of the discriminator; 0 takes the generator's.", low=0),
-        "real_label": Option(1.0, "Target of the discriminator on real images (one-sided smoothing below 1).", low=0.5, high=1),
+        "real_label": Option(
+            1.0, "Target of the discriminator on real images (one-sided smoothing below 1).", low=0.5, high=1
+        ),
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
     },
     "super_resolution": {
@@ -320,7 +337,8 @@ def _model_problems(config: ConfigDict) -> list[str]:
     parts = ("_generator", "_discriminator") if config.task == "gan" else ("",)
     valid = {n.removesuffix(parts[0]) for n in registry.MODELS if n.endswith(parts[0])}
     if name not in valid:
-        return [f"config.model.name is {name!r}{closest(name, valid)}; for {config.task} there are {', '.join(sorted(valid))}."]
+        names = ", ".join(sorted(valid))
+        return [f"config.model.name is {name!r}{closest(name, valid)}; for {config.task} there are {names}."]
     options = set.intersection(*(set(registry.options(name + part)) for part in parts)) & set(NETWORK_OPTIONS)
     return [
         f"config.model.{option} is set, but {name} has no such option; it has {', '.join(sorted(options)) or 'none'}."

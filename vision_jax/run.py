@@ -13,11 +13,11 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vision_jax import config as config_lib
 from vision_jax import cache, environment, parallel
+from vision_jax import config as config_lib
 from vision_jax.checkpoints import CheckpointError, Checkpoints
 from vision_jax.data import cached, datasets, folder, transforms
-from vision_jax.data.pipeline import HostTransform, Loader
+from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.pretrained import finetune
 from vision_jax.tasks import base
@@ -69,7 +69,7 @@ class Run:
     def loader(self, split: str) -> Loader:
         """Returns the batches of a split; a small training split is put on the device here."""
         data = self.config.data
-        train, evaluation = host_transforms(data)
+        train, evaluation = transforms.for_config(data)
         source = self.dataset.splits[split]
         if data.cache and evaluation is not None:
             source = cached.CachedSource(source, cache.cache_dir("decoded"), evaluation.resize, data.interpolation)
@@ -106,17 +106,6 @@ def build(config: ConfigDict, workdir: pathlib.Path) -> Run:
     )
     key = parallel.put_replicated_key(config.seed, mesh)
     return Run(config, workdir, mesh, dataset, task, durations, checkpoints, key)
-
-
-def host_transforms(data: ConfigDict) -> tuple[HostTransform | None, HostTransform | None]:
-    """Returns what happens to photos on the host, in training and in evaluation; None leaves images as they are."""
-    if not data.image_size:
-        return None, None
-    resized = round(data.image_size / data.crop_fraction)
-    center = transforms.ResizeCenterCrop(resize=resized, crop=data.image_size, interpolation=data.interpolation)
-    if data.train_crop == "center":
-        return center, center
-    return transforms.RandomResizedCrop(data.image_size, interpolation=data.interpolation), center
 
 
 def _durations(config: ConfigDict, examples: int) -> base.Durations:

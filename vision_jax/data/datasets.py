@@ -119,7 +119,7 @@ def load(options: Options) -> Dataset:
             )
         if 0 < options["limit"] < len(source):
             made[split] = take(source, np.linspace(0, len(source) - 1, options["limit"]).astype(np.int64))
-    ordered = {split: made[split] for split in ("train", "val", "test") if split in made}
+    ordered: dict[str, Source] = {split: made[split] for split in ("train", "val", "test") if split in made}
     return Dataset(dataset.name, ordered, dataset.class_names, dataset.provenance)
 
 

@@ -2,8 +2,8 @@
 
 The order of training is a function of seed, number of examples and position alone: epoch `e` is the permutation drawn
 from Philox(seed, e), epochs follow each other without gap or repetition, and batch `t` holds the positions
-`t * batch_size` onwards. Process `p` of `P` loads the `p`-th part of the rows of each global batch. Since a batch can be
-computed from its number, the state of the input is that number: it resumes with other workers or processes too.
+`t * batch_size` onwards. Process `p` of `P` loads the `p`-th part of the rows of each global batch. Since a batch can
+be computed from its number, the state of the input is that number: it resumes with other workers or processes too.
 
 Small training sets live on the device as uint8 (`Resident`); then only indices cross, in the very same order.
 """
@@ -50,6 +50,7 @@ class Order:
         return permutation
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """Example numbers at `positions`, which may span epochs; both are int64 [N]."""
         epochs, offsets = np.divmod(positions, self.examples)
         numbers = np.empty_like(positions)
         for epoch in np.unique(epochs):
@@ -130,17 +131,18 @@ class Loader:
     ):
         self.source, self.mesh, self.workers, self.prefetch = source, mesh, workers, prefetch
         self.train_transform, self.eval_transform = train_transform, eval_transform
-        in_memory = isinstance(source, sources.ArraySource)
-        fits = in_memory and source.images.nbytes <= RESIDENT_LIMIT
-        if on_device == "always" and not in_memory:
+        self.resident = False
+        self.data: Batch = {}
+        if isinstance(source, sources.ArraySource):
+            fits = source.images.nbytes <= RESIDENT_LIMIT
+            if on_device == "always" or (on_device == "auto" and fits):
+                self.resident = True
+                self.data = parallel.put_replicated({"image": source.images, "label": source.labels}, mesh)
+        elif on_device == "always":
             raise ValueError(
                 "config.data.on_device='always' needs images of one size in memory; this data set is read from files. "
                 "Use 'auto' or 'never'."
             )
-        self.resident = on_device == "always" or (on_device == "auto" and fits)
-        self.data: Batch = {}
-        if self.resident:
-            self.data = parallel.put_replicated({"image": source.images, "label": source.labels}, mesh)
 
     def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int) -> "Loader":
         """Returns a resident loader whose 'image' is `function` of the images (evaluation transform), computed now.
@@ -149,7 +151,7 @@ class Loader:
             function: images uint8 [B, H, W, C] on the device -> array [B, ...].
             batch_size: images per call.
         """
-        rows = []
+        rows: list[np.ndarray] = []
         for batch in self.evaluation(batch_size):
             images = parallel.put_split(batch["image"], self.mesh)
             rows.append(parallel.gather_to_host(function(images))[: len(self.source) - sum(map(len, rows))])

@@ -50,6 +50,7 @@ class Subset:
 
     @property
     def labels(self) -> np.ndarray:
+        """Labels of the chosen examples, int32 [N]."""
         return self.source.labels[self.indices]
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ import math
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 from vision_jax.config import closest
@@ -132,6 +133,17 @@ class ResizeCenterCrop:
         top = round((image.height - self.crop) / 2)
         image = image.crop((left, top, left + self.crop, top + self.crop))
         return {**example, "image": np.array(image)}
+
+
+def for_config(data: ConfigDict) -> tuple[RandomResizedCrop | ResizeCenterCrop | None, ResizeCenterCrop | None]:
+    """Returns what the config's section `data` does to photos, in training and in evaluation; None is nothing."""
+    if not data.image_size:
+        return None, None
+    resized = round(data.image_size / data.crop_fraction)
+    center = ResizeCenterCrop(resize=resized, crop=data.image_size, interpolation=data.interpolation)
+    if data.train_crop == "center":
+        return center, center
+    return RandomResizedCrop(data.image_size, interpolation=data.interpolation), center
 
 
 def resize_short_side(image: Image.Image, size: int, interpolation: str = "bilinear") -> Image.Image:

@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
 from vision_jax import config as config_lib
-from vision_jax import run
-from vision_jax.data import augment, survey
+from vision_jax.data import augment, survey, transforms
 from vision_jax.data.sources import Dataset, Source
 from vision_jax.report import page, plots
 
@@ -177,7 +176,7 @@ def _augmented(folder: pathlib.Path, dataset: Dataset, config: ConfigDict) -> It
     """Draws training images after transforms and augmentation; the first column is the image in the data set."""
     source = dataset.splits["train"]
     picked = np.linspace(0, len(source) - 1, min(6, len(source))).astype(np.int64)
-    on_host, _ = run.host_transforms(config.data)
+    on_host, _ = transforms.for_config(config.data)
     rng = np.random.default_rng(config.seed)
     rows = [_thumbnails(_pictures(source, picked))]
     for draw in range(_AUGMENTED):

@@ -1,0 +1,1 @@
+"""What can be trained: each task gives the loop its step, its evaluation and its report."""

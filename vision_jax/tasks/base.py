@@ -19,6 +19,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from vision_jax import optim
+from vision_jax.data import transforms
 from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import Dataset
 
@@ -164,14 +165,19 @@ def build(config: ConfigDict, dataset: Dataset, durations: Durations) -> Task:
     # Imported here so that a run loads the networks of its own task only.
     match config.task:
         case "classification":
-            from vision_jax.tasks.classification import Classification as Named
+            from vision_jax.tasks.classification import Classification
+
+            return Classification(config, dataset, durations)
         case "gan":
-            from vision_jax.tasks.gan import GAN as Named
+            from vision_jax.tasks.gan import GAN
+
+            return GAN(config, dataset, durations)
         case "super_resolution":
-            from vision_jax.tasks.super_resolution import SuperResolution as Named
+            from vision_jax.tasks.super_resolution import SuperResolution
+
+            return SuperResolution(config, dataset, durations)
         case name:
             raise ValueError(f"There is no task {name!r}.")
-    return Named(config, dataset, durations)
 
 
 def network_trainer(
@@ -194,6 +200,15 @@ def network_trainer(
     rate = optim.schedule(config.schedule, peak, durations.total, durations.warmup)
     transformation = optim.optimizer(config.optimizer, rate, multiplier)
     return Trainer(transformation, config.optimizer.ema_decay, trained), rate
+
+
+def first_examples(config: ConfigDict, dataset: Dataset, split: str, count: int) -> dict[str, np.ndarray]:
+    """Returns the first `count` examples of a split as evaluation sees them, stacked: 'image' uint8, 'label'."""
+    source, (_, transform) = dataset.splits[split], transforms.for_config(config.data)
+    examples = [source[i] for i in range(min(count, len(source)))]
+    if transform is not None:
+        examples = [transform(example) for example in examples]
+    return {name: np.stack([example[name] for example in examples]) for name in ("image", "label")}
 
 
 def to_unit(images: jax.Array) -> jax.Array:

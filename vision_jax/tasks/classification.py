@@ -70,9 +70,7 @@ class Classification(base.Task):
 
     def init(self, key: jax.Array) -> base.TrainState:
         """See `base.Task`."""
-        shape = self.dataset.splits["train"][0]["image"].shape
-        if size := self.config.data.image_size:
-            shape = (size, size, shape[-1])
+        shape = base.first_examples(self.config, self.dataset, "train", 1)["image"].shape[1:]
         variables = self.model.init(key, jnp.zeros((1, *shape)), train=False)
         return base.TrainState(jnp.zeros((), jnp.int32), {"model": self.trainer.init(variables)})
 
@@ -177,18 +175,21 @@ class Classification(base.Task):
         report.pictures.append(
             (f"Confusion matrix ({split})", matrix, f"Rows: true class; columns: predicted; {confusion.sum()} images.")
         )
-        examples = self._first_examples(split)
-        images = np.stack([example["image"] for example in examples])
+        examples = base.first_examples(self.config, self.dataset, split, _GRID)
+        images, labels = examples["image"], examples["label"]
         predicted = np.argmax(jax.device_get(jax.jit(self.logits)(state, images)), -1)
+        wrong = predicted != labels
         captions = [
-            f"{names[int(e['label'])]} → {names[p]}" if p != e["label"] else names[p]
-            for e, p in zip(examples, predicted, strict=True)
+            f"{names[true]} → {names[found]}" if error else names[found]
+            for true, found, error in zip(labels, predicted, wrong, strict=True)
         ]
-        wrong = [bool(p != e["label"]) for e, p in zip(examples, predicted, strict=True)]
         grid = folder / "images.png"
         plots.image_grid(grid, images, captions, colors=["crimson" if w else None for w in wrong])
         report.pictures.append(
-            (f"First {len(images)} images ({split})", grid, "An arrow leads from the true to the predicted class of errors.")
+            (
+                f"First {len(images)} images ({split})", grid,
+                "An arrow leads from the true to the predicted class of errors.",
+            )
         )
         rows: list[list[Any]] = []
         for k, name in enumerate(names):
@@ -196,7 +197,3 @@ class Classification(base.Task):
             rows.append([name, int(true), *(round(float(hits / n), 4) if n else None for n in (true, found))])
         report.tables.append((f"Classes ({split})", ("class", "images", "recall", "precision"), rows))
         return report
-
-    def _first_examples(self, split: str) -> list[dict[str, Any]]:
-        source = self.dataset.splits[split]
-        return [source[i] for i in range(min(_GRID, len(source)))]

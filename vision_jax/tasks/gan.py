@@ -24,14 +24,14 @@ _POOLED = 8  # Side of the images that the cheap Fréchet distance compares.
 
 
 class GAN(base.Task):
-    """Trains the networks `{config.model.name}_generator` and `{config.model.name}_discriminator` against each other."""
+    """Trains the networks `NAME_generator` and `NAME_discriminator` (NAME: `config.model.name`) against each other."""
 
     metrics: Mapping[str, bool] = {f"frechet_{_POOLED}x{_POOLED}": False}
 
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
         self.config, self.dataset = config, dataset
         self.latent = config.gan.latent_dim
-        height, width, channels = dataset.splits["train"][0]["image"].shape
+        height, width, channels = base.first_examples(config, dataset, "train", 1)["image"].shape[1:]
         if height != width:
             raise ValueError(f"The GAN needs square images; {dataset.name} has {height}x{width}.")
         self.shape = (height, width, channels)
@@ -75,7 +75,8 @@ class GAN(base.Task):
 
         def generate(params: base.Tree) -> tuple[jax.Array, base.Tree]:
             images, mutated = self.generator.apply(
-                generator.variables(params), noise, train=True, rngs={"dropout": dropout_keys[0]}, mutable=["batch_stats"]
+                generator.variables(params), noise, train=True, rngs={"dropout": dropout_keys[0]},
+                mutable=["batch_stats"],
             )
             return images, mutated.get("batch_stats", {})
 
@@ -166,11 +167,9 @@ class GAN(base.Task):
         from vision_jax.report import plots
 
         split = "test" if "test" in sums else "val"
-        source = self.dataset.splits[split]
-        count = min(self.config.gan.samples, len(source))
-        columns = max(1, int(count**0.5))
+        real = base.first_examples(self.config, self.dataset, split, self.config.gan.samples)["image"]
+        columns = max(1, int(len(real) ** 0.5))
         report = base.Report()
-        real = np.stack([source[i]["image"] for i in range(count)])
         for title, name, images, caption in (
             ("Generated images", "samples", self._grid(state), "Noise drawn once, not selected."),
             (f"Real images ({split})", "real", real, "The first images of the split, for comparison."),

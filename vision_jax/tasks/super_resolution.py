@@ -1,7 +1,7 @@
 """Single-image super-resolution: the network restores what bicubic reduction by `scale` took away.
 
-Low resolution is made on the device: antialiased bicubic reduction (Keys' a = -0.5, as MATLAB's and Pillow's), rounded to
-8 bits. The network (SRCNN, Dong et al. 2015) sees it enlarged again by bicubic interpolation.
+Low resolution is made on the device: antialiased bicubic reduction (Keys' a = -0.5, as MATLAB's and Pillow's), rounded
+to 8 bits. The network (SRCNN, Dong et al. 2015) sees it enlarged again by bicubic interpolation.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ class SuperResolution(base.Task):
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
         self.config, self.dataset = config, dataset
         self.scale, self.patch = config.super_resolution.scale, config.super_resolution.patch_size
-        shape = dataset.splits["train"][0]["image"].shape
+        shape = base.first_examples(config, dataset, "train", 1)["image"].shape[1:]
         for name, side in (("patch_size", self.patch), ("image height", shape[0]), ("image width", shape[1])):
             if side % self.scale:
                 raise ValueError(f"The {name} {side} is not a multiple of config.super_resolution.scale={self.scale}.")
@@ -116,8 +116,7 @@ class SuperResolution(base.Task):
         return dict(zip(self.metrics, (network, bicubic, network - bicubic), strict=True))
 
     def _compare(self, state: base.TrainState, split: str) -> list[dict[str, np.ndarray]]:
-        source = self.dataset.splits[split]
-        images = np.stack([source[i]["image"] for i in range(min(_SHOWN, len(source)))])
+        images = base.first_examples(self.config, self.dataset, split, _SHOWN)["image"]
 
         @jax.jit
         def outputs(state: base.TrainState, images: jax.Array) -> tuple[jax.Array, ...]:
