@@ -1,4 +1,4 @@
-"""`small_filters_cnn` (57,332 parameters) on CIFAR-100, 10,000 steps without augmentation (experiment E3).
+"""`small_filters_cnn` (57,332 parameters) on CIFAR-100, 10,000 steps without augmentation.
 
     python -m vision_jax.main --config=configs/cifar100_small_cnn.py --workdir=runs/cifar100_small_cnn
 

@@ -19,7 +19,8 @@ def valid(task="classification"):
 def test_defaults_are_valid_and_hold_the_task_s_own_section_alone(task):
     config = valid(task)
     config_lib.validate(config)
-    assert [name for name in config_lib.TASKS if name in config] == [name for name in (task,) if name in config_lib.OPTIONS]
+    sections = [name for name in config_lib.TASKS if name in config]
+    assert sections == [name for name in (task,) if name in config_lib.OPTIONS]
 
 
 def test_every_option_has_a_meaning_that_is_a_sentence():
@@ -89,7 +90,7 @@ def test_plain_json_and_back():
     config.optimizer.learning_rate = 3e-4
     again = config_lib.from_dict(config_lib.to_dict(config))
     assert again.to_dict() == config.to_dict()
-    with pytest.raises(config_lib.ConfigError, match="no option 'data.batch_sise'; did you mean 'data.batch_size'"):
+    with pytest.raises(config_lib.ConfigError, match=r"no option 'data\.batch_sise'; did you mean 'data\.batch_size'"):
         config_lib.from_dict({"task": "gan", "data": {"batch_sise": 3}})
 
 

@@ -65,7 +65,9 @@ def test_train_then_eval_gives_the_very_same_results_and_page(command, repositor
         (["surplus"], "Unexpected argument 'surplus'"),
     ],
 )
-def test_what_is_wrong_is_a_sentence_and_nothing_is_written(arguments, words, repository, tmp_path, monkeypatch, capsys):
+def test_what_is_wrong_is_a_sentence_and_nothing_is_written(
+    arguments, words, repository, tmp_path, monkeypatch, capsys
+):
     """In one process, as each start costs seconds: flags, config and run are built as by the command."""
     result = subprocess.run(
         [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py", *arguments],

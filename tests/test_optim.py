@@ -48,7 +48,7 @@ def run_ours(options, steps=5):
     with jax.numpy_dtype_promotion("standard"):
         state = rule.init(params)
         for i in range(steps):
-            gradients = jax.tree.map(lambda p: jnp.sin(p * (i + 1)), params)
+            gradients = jax.tree.map(lambda p, i=i: jnp.sin(p * (i + 1)), params)
             updates, state = rule.update(gradients, state, params)
             params = optax.apply_updates(params, updates)
     return params

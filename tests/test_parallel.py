@@ -13,9 +13,10 @@ from vision_jax import parallel, train, writers
 from vision_jax import run as run_lib
 
 OPTIONS = {
-    "train.epochs": 0.0, "train.steps": 20, "train.steps_per_dispatch": 1, "log.every_epochs": 0.0, "log.every_steps": 1,
-    "log.tensorboard": False, "eval.every_epochs": 0.0, "eval.every_steps": 20, "data.batch_size": 24,
-    "data.eval_batch_size": 30, "optimizer.name": "sgd", "optimizer.learning_rate": 0.02, "schedule.warmup_epochs": 0.0,
+    "train.epochs": 0.0, "train.steps": 20, "train.steps_per_dispatch": 1,
+    "log.every_epochs": 0.0, "log.every_steps": 1, "log.tensorboard": False,
+    "eval.every_epochs": 0.0, "eval.every_steps": 20, "data.batch_size": 24, "data.eval_batch_size": 30,
+    "optimizer.name": "sgd", "optimizer.learning_rate": 0.02, "schedule.warmup_epochs": 0.0,
 }
 
 

@@ -150,7 +150,8 @@ def test_not_finite_stops_with_step_metric_and_last_good_checkpoint(load_config,
 
     monkeypatch.setattr(Classification, "train_step", poisoned)
     config = tiny(load_config, "classification")  # Evaluates and saves at steps 7 and 13.
-    with pytest.raises(monitor.NotFiniteError, match=r"train/loss became NaN or infinite at step 11\. The last good checkpoint is 7"):
+    words = r"train/loss became NaN or infinite at step 11\. The last good checkpoint is 7"
+    with pytest.raises(monitor.NotFiniteError, match=words):
         trained(config, tmp_path)
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [7]
 

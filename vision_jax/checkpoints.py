@@ -1,15 +1,15 @@
 """Checkpoints: the train state, the state of the input, the config and the history of a run, written by Orbax.
 
 The only file that knows Orbax. A checkpoint is written asynchronously into a temporary folder and renamed when it is
-complete. Its state is a flat mapping 'networks/model/params/…' -> array, so that tools can read it without this code, and
-carries a fingerprint of every array, so that damage is noticed and not trained on.
+complete. Its state is a flat mapping 'networks/model/params/…' -> array, so that tools can read it without this code,
+and carries a fingerprint of every array, so that damage is noticed and not trained on.
 """
 
 import dataclasses
 import pathlib
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -107,7 +107,12 @@ class Checkpoints:
         return sorted(self.manager.all_steps())
 
     def save(
-        self, step: int, state: Tree, input_state: Mapping[str, Any], history: Mapping[str, Any], config: Mapping[str, Any]
+        self,
+        step: int,
+        state: Tree,
+        input_state: Mapping[str, Any],
+        history: Mapping[str, Any],
+        config: Mapping[str, Any],
     ) -> None:
         """Starts writing a checkpoint; returns when `state` may be changed or donated."""
         leaves = flat(state)
@@ -165,8 +170,8 @@ class Checkpoints:
             self._set_aside(step, problem or "another process could not read it")
         if found:
             raise CheckpointError(
-                f"All checkpoints in {self.folder} were damaged ({found}); they lie in {self.folder.parent / 'damaged'} "
-                "now. Start the same command again to train from the beginning."
+                f"All checkpoints in {self.folder} were damaged ({found}); they lie in "
+                f"{self.folder.parent / 'damaged'} now. Start the same command again to train from the beginning."
             )
         return None
 
@@ -195,8 +200,16 @@ class Checkpoints:
         if metadata is None:
             raise OSError("its description of the state is missing")
         found = metadata.tree if hasattr(metadata, "tree") else metadata
-        lines = [f"missing in the checkpoint: {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
-        lines += [f"unexpected in the checkpoint: {name} {tuple(found[name].shape)}" for name in found if name not in expected]
+        lines = [
+            f"missing in the checkpoint: {name} {tuple(leaf.shape)}"
+            for name, leaf in expected.items()
+            if name not in found
+        ]
+        lines += [
+            f"unexpected in the checkpoint: {name} {tuple(leaf.shape)}"
+            for name, leaf in found.items()
+            if name not in expected
+        ]
         lines += [
             f"other shape or type: {name} is {found[name].dtype}{tuple(found[name].shape)}, the model has "
             f"{leaf.dtype}{tuple(leaf.shape)}"
@@ -250,8 +263,9 @@ def read(workdir: pathlib.Path, step: int | str = "best") -> Restored:
     checkpoints = Checkpoints(workdir, keep=1, best_metric="", higher_is_better=True, read_only=True)
     try:
         found = checkpoints.steps()
-        chosen = {"best": checkpoints.best, "newest": checkpoints.newest}.get(step, lambda: step)()
-        if chosen not in found:
+        named: dict[int | str, Callable[[], int | None]] = {"best": checkpoints.best, "newest": checkpoints.newest}
+        chosen = named[step]() if step in named else step
+        if not isinstance(chosen, int) or chosen not in found:
             raise CheckpointError(f"There is no checkpoint {step} in {folder}; there are {found or 'none'}.")
         metadata = checkpoints.manager.item_metadata(chosen)["state"]
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -146,7 +146,9 @@ OPTIONS: dict[str, Any] = {
         "hidden": Option(None, "cnn, mlp: widths of the hidden dense layers.", kind=tuple),
         "dropout": Option(None, "Dropout rate before the head.", kind=float, low=0, high=0.95),
         "block_dropout": Option(None, "cnn: dropout rate after each block.", kind=float, low=0, high=0.95),
-        "residual": Option(None, "cnn: residual connections; srcnn: learn what bicubic interpolation lacks.", kind=bool),
+        "residual": Option(
+            None, "cnn: residual connections; srcnn: learn what bicubic interpolation lacks.", kind=bool
+        ),
         "squeeze_excite": Option(None, "cnn: squeeze-and-excitation after each block.", kind=bool),
         "attention": Option(None, "cnn: self-attention before the head.", kind=bool),
         "global_pool": Option(None, "cnn: average over all positions instead of flattening.", kind=bool),

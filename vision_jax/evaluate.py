@@ -51,8 +51,9 @@ class Evaluator:
 
 
 def final(run: Run, step: int | None, evaluator: Evaluator | None = None) -> dict[str, Any]:
-    """Evaluates checkpoint `step` on 'val' and, where there is one, 'test'; writes `report/`, prints the table and returns the results.
+    """Evaluates checkpoint `step` on 'val' and, where there is one, 'test', and writes `report/`.
 
+    Prints the table and returns the results.
     An `evaluator` of the same run saves its compilation.
 
     Raises:

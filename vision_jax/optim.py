@@ -95,7 +95,8 @@ def optimizer(
         case "adam":
             rule = [*coupled, optax.adam(rate_of_update, options["b1"], options["b2"], options["eps"])]
         case "adamw":
-            rule = [optax.adamw(rate_of_update, options["b1"], options["b2"], options["eps"], weight_decay=decay, mask=decay_mask)]
+            b1, b2, eps = options["b1"], options["b2"], options["eps"]
+            rule = [optax.adamw(rate_of_update, b1, b2, eps, weight_decay=decay, mask=decay_mask)]
         case "lion":
             rule = [optax.lion(rate_of_update, options["b1"], options["b2"], weight_decay=decay, mask=decay_mask)]
         case "muon":

@@ -1,11 +1,12 @@
 """The loop, one for all tasks: restore, step, log, evaluate, save, stop.
 
-A dispatch runs one step or, for networks so small that Python would dominate, up to `config.train.steps_per_dispatch` of
-them. Dispatches end at multiples of that number and wherever something is due, counted from step 0, so that a resumed
-run makes the same ones. The number of steps is an argument of the compiled program: it is compiled once.
+A dispatch runs one step or, for networks so small that Python would dominate, up to `config.train.steps_per_dispatch`
+of them. Dispatches end at multiples of that number and wherever something is due, counted from step 0, so that a
+resumed run makes the same ones. The number of steps is an argument of the compiled program: it is compiled once.
 
-Metrics are summed on the device and fetched at log steps, after the next dispatch has been sent off. What a run computes
-is a function of the config alone: batches of their number, randomness of the step, and the sums are in the checkpoint.
+Metrics are summed on the device and fetched at log steps, after the next dispatch has been sent off. What a run
+computes is a function of the config alone: batches of their number, randomness of the step, and the sums are in the
+checkpoint.
 """
 
 import itertools
@@ -31,7 +32,9 @@ Carry = tuple[TrainState, Running]
 
 
 def compile_steps(task: Task, key: jax.Array, *, several: bool) -> Callable[..., Carry]:
-    """Returns the compiled program `(state, running, data, batches, count) -> (state, running)`; it donates the first two.
+    """Returns the compiled program `(state, running, data, batches, count) -> (state, running)`.
+
+    It donates the first two.
 
     Args:
         task: whose step it runs.

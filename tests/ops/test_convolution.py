@@ -196,7 +196,8 @@ def test_only_the_operands_are_kept_for_the_backward_pass():
     "arguments",
     [
         dict(padding="SAME"), dict(padding="VALID"), dict(padding=[(-1, 1), (0, 0)]),
-        dict(padding=[(1, 1), (2, 0)], lhs_dilation=(2, 2)), dict(padding="SAME", dimension_numbers=("NCHW", "OIHW", "NCHW")),
+        dict(padding=[(1, 1), (2, 0)], lhs_dilation=(2, 2)),
+        dict(padding="SAME", dimension_numbers=("NCHW", "OIHW", "NCHW")),
         dict(padding="SAME", preferred_element_type=jnp.float32, dtype=jnp.bfloat16), dict(padding=[(9, 9), (0, 5)]),
         dict(padding="SAME", dtype=jnp.int32),
     ],

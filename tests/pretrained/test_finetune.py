@@ -66,7 +66,8 @@ def test_frozen_parts_cost_neither_memory_nor_work():
 
 def test_wrong_stages_are_refused_with_the_right_ones():
     model = models.build("resnet18", num_classes=3)
-    with pytest.raises(config_lib.ConfigError, match=r"'layer5'; did you mean 'layer\d'\?; the stages are stem, layer1"):
+    words = r"'layer5'; did you mean 'layer\d'\?; the stages are stem, layer1"
+    with pytest.raises(config_lib.ConfigError, match=words):
         finetune.frozen_modules(model, ("layer5",))
     with pytest.raises(config_lib.ConfigError, match="nothing to train"):
         finetune.frozen_modules(model, ("all_but",))
@@ -78,13 +79,16 @@ def test_rates_fall_from_the_head_to_the_input():
     )
     plain, same, _ = make(optimizer__name="sgd", optimizer__momentum=0.0)
     jax.tree.map(np.testing.assert_array_equal, state.networks["model"].params, same.networks["model"].params)
-    moved, by_default = (
-        jax.tree.map(lambda new, old: np.asarray(new - old), t.train_step(s, batch, jax.random.key(1))[0].networks["model"].params,
-                     s.networks["model"].params)
-        for t, s in ((task, state), (plain, same))
-    )
+
+    def change(trained, before):
+        after, _ = trained.train_step(before, batch, jax.random.key(1))
+        old, new = before.networks["model"].params, after.networks["model"].params
+        return jax.tree.map(lambda a, b: np.asarray(a - b), new, old)
+
+    moved, by_default = change(task, state), change(plain, same)
     for module, factor in {"block1": 0.5**4, "block3": 0.5**2, "hidden1": 0.5, "head": 10.0}.items():
-        jax.tree.map(lambda a, b, f=factor: np.testing.assert_allclose(a, f * b, rtol=1e-3, atol=1e-7), moved[module], by_default[module])
+        expected = jax.tree.map(lambda b, f=factor: f * b, by_default[module])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7), moved[module], expected)
 
 
 NETWORK = {"channels": (4, 8, 8), "norm": "batch", "hidden": (6,)}
@@ -94,7 +98,8 @@ NETWORK = {"channels": (4, 8, 8), "norm": "batch", "hidden": (6,)}
 def weights_file(tmp_path):
     """Weights of the network above for ten classes, as this project writes them."""
     model = models.build("cnn", num_classes=10, **NETWORK)
-    variables = jax.device_get(jax.jit(lambda key: model.init(key, jnp.zeros((1, 16, 16, 3)), train=False))(jax.random.key(9)))
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, 16, 16, 3)), train=False))
+    variables = jax.device_get(init(jax.random.key(9)))
     path = tmp_path / "cnn.safetensors"
     preprocessing = weights.Preprocessing(36, 32, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     record = weights.Record("cnn", "a test", options=NETWORK, input_shape=(16, 16, 3), preprocessing=preprocessing)

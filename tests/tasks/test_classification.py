@@ -74,7 +74,8 @@ def test_evaluation_uses_the_averaged_parameters():
     before = task.logits(state, batch["image"])
     state, _ = jax.jit(task.train_step)(state, batch, jax.random.key(1))
     network = state.networks["model"]
-    expected = task.model.apply(network.variables(network.averaged), task._normalise(base.to_unit(batch["image"])), train=False)
+    images = task._normalise(base.to_unit(batch["image"]))
+    expected = task.model.apply(network.variables(network.averaged), images, train=False)
     np.testing.assert_array_equal(task.logits(state, batch["image"]), expected)
     assert not np.allclose(before, expected)
     assert not np.allclose(expected, task.model.apply(

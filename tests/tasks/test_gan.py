@@ -46,7 +46,10 @@ def test_step_is_discriminator_first_then_generator_through_the_new_discriminato
         return jnp.mean(jax.nn.softplus(-on_real)) + jnp.mean(jax.nn.softplus(on_fake))
 
     new_d = jax.tree.map(lambda p, grad: p - 0.05 * grad, d.params, jax.grad(d_loss)(d.params))
-    g_loss = lambda params: jnp.mean(jax.nn.softplus(-judge(new_d, generate(params))))
+
+    def g_loss(params):
+        return jnp.mean(jax.nn.softplus(-judge(new_d, generate(params))))
+
     new_g = jax.tree.map(lambda p, grad: p - 0.1 * grad, g.params, jax.grad(g_loss)(g.params))
     assert float(metrics["discriminator_loss"]) == pytest.approx(float(d_loss(d.params)), rel=1e-5)
     assert float(metrics["generator_loss"]) == pytest.approx(float(g_loss(g.params)), rel=1e-5)

@@ -1,7 +1,7 @@
 """The Fréchet distance between two Gaussians, and sums from which they are fitted in one pass.
 
-d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Dowson & Landau 1982), the form in which Heusel et al. 2017 use it for
-FID on Inception features. Here the features are the pixels of pooled images: a cheap course of training, not FID.
+d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Dowson & Landau 1982), the form in which Heusel et al. 2017 use it
+for FID on Inception features. Here the features are the pixels of pooled images: a cheap course of training, not FID.
 """
 
 import jax

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def luma(images: jax.Array) -> jax.Array:
-    """RGB [..., 3] in [0, 1] -> Y [...] of ITU-R BT.601 in [16, 235], as MATLAB's `rgb2ycbcr`; one channel is scaled."""
+    """RGB [..., 3] in [0, 1] -> Y [...] of ITU-R BT.601 in [16, 235], as MATLAB's `rgb2ycbcr`; gray is scaled."""
     if images.shape[-1] == 1:
         return 16.0 + 219.0 * images[..., 0]
     return 16.0 + images @ jnp.asarray([65.481, 128.553, 24.966], jnp.float32)

@@ -73,7 +73,7 @@ class CNN(Classifier):
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per block, then 'attention' and 'hidden' where there are, then the head."""
-        stages = {f"block{i}": (f"block{i}",) for i in range(1, len(self.channels) + 1)}
+        stages: dict[str, tuple[str, ...]] = {f"block{i}": (f"block{i}",) for i in range(1, len(self.channels) + 1)}
         if self.attention:
             stages["attention"] = ("attention",)
         if self.hidden:

@@ -24,7 +24,7 @@ class MLPGenerator(Network):
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per hidden layer, then the head."""
-        return {f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)} | {"head": ("head",)}
+        return {**{f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)}, "head": ("head",)}
 
     @nn.compact
     def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -44,7 +44,7 @@ class MLPDiscriminator(Network):
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per hidden layer, then the head."""
-        return {f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)} | {"head": ("head",)}
+        return {**{f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)}, "head": ("head",)}
 
     @nn.compact
     def forward(self, x: jax.Array, *, train: bool) -> jax.Array:

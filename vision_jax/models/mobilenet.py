@@ -31,7 +31,8 @@ class MobileNetV2(Classifier):
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """Stem, the paper's seven stages, the last 1×1 convolution, head."""
-        stages, index = {"stem": ("features_0",)}, 1
+        stages: dict[str, tuple[str, ...]] = {"stem": ("features_0",)}
+        index = 1
         for i, (_, _, blocks, _) in enumerate(_STAGES, 1):
             stages[f"stage{i}"] = tuple(f"features_{j}" for j in range(index, index + blocks))
             index += blocks

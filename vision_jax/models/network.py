@@ -110,7 +110,7 @@ class ConvNormRelu(nn.Module):
 
 def imagenet_to_unit_range(x: jax.Array) -> jax.Array:
     """From ImageNet's mean and deviation per channel to mean 0.5 and deviation 0.5, that is [0, 1] → [-1, 1]."""
-    mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    mean, deviation = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
     return x * jnp.asarray(deviation / 0.5, x.dtype) + jnp.asarray((mean - 0.5) / 0.5, x.dtype)
 
 

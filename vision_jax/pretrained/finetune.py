@@ -1,7 +1,7 @@
 """Fine-tuning: which parameters train and how fast, and what a network takes over from pretrained weights.
 
-Stages are the network's own (`Network.stages`), from input to head, as Yosinski et al. 2014 ("How transferable are features
-in deep neural networks?") speak of them. A new head keeps the initialisation of the network's own last layer.
+Stages are the network's own (`Network.stages`), from input to head, as Yosinski et al. 2014 ("How transferable are
+features in deep neural networks?") speak of them. A new head keeps the initialisation of the network's own last layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
