@@ -141,6 +141,11 @@ class Checkpoints:
         evaluated = [(metrics["score"], step) for step, metrics in scores.items() if metrics]
         return max(evaluated)[1] if evaluated else self.newest()
 
+    def seconds(self) -> float:
+        """Returns how long the run has trained up to its newest checkpoint, all restarts together."""
+        restored = self.manager.restore(self.newest(), args=ocp.args.Composite(history=ocp.args.JsonRestore()))
+        return restored["history"]["seconds"]
+
     def config_of(self, step: int) -> dict[str, Any]:
         """Returns the options of the run that wrote checkpoint `step`."""
         return self.manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]

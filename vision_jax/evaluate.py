@@ -77,7 +77,7 @@ def final(run: Run, step: int | None, evaluator: Evaluator | None = None) -> dic
         "parameters": run_lib.parameter_count(restored.state),
         "checkpoint_step": step,
         "chosen_by": run.checkpoints.best_metric,
-        "training_seconds": round(restored.history["seconds"], 1),
+        "training_seconds": round(run.checkpoints.seconds(), 1),
         "examples": {split: len(source) for split, source in run.dataset.splits.items()},
         "metrics": metrics,
         "provenance": dict(run.dataset.provenance),
