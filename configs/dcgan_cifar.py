@@ -1,6 +1,16 @@
 """The DCGAN on CIFAR-10, or on CIFAR-100 as `dcgan_cifar.py:cifar100`: 50,000 steps of BCE.
 
-The published figure, on CIFAR-100, is an FID of 66.49 (protocol not stated).
+    python -m vision_jax.main --config=configs/dcgan_cifar.py --workdir=runs/dcgan_cifar
+
+The published figure, on CIFAR-100 after 50,000 steps, is an FID of 66.49 (protocol not stated). What this code has done
+so far is a look at the beginning, on CIFAR-10 with seed 0 on a 2-core AMD EPYC VM:
+
+    --config.train.steps=2000 --config.eval.every_steps=500     20 minutes of CPU time
+
+Both networks learn and neither collapses (scores 0.78 on real and 0.22 on generated images), and the distance between
+pooled images (`val/frechet_8x8`) falls from 1.64 after 500 steps to 0.96 after 1,500. The samples of that checkpoint
+differ from each other and have the colours and layouts of the data (sky, grass, dark object on light ground), but no
+recognisable objects yet.
 """
 
 from vision_jax import config as config_lib
