@@ -1,4 +1,10 @@
-"""A small CNN on scikit-learn's 8x8 digits: the main job, a minute on a laptop."""
+"""A small CNN on scikit-learn's 8x8 digits: the main job, less than a minute on a laptop.
+
+`python -m vision_jax.main --config=configs/digits_cnn.py`
+
+99.2 % test accuracy (359 images; checkpoint chosen on 144 validation images), 22 s of training on 2 cores of an AMD EPYC,
+36,106 parameters. Record: configs/results/digits_cnn.
+"""
 
 from vision_jax import config as config_lib
 
