@@ -9,12 +9,16 @@ import sys
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")  # Before JAX starts.
 
+import hypothesis
 import jax
 import pytest
 
 from vision_jax import parallel
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# The first example of a test compiles; how long that takes is nobody's business here.
+hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("here")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _LOOPBACK = ("127.", "::1", "localhost")

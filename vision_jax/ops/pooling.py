@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from jax.core import ShapedArray
@@ -44,8 +45,9 @@ def _windows(x: jax.Array, window: Sequence[int], strides: Sequence[int], paddin
     return Windows((window[0], window[1]), (strides[0], strides[1]), ((top, bottom), (left, right)))
 
 
-def _lowest(dtype) -> jax.Array:
-    return jnp.array(-jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
+def _lowest(dtype) -> np.ndarray:
+    """A constant: `lax.reduce_window` can only be differentiated where it sees the value it starts from."""
+    return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
 
 
 def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding) -> jax.Array:
@@ -74,7 +76,7 @@ def avg_pool(
 
 
 def _window_sum(x: jax.Array, w: Windows) -> jax.Array:
-    return lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, *_reduce_window_arguments(w))
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, *_reduce_window_arguments(w))
 
 
 def _reduce_window_arguments(w: Windows):
