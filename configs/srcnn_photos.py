@@ -2,9 +2,9 @@
 
 `python -m vision_jax.main --config=configs/srcnn_photos.py`
 
-psnr_y_x2_shave2 on 24 test tiles: 38.39 dB, bicubic 38.33 dB, after 1,000 steps in 251 s on 2 busy cores of an AMD EPYC. Two
-photos are too few for more; without `residual` the network stayed below bicubic interpolation (37.39 dB after 2,000 steps).
-Record: configs/results/srcnn_photos.
+psnr_y_x2_shave2 on 24 test tiles: 38.39 dB, bicubic 38.33 dB, after 1,000 steps in 251 s on 2 busy cores of an AMD
+EPYC. Two photos are too few for more; without `residual` the network stayed below bicubic interpolation (37.39 dB
+after 2,000 steps). Record: configs/results/srcnn_photos.
 """
 
 from vision_jax import config as config_lib

@@ -85,6 +85,15 @@ def test_auto_keeps_small_arrays_on_the_device_and_files_never(monkeypatch):
         pipeline.Loader(Decoded(source()), mesh, on_device="always")
 
 
+def test_images_in_arrays_are_resized_where_asked():
+    def double(example, generator):
+        return {**example, "image": example["image"].repeat(2, 0).repeat(2, 1)}
+
+    loader = pipeline.Loader(source(), parallel.make_mesh(), train_transform=double, eval_transform=double)
+    assert not loader.resident
+    assert take(loader, 1)[0]["image"].shape == next(iter(loader.evaluation(4)))["image"].shape == (4, 8, 8, 1)
+
+
 def test_a_stream_continues_from_any_batch_with_any_number_of_workers():
     mesh = parallel.make_mesh()
     whole = take(pipeline.Loader(Decoded(source()), mesh, train_transform=jitter), 6)

@@ -15,16 +15,27 @@ from vision_jax.tasks.gan import GAN
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 
-@pytest.fixture(scope="module")
-def gan():
+def make(name, **options):
     config = config_lib.default("gan")
-    config.model.name, config.model.width, config.gan.latent_dim = "dcgan", 4, 6
+    config.model.name, config.gan.latent_dim = name, 6
+    config.model.update(options)
     config.optimizer.name, config.optimizer.momentum, config.optimizer.learning_rate = "sgd", 0.0, 0.1
     config.gan.discriminator_learning_rate = 0.05
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
     source = ArraySource(images, np.zeros(12, np.int32))
     task = GAN(config, Dataset("toy", {"train": source, "val": source}, (), {}), DURATIONS)
     return task, jax.jit(task.init)(jax.random.key(0)), jnp.asarray(images)
+
+
+@pytest.fixture(scope="module")
+def gan():
+    return make("dcgan", width=4)
+
+
+def test_networks_of_dense_layers_take_the_shape_of_the_images():
+    task, state, images = make("mlp_gan", hidden=(8, 8))
+    after, metrics = jax.jit(task.train_step)(state, {"image": images}, jax.random.key(1))
+    assert task.images(after)["samples"].shape == (64, 8, 8, 1) and np.isfinite(float(metrics["generator_loss"]))
 
 
 def test_step_is_discriminator_first_then_generator_through_the_new_discriminator(gan):

@@ -133,15 +133,17 @@ class Loader:
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.resident = False
         self.data: Batch = {}
-        if isinstance(source, sources.ArraySource):
-            fits = source.images.nbytes <= RESIDENT_LIMIT
+        # Whole batches can be taken from arrays, unless each image is to be resized first.
+        self.arrays = source if isinstance(source, sources.ArraySource) and train_transform is None else None
+        if self.arrays is not None:
+            fits = self.arrays.images.nbytes <= RESIDENT_LIMIT
             if on_device == "always" or (on_device == "auto" and fits):
                 self.resident = True
-                self.data = parallel.put_replicated({"image": source.images, "label": source.labels}, mesh)
+                self.data = parallel.put_replicated({"image": self.arrays.images, "label": self.arrays.labels}, mesh)
         elif on_device == "always":
             raise ValueError(
-                "config.data.on_device='always' needs images of one size in memory; this data set is read from files. "
-                "Use 'auto' or 'never'."
+                "config.data.on_device='always' needs images of one size in memory; these are read from files or "
+                "resized. Use 'auto' or 'never'."
             )
 
     def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int) -> "Loader":
@@ -169,7 +171,7 @@ class Loader:
         """Yields this process's rows of batch `start`, `start + 1`, … without end, as host arrays."""
         rows = Rows(batch_size, jax.process_index(), jax.process_count())
         order = Order(len(self.source), seed)
-        in_memory = self.resident or isinstance(self.source, sources.ArraySource)
+        in_memory = self.resident or self.arrays is not None
         workers = 0 if in_memory else self.workers  # Arrays would be copied into every worker.
         if in_memory:
             dataset = grain.MapDataset.source(_Batches(self._load, order, rows, start))
@@ -208,8 +210,8 @@ class Loader:
 
     def _rows(self, indices: np.ndarray) -> Batch:
         """The examples at `indices` as host arrays, photos in their evaluation transform."""
-        if isinstance(self.source, sources.ArraySource):
-            return {"image": self.source.images[indices], "label": self.source.labels[indices]}
+        if self.arrays is not None:
+            return {"image": self.arrays.images[indices], "label": self.arrays.labels[indices]}
 
         def example_at(index: int) -> sources.Example:
             example = self.source[int(index)]

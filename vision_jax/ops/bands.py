@@ -6,6 +6,9 @@ diagonal band. Some products with zero buy wide matrices, patches of (b + k - 1)
 memory to copy.
 """
 
+import operator
+from functools import reduce
+
 import jax
 from jax import lax
 from jax import numpy as jnp
@@ -68,4 +71,4 @@ def weight_band(g: Geometry, x: jax.Array, dy: jax.Array) -> jax.Array:
     b = _outputs_per_row(g, o)
     dy = pad_image(dy, ((0, 0), (0, -ow % b)))
     band = outer(_blocks(g, x, b), dy.reshape(-1, b * o), g.precision).reshape(kh, _span(g, b), c, b, o)
-    return sum(band[:, t * s : t * s + kw, :, t] for t in range(b))
+    return reduce(operator.add, (band[:, t * s : t * s + kw, :, t] for t in range(b)))

@@ -7,7 +7,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from vision_jax.ops import primitive
-from vision_jax.ops.geometry import Geometry
+from vision_jax.ops.geometry import Geometry, pair
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -59,7 +59,10 @@ def conv_general_dilated(
     )
     if not consistent or min(min(p) for p in pads) < 0:
         return plain()  # which raises the error that fits
-    g = Geometry(lhs.shape[1:3], kernel, tuple(window_strides), pads, dilation, feature_group_count, precision)
+    g = Geometry(
+        pair(lhs.shape[1:3]), pair(kernel), pair(window_strides), pair(pads), pair(dilation), feature_group_count,
+        precision,
+    )
     return primitive.forward(lhs, rhs, g)
 
 
@@ -86,7 +89,7 @@ def conv_transpose(
     pads = tuple((a - 1 - lo, a - 1 - hi) for a, (lo, hi) in zip(k, pairs, strict=True))
     if x.dtype != kernel.dtype or min(min(p) for p in pads) < 0 or min(image) < 1 or x.shape[3] != kernel.shape[2]:
         return plain()
-    g = Geometry(image, k, s, pads)
+    g = Geometry(pair(image), pair(k), pair(s), pair(pads))
     assert g.out == size, (g, size)
     return primitive.input_gradient(x, jnp.swapaxes(lax.rev(kernel, (0, 1)), 2, 3), g)
 

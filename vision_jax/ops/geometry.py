@@ -1,8 +1,19 @@
 """The static description of a two-dimensional convolution, and the padding arithmetic of its two gradients."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import TypeVar
+
+from jax import lax
 
 Pair = tuple[int, int]
+T = TypeVar("T")
+
+
+def pair(items: Iterable[T]) -> tuple[T, T]:
+    """The two items, one for height and one for width."""
+    first, second = items
+    return first, second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +29,7 @@ class Geometry:
     pads: tuple[Pair, Pair]
     dilation: Pair = (1, 1)
     groups: int = 1
-    precision: object = None
+    precision: lax.PrecisionLike = None
 
     @property
     def span(self) -> Pair:
@@ -54,4 +65,4 @@ class Geometry:
                 return None
             spread.append(length)
             pads.append((before, after))
-        return dataclasses.replace(self, image=tuple(spread), strides=(1, 1), pads=tuple(pads))
+        return dataclasses.replace(self, image=pair(spread), strides=(1, 1), pads=pair(pads))

@@ -7,8 +7,9 @@ PyTorch's own.
 """
 
 import dataclasses
+import operator
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import numpy as np
@@ -68,7 +69,7 @@ def avg_pool(
         # Windows side by side need no window reduction, whose gradient would be another one.
         oh, ow = w.out(x.shape[1:3])
         x = x[:, : oh * h, : ow * k].reshape(x.shape[0], oh, h, ow, k, x.shape[3])
-        return sum(x[:, :, i, :, j] for i in range(h) for j in range(k)) / (h * k)
+        return reduce(operator.add, (x[:, :, i, :, j] for i in range(h) for j in range(k))) / (h * k)
     total = _window_sum(x, w)
     if count_include_pad:
         return total / (h * k)

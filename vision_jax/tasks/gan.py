@@ -18,6 +18,7 @@ from vision_jax import models
 from vision_jax.data import augment
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import frechet
+from vision_jax.models import registry
 from vision_jax.tasks import base
 
 _POOLED = 8  # Side of the images that the cheap Fréchet distance compares.
@@ -35,13 +36,13 @@ class GAN(base.Task):
         if height != width:
             raise ValueError(f"The GAN needs square images; {dataset.name} has {height}x{width}.")
         self.shape = (height, width, channels)
+        given = {"image_size": height, "channels": channels, "image_shape": self.shape, "latent": self.latent}
         self.generator, self.discriminator = (
             models.build(
-                f"{config.model.name}_{part}", image_size=height, channels=channels,
-                dtype=jnp.dtype(config.train.dtype), **config_lib.network_options(config),
-                **({"latent": self.latent} if part == "generator" else {}),
+                name, dtype=jnp.dtype(config.train.dtype), **config_lib.network_options(config),
+                **{option: value for option, value in given.items() if option in registry.options(name)},
             )
-            for part in ("generator", "discriminator")
+            for name in (f"{config.model.name}_generator", f"{config.model.name}_discriminator")
         )
         rate = config.optimizer.learning_rate
         self.generator_trainer, self.rate = base.network_trainer(config, durations, rate)
