@@ -68,7 +68,7 @@ def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(
 
     generator = random.Random(task)
     kills = 0
-    for target in sorted(generator.sample(range(4, total - 4), 2)):
+    for target in sorted(generator.sample(range(4, total - 4), 3)):
         process = start(killed)
         metrics = killed / "metrics.jsonl"
         while process.poll() is None and (not metrics.exists() or _last_step(metrics) < target):
