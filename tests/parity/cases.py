@@ -100,7 +100,7 @@ CASES: dict[str, Case] = {
     ),
     # The auxiliary head needs a 17×17 map, which takes images of 287 pixels at least.
     "inception_v3": Case(
-        ref.from_torchvision("inception_v3", init_weights=False, dropout=0.0), (75, 107), (287, 2), _INCEPTION_STAGES,
+        ref.from_torchvision("inception_v3", init_weights=False, dropout=0.0), (75, 107), (299, 2), _INCEPTION_STAGES,
         dict(num_classes=10, dropout=0.0),
     ),
     "fid_inception": Case(ref.fid_inception, (75, 107), (107, 4), _INCEPTION_STAGES, dict(dropout=0.0)),
