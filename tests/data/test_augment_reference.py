@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+from tests.torchvision_import import import_torchvision
 from vision_jax.data import augment
 from vision_jax.data import augment_color as color
 from vision_jax.data import augment_geometry as geometry
@@ -28,15 +29,7 @@ def apply(spec: str, drawn, image=IMAGE) -> np.ndarray:
 @functools.cache
 def functional():
     """torchvision.transforms.functional."""
-    torch = pytest.importorskip("torch", reason="torch and torchvision are not installed")
-    try:  # torchvision's Python code needs these declarations even where its compiled operators do not load
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        functional.library = library  # declarations last as long as the object
-    except RuntimeError:
-        pass
-    return pytest.importorskip("torchvision.transforms.functional", reason="torchvision is not installed")
+    return import_torchvision("torchvision.transforms.functional")
 
 
 def torch_image(image=IMAGE):

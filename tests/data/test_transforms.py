@@ -1,4 +1,3 @@
-import contextlib
 import io
 import pickle
 
@@ -6,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.torchvision_import import import_torchvision
 from vision_jax.data import transforms
 from vision_jax.data.transforms import RandomResizedCrop, ResizeCenterCrop
 
@@ -26,13 +26,7 @@ def jpeg(image, **options):
 
 @pytest.fixture(scope="module")
 def torchvision_transforms():
-    torch = pytest.importorskip("torch", reason="compares with torchvision")
-    # A build of torchvision without its C++ operators needs their names declared before it is imported.
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):  # they are there
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    yield pytest.importorskip("torchvision.transforms", reason="compares with torchvision")
+    return import_torchvision("torchvision.transforms")
 
 
 @pytest.mark.parametrize(("resize", "crop"), [(256, 224), (232, 224), (40, 40), (64, 33)])

@@ -6,15 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-# torchvision registers its C++ operators at import; a build without them needs their names declared first.
-_LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
-for _operator in ("nms", "qnms"):
-    try:
-        _LIBRARY.define(f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except RuntimeError:
-        pass  # this build of torchvision has its operators
+from tests.torchvision_import import import_torchvision
 
-import torchvision  # noqa: E402
+torchvision = import_torchvision()
+
 from pytorch_fid import inception as pytorch_fid_inception  # noqa: E402
 
 

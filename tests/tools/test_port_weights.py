@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.torchvision_import import import_torchvision
 from vision_jax import models, trained
 from vision_jax.checkpoints import CheckpointError, flat
 from vision_jax.pretrained import port, torch_file, torch_writer, weights
@@ -62,13 +63,7 @@ def test_a_published_file_is_recognised(test_data, tmp_path):
 def test_a_trained_resnet_is_loaded_by_torchvision(tmp_path):
     """What fine-tuning here leaves behind is read by the original with strict=True."""
     torch = pytest.importorskip("torch")
-    library = torch.library.Library("torchvision", "DEF")  # for installations without its compiled part
-    for name in ("nms", "qnms"):
-        try:
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        except RuntimeError:
-            pass
-    torchvision = pytest.importorskip("torchvision")
+    torchvision = import_torchvision()
     safetensors = pytest.importorskip("safetensors.torch")
     variables = random_variables("resnet18", num_classes=3)
     record = weights.Record("resnet18", "here", class_names=("a", "b", "c"))
