@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from vision_jax import cache, parallel
+from vision_jax import cache, memory, parallel
 from vision_jax import config as config_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
@@ -60,6 +60,7 @@ def main(argv: Sequence[str]) -> None:
     config = _CONFIG.value
     with _sentences(config_lib.ConfigError):
         config_lib.validate(config)
+    memory.keep_freed()
     parallel.start_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / _config_name())
     if not _WORKDIR.value and jax.process_index() == 0:

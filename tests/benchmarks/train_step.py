@@ -2,12 +2,12 @@
 
     python -m tests.benchmarks.train_step [--cases resnet18 dcgan] [--rounds 7] [--json FILE] [--quick]
 
-For each network of `networks.CASES`, in processes of its own:
+For each network of `networks.CASES`:
 
 - times: after checking that both sides compute the same loss and the same gradient of every parameter, our step
-  (the loop's compiled program, metrics included) and PyTorch's run in turn, a burst of at least `--burst` seconds
-  each, for `--rounds` rounds. PyTorch runs contiguous and channels-last; the better one counts. Medians over the
-  rounds; 'spread' is (max - min) / median of ours.
+  (the loop's compiled program, metrics included) and PyTorch's run in turn, each in a process of its own, a burst of
+  at least `--burst` seconds each, for `--rounds` rounds. PyTorch runs contiguous and channels-last; the better one
+  counts. Medians over the rounds; 'spread' is (max - min) / median of ours.
 - memory: the process's peak resident size over what it was after its imports, three steps, one side per process.
 - compile: seconds to lower and compile our step, and the same step with XLA's plain convolutions and pooling.
 - start-up: from starting Python to the end of the first step, with an empty and with a filled compilation cache.
@@ -36,14 +36,38 @@ def use_plain_formulations() -> None:
     """XLA's own convolutions and pooling from here on (before anything is compiled)."""
     from vision_jax.ops import plan, pooling
 
-    plan.choose = lambda *args: "plain"
+    plan.choose = plan.choose_beside_onednn = lambda *args: "plain"
     pooling.chained_max = pooling.plain_max
 
 
-def check(case: Any) -> tuple[float, float]:
+def load_case(name: str) -> Any:
+    """The case, with all cores for PyTorch too."""
+    import torch
+
+    from tests.benchmarks import networks
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return networks.CASES[name]()
+
+
+def load_side(name: str, side: str) -> Any:
+    """One side of the case with Adam; ours in the process's state in which `vision_jax.main` trains."""
+    case = load_case(name)
+    if side.startswith("torch"):
+        return case.torch("adam", side.endswith("channels-last"))
+    if side == "plain":
+        use_plain_formulations()
+    from vision_jax import memory
+
+    memory.keep_freed()
+    return case.ours("adam")
+
+
+def check(name: str) -> Row:
     """Relative difference of the losses and the largest one of a gradient, as `tests.parity` measures it."""
     import numpy as np
 
+    case = load_case(name)
     ours, reference = case.ours("sgd"), case.torch("sgd", channels_last=False)
     before = ours.parameters(), reference.parameters()
     ours.step()
@@ -62,7 +86,7 @@ def check(case: Any) -> tuple[float, float]:
     )
     if not (loss < 1e-4 and gradient < 1e-2):
         raise ValueError(f"{case.network}: losses differ by {loss:.1e} and gradients by {gradient:.1e}; nothing timed")
-    return float(loss), float(gradient)
+    return {"loss_difference": float(loss), "gradient_difference": float(gradient)}
 
 
 def _burst(step: Any, seconds: float) -> float:
@@ -76,30 +100,54 @@ def _burst(step: Any, seconds: float) -> float:
     return (time.perf_counter() - began) / steps
 
 
+def serve(name: str, side: str) -> None:
+    """Runs bursts of one side's step: reads their lengths in seconds, a line each, and answers seconds per step."""
+    subject = load_side(name, side)
+    for line in sys.stdin:
+        print(_burst(subject.step, float(line)), flush=True)
+
+
+class Server:
+    """A process of its own for one side: memory, threads and allocator are not shared with the other side."""
+
+    def __init__(self, name: str, side: str):
+        command = [sys.executable, "-m", "tests.benchmarks.train_step", "--measure", "serve", "--cases", name]
+        self.process = subprocess.Popen(
+            [*command, "--side", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def burst(self, seconds: float) -> float:
+        """Seconds per step over at least `seconds`."""
+        print(seconds, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError("a side died")
+        return float(answer)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
 def measure_times(name: str, rounds: int, burst: float) -> Row:
-    """Checks the case, then times both sides in turn."""
-    import torch
-
-    from tests.benchmarks import networks
-
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    case = networks.CASES[name]()
-    loss, gradient = check(case)
-    sides = {"ours": case.ours("adam")}
-    for layout in ("contiguous", "channels-last"):
-        sides[f"torch {layout}"] = case.torch("adam", layout == "channels-last")
+    """Times the sides in turn."""
+    sides = {side: Server(name, side) for side in ("ours", "torch contiguous", "torch channels-last")}
     for side in sides.values():
-        _burst(side.step, burst)
+        side.burst(burst)  # compiles
+        side.burst(burst)
     samples = {key: [] for key in sides}
     for _ in range(rounds):
         for key, side in sides.items():
-            samples[key].append(_burst(side.step, burst))
+            samples[key].append(side.burst(burst))
+    for side in sides.values():
+        side.close()
     medians = {key: statistics.median(values) for key, values in samples.items()}
     best = min((key for key in sides if key != "ours"), key=medians.get)
     spread = {key: (max(values) - min(values)) / medians[key] for key, values in samples.items()}
     return {
-        "loss_difference": loss, "gradient_difference": gradient, "seconds": medians, "spread": spread,
-        "samples": samples, "torch_best": best, "ratio": medians["ours"] / medians[best],
+        "seconds": medians, "spread": spread, "samples": samples, "torch_best": best,
+        "ratio": medians["ours"] / medians[best],
     }
 
 
@@ -113,25 +161,20 @@ def _resident(field: str) -> int:
 
 def measure_memory(name: str, side: str) -> Row:
     """Peak resident size of three steps over that after the imports, and for our sides the time to compile."""
+    import jax
     import torch
 
-    from tests.benchmarks import networks
+    from tests.benchmarks import networks  # noqa: F401
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    if side == "plain":
-        use_plain_formulations()
     (torch.zeros(1) + 1).sum()
     before = _resident("VmRSS")
-    case = networks.CASES[name]()
-    subject = case.torch("adam", side.endswith("channels-last")) if side.startswith("torch") else case.ours("adam")
+    subject = load_side(name, side)
     began = time.perf_counter()
     subject.compile()
     compiling = time.perf_counter() - began
     # Building and compiling need memory of their own; what counts is the running step.
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     for _ in range(3):
-        import jax
-
         jax.block_until_ready(subject.step())
     return {"peak_bytes": _resident("VmHWM") - before, "compile_seconds": compiling}
 
@@ -140,10 +183,7 @@ def measure_startup(name: str, side: str) -> Row:
     """One step; the parent holds the watch."""
     import jax
 
-    from tests.benchmarks import networks
-
-    case = networks.CASES[name]()
-    jax.block_until_ready((case.torch("adam", False) if side == "torch" else case.ours("adam")).step())
+    jax.block_until_ready(load_side(name, side).step())
     return {}
 
 
@@ -162,8 +202,8 @@ def _child(*arguments: str, **environment: str) -> tuple[Row, float]:
 
 def measure(name: str, options: argparse.Namespace) -> Row:
     """All measurements of one case."""
-    timing = ("--rounds", str(options.rounds), "--burst", str(options.burst))
-    row, _ = _child("--measure", "times", "--cases", name, *timing)
+    row, _ = _child("--measure", "check", "--cases", name)
+    row |= measure_times(name, options.rounds, options.burst)
     if options.quick:
         return row
     sides = {side: _child("--measure", "memory", "--cases", name, "--side", side)[0]
@@ -219,14 +259,17 @@ def main() -> None:
     parser.add_argument("--burst", type=float, default=0.5, help="seconds per side and round")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true", help="times only")
-    parser.add_argument("--measure", choices=("times", "memory", "startup"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=("check", "serve", "memory", "startup"), help=argparse.SUPPRESS)
     parser.add_argument("--side", default="ours", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         name = options.cases[0]
         match options.measure:
-            case "times":
-                row = measure_times(name, options.rounds, options.burst)
+            case "serve":
+                serve(name, options.side)
+                return
+            case "check":
+                row = check(name)
             case "memory":
                 row = measure_memory(name, options.side)
             case _:

@@ -10,7 +10,7 @@ from functools import partial
 import jax
 from jax import numpy as jnp
 
-from vision_jax.ops import bands, chunks, winograd
+from vision_jax.ops import bands, chunks, onednn, winograd
 from vision_jax.ops import formulas as f
 from vision_jax.ops.geometry import Geometry
 
@@ -21,6 +21,7 @@ CHUNK_BYTES = 8 << 20
 
 FORWARD: dict[str, Formulation] = {
     "plain": f.forward_plain,
+    "onednn": partial(onednn.convolve, "forward"),
     "dense": f.forward_dense,
     "taps": f.forward_taps,
     "rows": f.forward_rows,
@@ -30,6 +31,7 @@ FORWARD: dict[str, Formulation] = {
 }
 INPUT: dict[str, Formulation] = {
     "plain": f.input_plain,
+    "onednn": partial(onednn.convolve, "input"),
     "dense": f.input_dense,
     "taps": f.input_taps,
     "by_plain": partial(f.input_by, f.forward_plain),
@@ -41,6 +43,7 @@ INPUT: dict[str, Formulation] = {
 }
 WEIGHT: dict[str, Formulation] = {
     "plain": f.weight_plain,
+    "onednn": partial(onednn.convolve, "weight"),
     "dense": f.weight_dense,
     "taps": f.weight_taps,
     "rows": f.weight_rows,
@@ -56,6 +59,8 @@ def applies(kind: str, name: str, g: Geometry, c: int, o: int) -> bool:
     """Whether formulation `name` of `kind` can compute convolutions of geometry `g` from c to o channels."""
     if name == "plain":
         return True
+    if name == "onednn":
+        return onednn.available()
     prefix, _, base = name.rpartition("_")
     if prefix in ("by", "swapped") and g.transposed() is None:
         return False
@@ -76,6 +81,22 @@ def applies(kind: str, name: str, g: Geometry, c: int, o: int) -> bool:
     if base == "winograd":
         return g.kernel == (3, 3) and g.dilation == (1, 1) and g.strides == (1, 1)
     return True
+
+
+def choose_beside_onednn(kind: str, g: Geometry, c: int, o: int) -> str:
+    """The formulation of `kind`, where oneDNN may be called."""
+    can = partial(applies, kind, g=g, c=c, o=o)
+    taps = g.kernel[0] * g.kernel[1]
+    if g.groups == 1:
+        if can("dense"):
+            return "dense"
+        if taps > 1 and min(g.image[0] * g.image[1], g.out[0] * g.out[1]) <= 2 * taps <= 50 and min(c, o) >= 16:
+            return "taps"
+        if kind == "forward" and o <= 4 and c >= 16:
+            return "plain"
+        if kind == "input" and c <= 4 and o >= 16:
+            return "by_plain" if max(g.strides) == 1 and can("by_plain") else "phases_taps" if can("phases_taps") else "onednn"
+    return "onednn"
 
 
 def choose(kind: str, g: Geometry, c: int, o: int) -> str:
@@ -128,13 +149,14 @@ def _spread_bytes(kind: str, name: str, g: Geometry, c: int, o: int) -> int:
     return 0
 
 
-def compute(kind: str, g: Geometry, a: jax.Array, b: jax.Array) -> jax.Array:
-    """`kind` of the convolution of geometry `g` by the chosen formulation."""
+def compute(kind: str, g: Geometry, a: jax.Array, b: jax.Array, one_device: bool = False) -> jax.Array:
+    """`kind` of the convolution of geometry `g` by the chosen formulation; `one_device` if the program runs on one."""
     plain = FORMULATIONS[kind]["plain"]
     if a.dtype not in (jnp.float32, jnp.float64) or 0 in (*a.shape, *b.shape, *g.out):
         return plain(g, a, b)
     c, o = (b.shape[2] * g.groups, a.shape[3]) if kind == "input" else (a.shape[3], b.shape[3])
-    name = choose(kind, g, c, o)
+    beside_onednn = one_device and a.dtype == jnp.float32 and onednn.available()
+    name = (choose_beside_onednn if beside_onednn else choose)(kind, g, c, o)
     formulation = FORMULATIONS[kind][name]
     spread, n = _spread_bytes(kind, name, g, c, o), a.shape[0]
     if n * spread > 2 * CHUNK_BYTES:

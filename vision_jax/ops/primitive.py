@@ -104,8 +104,11 @@ def _define(primitive: Primitive) -> None:
             raise TypeError(f"convolution of {a.dtype} with {b.dtype}; cast one operand so that both have one type")
         return ShapedArray(_shape(primitive, a, b, geometry), a.dtype)
 
-    def on_cpu(a, b, *, geometry):
-        return plan.compute(_KIND[primitive], geometry, a, b)
+    def on_cpu(context, a, b, *, geometry):
+        # XLA cannot split a foreign function over devices.
+        one_device = getattr(context.module_context.axis_context, "num_devices", None) == 1
+        compute = partial(plan.compute, _KIND[primitive], geometry, one_device=one_device)
+        return mlir.lower_fun(compute, multiple_results=False)(context, a, b)
 
     def elsewhere(a, b, *, geometry):
         return _PLAIN[primitive](geometry, a, b)
@@ -114,7 +117,7 @@ def _define(primitive: Primitive) -> None:
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
     batching.primitive_batchers[primitive] = partial(_batch, primitive)
     mlir.register_lowering(primitive, mlir.lower_fun(elsewhere, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, on_cpu, platform="cpu")
 
 
 for _primitive in (forward_p, input_p, weight_p):
