@@ -7,7 +7,7 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
 def cache_dir(kind: str) -> pathlib.Path:
-    """Returns the folder for `kind` ('data', 'weights', 'compilation'): `$VISION_JAX_HOME/kind`.
+    """Returns the folder for `kind` ('data', 'weights', 'compilation', 'ops'): `$VISION_JAX_HOME/kind`.
 
     `VISION_JAX_HOME` defaults to `~/.cache/vision_jax`. The folder is not created here.
     """

@@ -8,15 +8,18 @@ For each network of `networks.CASES`:
   (the loop's compiled program, metrics included) and PyTorch's run in turn, each in a process of its own, a burst of
   at least `--burst` seconds each, for `--rounds` rounds. PyTorch runs contiguous and channels-last; the better one
   counts. Medians over the rounds; 'spread' is (max - min) / median of ours.
-- memory: the process's peak resident size over what it was after its imports, three steps, one side per process.
 - compile: seconds to lower and compile our step, and the same step with XLA's plain convolutions and pooling.
+- memory: the process's peak resident size in three steps over that of a process in which all is imported and started,
+  one side per process; our program comes from the compilation cache, as in every run but the first.
 - start-up: from starting Python to the end of the first step, with an empty and with a filled compilation cache.
 
 Nothing else may run on the machine. `--quick` leaves out memory, compilation and start-up.
 """
 
 import argparse
+import ctypes
 import datetime
+import gc
 import json
 import math
 import os
@@ -162,24 +165,34 @@ def _resident(field: str) -> int:
     raise ValueError(f"no {field} in /proc/self/status")
 
 
+def _give_back() -> None:
+    """Returns to the system what was freed."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def measure_memory(name: str, side: str) -> Row:
-    """Peak resident size of three steps over that after the imports, and for our sides the time to compile."""
+    """Peak resident size of three steps over that of a process in which all is imported and started."""
     import jax
-    import torch
 
-    from tests.benchmarks import networks  # noqa: F401
-
-    (torch.zeros(1) + 1).sum()
+    load_side(name, side)  # for what it imports and starts; dropped again
+    _give_back()
     before = _resident("VmRSS")
     subject = load_side(name, side)
-    began = time.perf_counter()
     subject.compile()
-    compiling = time.perf_counter() - began
-    # Building and compiling need memory of their own; what counts is the running step.
+    _give_back()
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     for _ in range(3):
         jax.block_until_ready(subject.step())
-    return {"peak_bytes": _resident("VmHWM") - before, "compile_seconds": compiling}
+    return {"peak_bytes": _resident("VmHWM") - before}
+
+
+def measure_compilation(name: str, side: str) -> Row:
+    """Seconds to lower and compile the step."""
+    subject = load_side(name, side)
+    began = time.perf_counter()
+    subject.compile()
+    return {"compile_seconds": time.perf_counter() - began}
 
 
 def measure_startup(name: str, side: str) -> Row:
@@ -209,20 +222,22 @@ def measure(name: str, options: argparse.Namespace) -> Row:
     row |= measure_times(name, options.rounds, options.burst)
     if options.quick:
         return row
-    sides = {side: _child("--measure", "memory", "--cases", name, "--side", side)[0]
-             for side in ("ours", "plain", row["torch_best"])}
-    row["peak_bytes"] = {side: value["peak_bytes"] for side, value in sides.items()}
-    row["memory_ratio"] = row["peak_bytes"]["ours"] / row["peak_bytes"][row["torch_best"]]
-    row["compile_seconds"] = {side: sides[side]["compile_seconds"] for side in ("ours", "plain")}
+    case = ("--cases", name, "--side")
+    compiling = {side: _child("--measure", "compilation", *case, side)[0] for side in ("ours", "plain")}
+    row["compile_seconds"] = {side: value["compile_seconds"] for side, value in compiling.items()}
     row["compile_ratio"] = row["compile_seconds"]["ours"] / row["compile_seconds"]["plain"]
+    torch_side = row["torch_best"]
     with tempfile.TemporaryDirectory() as cache:
         settings = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        startup = ("--measure", "startup", "--cases", name, "--side")
         row["startup_seconds"] = {
-            "cold": _child(*startup, "ours", **settings)[1],
-            "warm": _child(*startup, "ours", **settings)[1],
-            "torch": _child(*startup, "torch")[1],
+            "cold": _child("--measure", "startup", *case, "ours", **settings)[1],
+            "warm": _child("--measure", "startup", *case, "ours", **settings)[1],
+            "torch": _child("--measure", "startup", *case, torch_side)[1],
         }
+        row["peak_bytes"] = {
+            side: _child("--measure", "memory", *case, side, **settings)[0]["peak_bytes"] for side in ("ours", torch_side)
+        }
+    row["memory_ratio"] = row["peak_bytes"]["ours"] / row["peak_bytes"][torch_side]
     return row
 
 
@@ -262,7 +277,7 @@ def main() -> None:
     parser.add_argument("--burst", type=float, default=0.5, help="seconds per side and round")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true", help="times only")
-    parser.add_argument("--measure", choices=("check", "serve", "memory", "startup"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=("check", "serve", "compilation", "memory", "startup"), help=argparse.SUPPRESS)
     parser.add_argument("--side", default="ours", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -273,6 +288,8 @@ def main() -> None:
                 return
             case "check":
                 row = check(name)
+            case "compilation":
+                row = measure_compilation(name, options.side)
             case "memory":
                 row = measure_memory(name, options.side)
             case _:

@@ -4,6 +4,8 @@ Each function takes a `Geometry` and the two operands and equals the plain convo
 `forward_*`: (x [N,H,W,C], w [h,w,C/g,O]) -> y;  `input_*`: (dy, w) -> dx;  `weight_*`: (x, dy) -> dw.
 """
 
+import dataclasses
+
 import jax
 from jax import lax
 from jax import numpy as jnp
@@ -59,6 +61,13 @@ def forward_plain(g: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
 
 def input_plain(g: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array:
     """JAX's own transpose of the convolution with respect to the image."""
+    if g.transposed() is None:
+        # It would have negative padding, which XLA's CPU compiler gets wrong: 3 taps, padding of (3, 1) becomes
+        # (-1, 1) and is taken for none (jaxlib 0.10.2). So the gradient of the padded image, cropped.
+        (top, bottom), (left, right) = g.pads
+        (height, width) = g.image
+        padded = dataclasses.replace(g, image=(top + height + bottom, left + width + right), pads=((0, 0), (0, 0)))
+        return input_plain(padded, dy, w)[:, top : top + height, left : left + width]
     channels = w.shape[2] * g.groups
     x = jax.ShapeDtypeStruct((dy.shape[0], *g.image, channels), dy.dtype)
     return jax.linear_transpose(lambda x: forward_plain(g, x, w), x)(dy)[0]

@@ -1,6 +1,6 @@
 // A convolution and its two gradients by oneDNN, as one XLA foreign function.
 //
-// `onednn.py` compiles this file, loads it beside libdnnl and registers `VisionJaxConvolution`. Of oneDNN's C interface
+// `onednn.py` compiles this file, links it to libdnnl and registers `VisionJaxConvolution`. Of oneDNN's C interface
 // (version 3, https://uxlfoundation.github.io/oneDNN) it declares what it calls, so that no headers need to be there.
 
 #include <cstdint>
@@ -61,7 +61,6 @@ int dnnl_convolution_backward_weights_primitive_desc_create(
 int dnnl_reorder_primitive_desc_create(dnnl_primitive_desc_t*, const_dnnl_memory_desc_t, dnnl_engine_t,
                                        const_dnnl_memory_desc_t, dnnl_engine_t, dnnl_primitive_attr_t);
 const_dnnl_memory_desc_t dnnl_primitive_desc_query_md(dnnl_primitive_desc_t, int what, int index);
-int dnnl_primitive_desc_query(dnnl_primitive_desc_t, int what, int index, void* result);
 int dnnl_primitive_create(dnnl_primitive_t*, dnnl_primitive_desc_t);
 int dnnl_primitive_execute(dnnl_primitive_t, dnnl_stream_t, int count, const dnnl_exec_arg_t*);
 }
@@ -69,7 +68,7 @@ int dnnl_primitive_execute(dnnl_primitive_t, dnnl_stream_t, int count, const dnn
 namespace {
 
 enum { kCpu = 1, kInOrder = 1, kFloat = 3, kAnyTag = 1, kForwardTraining = 64, kDirect = 1, kUserScratchpad = 1 };
-enum { kQueryExecArg = 255, kQueryScratchpad = 136, kQueryImplementation = 8 };
+enum { kQueryExecArg = 255, kQueryScratchpad = 136 };
 enum { kSrc = 1, kDst = 17, kWeights = 33, kScratchpad = 80, kDiffSrc = 129, kDiffDst = 145, kDiffWeights = 161 };
 enum Kind { kForward, kInput, kWeight };
 
@@ -218,13 +217,6 @@ std::unique_ptr<Convolution> Build(Kind kind, Shape x, Shape w, Shape y, Shape s
     operand.wanted = dnnl_primitive_desc_query_md(description, kQueryExecArg, operand.argument);
     if (!dnnl_memory_desc_equal(operand.given, operand.wanted))
       operand.reorder = i < 2 ? Reorder(operand.given, operand.wanted) : Reorder(operand.wanted, operand.given);
-  }
-  if (getenv("VISION_JAX_ONEDNN_VERBOSE")) {
-    const char* name = "";
-    dnnl_primitive_desc_query(description, kQueryImplementation, 0, &name);
-    fprintf(stderr, "onednn kind=%d x=%ld,%ld,%ld,%ld w=%ld,%ld,%ld,%ld stride=%ld reorders=%d%d%d %s\n", kind, x[0],
-            x[1], x[2], x[3], w[0], w[1], w[2], w[3], strides[0], !!made->operands[0].reorder,
-            !!made->operands[1].reorder, !!made->operands[2].reorder, name);
   }
   return made;
 }

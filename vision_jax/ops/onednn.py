@@ -1,8 +1,8 @@
 """Convolutions of one CPU device by oneDNN, the library that PyTorch's come from, where it is installed.
 
 `onednn.cc` is an XLA foreign function around oneDNN's C interface. It is compiled at first use with the machine's C++
-compiler (two seconds; kept in `cache_dir("ops")`) and loaded beside `libdnnl.so.3`, from the wheel `onednn-cpu-gomp`
-or wherever the system's loader finds it. Without library, compiler or x86-64 Linux nothing fails: `available` says
+compiler (two seconds; kept in `cache_dir("ops")`) and linked to `libdnnl.so.3`, from the wheel `onednn-cpu-gomp` or
+wherever the system's loader finds it. Without library, compiler or x86-64 Linux nothing fails: `available` says
 False, logs why, and `plan.py` takes the formulations in XLA's own operations. `VISION_JAX_ONEDNN=0` says so too.
 
 Source: oneDNN's convolution primitive, https://uxlfoundation.github.io/oneDNN/dev_guide_convolution.html.
@@ -52,10 +52,11 @@ def _library() -> str:
     raise _Unavailable("no libdnnl.so.3 (`pip install onednn-cpu-gomp` has one)")
 
 
-def _build() -> pathlib.Path:
-    """The compiled foreign function; compiles it if this source was not compiled for this jaxlib before."""
-    include = jax.ffi.include_dir()
-    key = hashlib.sha256(_SOURCE.read_bytes() + f"{jaxlib.__version__} {_FLAGS} {platform.machine()}".encode())
+def _build(library: str) -> pathlib.Path:
+    """The compiled foreign function; compiles it if this was not done before for these library, jaxlib and source."""
+    link = [library, f"-Wl,-rpath,{os.path.dirname(library)}"] if os.path.isabs(library) else [f"-l:{library}"]
+    command = [*_FLAGS, f"-I{jax.ffi.include_dir()}", str(_SOURCE), *link]
+    key = hashlib.sha256(_SOURCE.read_bytes() + f"{jaxlib.__version__} {command}".encode())
     built = cache.cache_dir("ops") / f"onednn-{key.hexdigest()[:16]}.so"
     if built.exists():
         return built
@@ -65,9 +66,7 @@ def _build() -> pathlib.Path:
     built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
         made = pathlib.Path(folder) / built.name
-        done = subprocess.run(
-            [compiler, *_FLAGS, f"-I{include}", "-o", made, _SOURCE], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([compiler, *command, "-o", made], capture_output=True, text=True, check=False)
         if done.returncode:
             raise _Unavailable(f"{compiler} could not compile {_SOURCE.name}:\n{done.stderr[-2000:]}")
         made.replace(built)  # at once, whatever other processes are doing
@@ -85,14 +84,14 @@ def available() -> bool:
         # XLA's threads and OpenMP's share the cores: who waits, sleeps.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
-            ctypes.CDLL(_library(), mode=ctypes.RTLD_GLOBAL)
-            function = ctypes.CDLL(str(_build())).VisionJaxConvolution
+            # Deep binding: PyTorch and TensorFlow carry a oneDNN of their own.
+            built = ctypes.CDLL(str(_build(_library())), mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
         except OSError as error:
             raise _Unavailable(str(error)) from error
     except _Unavailable as reason:
         logging.info("convolutions on the CPU: XLA's operations, not oneDNN (%s)", reason)
         return False
-    jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(function), platform="cpu")
+    jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(built.VisionJaxConvolution), platform="cpu")
     return True
 
 
