@@ -4,6 +4,7 @@ import json
 import subprocess
 
 from vision_jax import environment
+from vision_jax.ops import onednn
 
 
 def test_says_what_ran_where(monkeypatch):
@@ -12,6 +13,7 @@ def test_says_what_ran_where(monkeypatch):
     assert set(found["packages"]) >= {"jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"}
     assert found["device_count"] >= 1
     assert found["process_count"] == 1
+    assert found["onednn"] is onednn.available()
     assert "pytest" in found["command"]
     assert found["started"].endswith("+00:00")
     text = json.dumps(found, allow_nan=False)

@@ -14,8 +14,11 @@ from typing import Any
 import jax
 
 import vision_jax
+from vision_jax.ops import onednn
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "clu", "ml-collections", "numpy")
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "clu", "ml-collections", "numpy", "onednn-cpu-gomp",
+)
 
 
 def collect() -> dict[str, Any]:
@@ -37,6 +40,7 @@ def collect() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "backend": jax.default_backend(),
+        "onednn": jax.default_backend() == "cpu" and onednn.available(),
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
         "process_count": jax.process_count(),

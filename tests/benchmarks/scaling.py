@@ -2,12 +2,14 @@
 
     python -m tests.benchmarks.scaling [--picture configs/results/cpu_scaling.png] [--json FILE] [--seconds 0.6]
 
-Value and gradient of the mean square of the output, without an optimiser, for ResNet-18 and the DCGAN generator.
+Value and gradient of the mean square of the output, without an optimiser, for ResNet-18 and for the DCGAN's
+discriminator of its generator.
 Each point is the best of the repetitions within `--seconds`; a plain point that takes longer than 10 s ends its
 curve. `steps` in the JSON lists each doubling's factor.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import time
@@ -20,6 +22,7 @@ import torch
 from jax import numpy as jnp
 from torch import nn
 
+from tests.benchmarks.networks import plain_formulations
 from tests.parity import references
 from vision_jax import models
 
@@ -27,6 +30,13 @@ LIMIT = 10.0
 BATCHES = (1, 4, 16, 64, 256)
 SIZES = (8, 16, 32, 64, 128, 256)
 WIDTHS = (8, 16, 32, 64, 128)
+
+
+_DCGAN = ("dcgan_generator", "dcgan_discriminator")
+
+
+def _dcgan(width: int) -> nn.Module:
+    return nn.Sequential(references.DCGANGenerator(3, width), references.DCGANDiscriminator(3, width))
 
 
 def _best(step: Callable[[], Any], seconds: float) -> float:
@@ -44,26 +54,29 @@ def _best(step: Callable[[], Any], seconds: float) -> float:
     return best
 
 
-def _ours(network: str, variables: Any, x: np.ndarray, plain: bool, **options: Any) -> Callable[[], Any]:
-    from vision_jax.ops import plan, pooling
-
-    model = models.build(network, **options)
+def _ours(networks: tuple[str, ...], x: np.ndarray, plain: bool, **options: Any) -> Callable[[], Any]:
+    """Compiled value and gradient of the networks one after the other."""
+    built = [models.build(name, **options) for name in networks]
     x = jnp.asarray(x)
 
-    def loss(params: Any, rest: Any, x: jax.Array) -> jax.Array:
-        y, _ = model.apply({"params": params, **rest}, x, train=True, mutable=["batch_stats"])
-        return jnp.mean(y**2)
+    def initialise(key: jax.Array) -> list[Any]:
+        variables, y = [], x[:1]
+        for model in built:
+            variables.append(model.init(key, y, train=False))
+            y = model.apply(variables[-1], y, train=False)
+        return variables
 
-    params = variables["params"]
-    rest = {key: value for key, value in variables.items() if key != "params"}
-    choose, chained = plan.choose, pooling.chained_max
-    if plain:
-        plan.choose, pooling.chained_max = lambda *args, **kwargs: "plain", pooling.plain_max
-    try:
+    def loss(params: list[Any], rest: list[Any], x: jax.Array) -> jax.Array:
+        for model, own, others in zip(built, params, rest, strict=True):
+            x, _ = model.apply({"params": own, **others}, x, train=True, mutable=["batch_stats"])
+        return jnp.mean(x**2)
+
+    variables = jax.jit(initialise)(jax.random.key(0))
+    params = [v["params"] for v in variables]
+    rest = [{key: value for key, value in v.items() if key != "params"} for v in variables]
+    with plain_formulations() if plain else contextlib.nullcontext():
         jax.clear_caches()
         program = jax.jit(jax.value_and_grad(loss)).lower(params, rest, x).compile()
-    finally:
-        plan.choose, pooling.chained_max = choose, chained
     return lambda: program(params, rest, x)
 
 
@@ -77,19 +90,17 @@ def _torch(net: nn.Module, x: np.ndarray) -> Callable[[], Any]:
     return step
 
 
-def _point(network: str, make: Callable[[], nn.Module], batch: int, size: int, seconds: float, **options: Any) -> dict:
+def _point(
+    networks: tuple[str, ...], make: Callable[[], nn.Module], batch: int, size: int, seconds: float, **options: Any
+) -> dict[str, float]:
     """Seconds of plain, ours and PyTorch at one point."""
-    rng = np.random.default_rng(0)
-    noise = network.endswith("generator")
-    x = rng.normal(size=(batch, 100) if noise else (batch, size, size, 3)).astype(np.float32)
-    model = models.build(network, **options)
-    variables = jax.jit(lambda key: model.init(key, jnp.asarray(x[:1]), train=False))(jax.random.key(0))
-    net = make().train()
+    shape = (batch, 100) if networks[0].endswith("generator") else (batch, size, size, 3)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    layouts = (torch.contiguous_format, torch.channels_last)
     return {
-        "PyTorch": min(_best(_torch(layout(net), x), seconds) for layout in (
-            lambda n: n.to(memory_format=torch.contiguous_format), lambda n: n.to(memory_format=torch.channels_last))),
-        "ours": _best(_ours(network, variables, x, False, **options), seconds),
-        "plain XLA": _best(_ours(network, variables, x, True, **options), seconds),
+        "PyTorch": min(_best(_torch(make().train().to(memory_format=layout), x), seconds) for layout in layouts),
+        "ours": _best(_ours(networks, x, False, **options), seconds),
+        "plain XLA": _best(_ours(networks, x, True, **options), seconds),
     }
 
 
@@ -108,13 +119,12 @@ def curves(seconds: float) -> dict[str, dict[int, dict[str, float]]]:
             print(title, point, {k: f"{v * 1e3:.2f} ms" for k, v in result[title][point].items()}, flush=True)
 
     panel("ResNet-18, 32 px: batch", BATCHES,
-          lambda n: (_point("resnet18", resnet, n, 32, seconds, num_classes=10), n))
-    panel("ResNet-18, batch 8: image side", SIZES[1:],
-          lambda s: (_point("resnet18", resnet, 8, s, seconds, num_classes=10), 8))
-    panel("DCGAN generator: batch", BATCHES,
-          lambda n: (_point("dcgan_generator", lambda: references.DCGANGenerator(3), n, 32, seconds), n))
-    panel("DCGAN generator, batch 64: width", WIDTHS,
-          lambda w: (_point("dcgan_generator", lambda: references.DCGANGenerator(3, w), 64, 32, seconds, width=w), 64))
+          lambda n: (_point(("resnet18",), resnet, n, 32, seconds, num_classes=10), n))
+    panel("ResNet-18, batch 8: image side", SIZES,
+          lambda s: (_point(("resnet18",), resnet, 8, s, seconds, num_classes=10), 8))
+    panel("DCGAN: batch", BATCHES, lambda n: (_point(_DCGAN, lambda: _dcgan(32), n, 32, seconds), n))
+    panel("DCGAN, batch 64: width", WIDTHS,
+          lambda w: (_point(_DCGAN, lambda: _dcgan(w), 64, 32, seconds, width=w), 64))
     return result
 
 
@@ -180,7 +190,6 @@ def main() -> None:
     draw(result, options.picture)
     if options.json:
         options.json.write_text(json.dumps({"seconds_per_image": result, "steps": steps}, indent=1) + "\n")
-
 
 
 if __name__ == "__main__":

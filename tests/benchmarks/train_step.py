@@ -35,14 +35,6 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def use_plain_formulations() -> None:
-    """XLA's own convolutions and pooling from here on (before anything is compiled)."""
-    from vision_jax.ops import plan, pooling
-
-    plan.choose = plan.choose_beside_onednn = lambda *args: "plain"
-    pooling.chained_max = pooling.plain_max
-
-
 def load_case(name: str) -> Any:
     """The case, with all cores for PyTorch too."""
     import torch
@@ -58,12 +50,20 @@ def load_side(name: str, side: str) -> Any:
     case = load_case(name)
     if side.startswith("torch"):
         return case.torch("adam", side.endswith("channels-last"))
-    if side == "plain":
-        use_plain_formulations()
+    from tests.benchmarks import networks
     from vision_jax import memory
 
     memory.keep_freed()
-    return case.ours("adam")
+    subject = case.ours("adam")
+    if side == "plain":
+        compile_step = subject.compile
+
+        def compile_plain() -> None:
+            with networks.plain_formulations():
+                compile_step()
+
+        subject.compile = compile_plain
+    return subject
 
 
 def check(name: str) -> Row:
@@ -234,9 +234,8 @@ def measure(name: str, options: argparse.Namespace) -> Row:
             "warm": _child("--measure", "startup", *case, "ours", **settings)[1],
             "torch": _child("--measure", "startup", *case, torch_side)[1],
         }
-        row["peak_bytes"] = {
-            side: _child("--measure", "memory", *case, side, **settings)[0]["peak_bytes"] for side in ("ours", torch_side)
-        }
+        peaks = {side: _child("--measure", "memory", *case, side, **settings)[0] for side in ("ours", torch_side)}
+    row["peak_bytes"] = {side: value["peak_bytes"] for side, value in peaks.items()}
     row["memory_ratio"] = row["peak_bytes"]["ours"] / row["peak_bytes"][torch_side]
     return row
 
@@ -277,7 +276,8 @@ def main() -> None:
     parser.add_argument("--burst", type=float, default=0.5, help="seconds per side and round")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true", help="times only")
-    parser.add_argument("--measure", choices=("check", "serve", "compilation", "memory", "startup"), help=argparse.SUPPRESS)
+    measures = ("check", "serve", "compilation", "memory", "startup")
+    parser.add_argument("--measure", choices=measures, help=argparse.SUPPRESS)
     parser.add_argument("--side", default="ours", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vision_jax import ops
 from vision_jax.ops import onednn
 
-TARGET = "vision_jax_convolution"
+TARGET = "VisionJaxConvolution"
 needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN cannot be used on this machine")
 
 
@@ -66,11 +66,11 @@ def test_threads_do_not_share_scratch_memory():
 
 @pytest.mark.parametrize(
     "environment,reason",
-    [({"VISION_JAX_ONEDNN": "0"}, "VISION_JAX_ONEDNN=0"), ({"CXX": "/bin/false"}, "could not compile")],
+    [({"VISION_JAX_NATIVE": "0"}, "VISION_JAX_NATIVE=0"), ({"CXX": "/bin/false"}, "could not compile")],
     ids=["switched off", "compiler that fails"],
 )
 def test_without_it_xlas_operations_do(environment, reason, tmp_path, monkeypatch):
-    if sys.platform != "linux" and reason != "VISION_JAX_ONEDNN=0":
+    if sys.platform != "linux" and reason != "VISION_JAX_NATIVE=0":
         pytest.skip("not tried on this system")
     program = (
         "from absl import logging; logging.set_verbosity('info'); logging.use_absl_handler(); "

@@ -32,10 +32,12 @@ def fid_inception() -> nn.Module:
     try:
         pytorch_fid_inception.load_state_dict_from_url = lambda *args, **kwargs: {}
         nn.Module.load_state_dict = lambda self, state, *args, **kwargs: None
-        return pytorch_fid_inception.fid_inception_v3()
+        net = pytorch_fid_inception.fid_inception_v3()
     finally:
         pytorch_fid_inception.load_state_dict_from_url = load
         nn.Module.load_state_dict = load_into
+    net.dropout.p = 0.0  # Random; its training step is compared too.
+    return net
 
 
 def resnet18_cifar() -> nn.Module:

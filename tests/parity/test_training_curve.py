@@ -24,12 +24,15 @@ STEPS, BATCH, SIZE, RATE, MOMENTUM = 100, 16, 32, 0.002, 0.9
 
 
 def batches():
-    """Noise over one fixed pattern per class: float32 [STEPS,BATCH,SIZE,SIZE,3] and labels."""
+    """A faint pattern per class under noise: float32 [STEPS,BATCH,SIZE,SIZE,3] and labels.
+
+    Faint, because of a loss near zero rounding alone would move more than the bound.
+    """
     rng = np.random.default_rng(0)
     patterns = rng.normal(size=(10, SIZE, SIZE, 3)).astype(np.float32)
     labels = rng.integers(0, 10, size=(STEPS, BATCH))
     noise = rng.normal(size=(STEPS, BATCH, SIZE, SIZE, 3)).astype(np.float32)
-    return patterns[labels] + 0.5 * noise, labels
+    return 0.3 * patterns[labels] + noise, labels
 
 
 def torch_losses(net, images, labels):
@@ -67,9 +70,6 @@ def losses_here(model, variables, images, labels):
     return np.array(jax.device_get(losses))
 
 
-@pytest.mark.skip(
-    reason="open: on data this easy the losses end near zero, where rounding alone moves them by more than the bound"
-)
 @pytest.mark.parametrize("name,options", [("resnet18", {}), ("mobilenet_v2", {"dropout": 0.0})])
 def test_hundred_steps_lose_as_pytorch_does(name, options):
     torch.manual_seed(0)

@@ -10,7 +10,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jax import numpy as jnp
 
 from vision_jax.models.layers import (
     BatchNorm,
@@ -20,6 +19,7 @@ from vision_jax.models.layers import (
     SelfAttention,
     SqueezeExcite,
     activation,
+    at_least_float32,
     avg_pool,
     global_avg_pool,
     kaiming_fan_in,
@@ -112,7 +112,7 @@ class CNN(Classifier):
                 x = Dropout(self.dropout, name=f"dropout{i}")(x, train=train)
         x = self.keep("features", x)
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        return Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, name="head")(x))
 
 
 class Block(nn.Module):

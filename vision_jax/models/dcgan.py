@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose
+from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose, at_least_float32
 from vision_jax.models.network import Network
 
 _KERNEL = nn.initializers.normal(0.02)
@@ -57,7 +57,7 @@ class DCGANGenerator(Network):
             x = self.keep(f"up{i}", nn.relu(x))
         x = ConvTranspose(self.channels, 4, 2, 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL,
                           name=f"convt{n}")(x)
-        return jnp.tanh(x.astype(jnp.float32))
+        return jnp.tanh(at_least_float32(x))
 
 
 class DCGANDiscriminator(Network):
@@ -95,4 +95,4 @@ class DCGANDiscriminator(Network):
             x = self.keep(f"down{i}", nn.leaky_relu(x, 0.2))
         self.keep("features", x.reshape(x.shape[0], -1))
         x = Conv(1, (4, 4), 1, "VALID", use_bias=False, dtype=self.dtype, kernel_init=_KERNEL, name=f"conv{n}")(x)
-        return x.reshape(x.shape[0]).astype(jnp.float32)
+        return at_least_float32(x.reshape(x.shape[0]))

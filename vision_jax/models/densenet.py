@@ -15,6 +15,7 @@ from vision_jax.models.layers import (
     Conv,
     Dense,
     Dropout,
+    at_least_float32,
     avg_pool,
     global_avg_pool,
     kaiming_fan_in,
@@ -65,7 +66,7 @@ class DenseNet(Classifier):
                 x = nn.relu(BatchNorm(dtype=self.dtype, name="features_norm5")(x, train=train))
             x = self.keep(f"block{i}", x)
         x = self.keep("features", global_avg_pool(x))
-        return Dense(self.num_classes, dtype=self.dtype, name="classifier")(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, name="classifier")(x))
 
 
 class DenseBlock(nn.Module):

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from vision_jax.models.layers import Dense, Dropout, adaptive_avg_pool, global_avg_pool, max_pool
+from vision_jax.models.layers import Dense, Dropout, adaptive_avg_pool, at_least_float32, global_avg_pool, max_pool
 from vision_jax.models.network import AuxiliaryClassifier, ConvNormRelu, imagenet_to_unit_range
 
 _INIT = nn.initializers.normal(0.01)
@@ -88,7 +88,7 @@ class GoogLeNet(AuxiliaryClassifier):
                 self.keep_aux(_AUXILIARY[name], aux(x, train=train))
         x = self.keep("features", global_avg_pool(x))
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        return Dense(self.num_classes, dtype=self.dtype, kernel_init=_INIT, name="fc")(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, kernel_init=_INIT, name="fc")(x))
 
 
 class Inception(nn.Module):
@@ -124,7 +124,7 @@ class AuxiliaryHead(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(Dense(1024, dtype=self.dtype, kernel_init=_INIT, name="fc1")(x))
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        return Dense(self.num_classes, dtype=self.dtype, kernel_init=_INIT, name="fc2")(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, kernel_init=_INIT, name="fc2")(x))
 
 
 def _conv(features: int, side: int, stride: int, dtype: Any, name: str) -> ConvNormRelu:

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from vision_jax.models.layers import Dense, Dropout, avg_pool, global_avg_pool, max_pool
+from vision_jax.models.layers import Dense, Dropout, at_least_float32, avg_pool, global_avg_pool, max_pool
 from vision_jax.models.network import AuxiliaryClassifier, ConvNormRelu, imagenet_to_unit_range
 
 _INIT = nn.initializers.normal(0.1)
@@ -146,7 +146,7 @@ class InceptionV3(AuxiliaryClassifier):
                 self.keep_aux("AuxLogits", aux(x, train=train))
         x = self.keep("features", global_avg_pool(x))
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        return Dense(self.num_classes, dtype=self.dtype, kernel_init=_INIT, name="fc")(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, kernel_init=_INIT, name="fc")(x))
 
 
 class Mixed(nn.Module):
@@ -193,7 +193,7 @@ class AuxiliaryHead(nn.Module):
         small = nn.initializers.normal(0.01)
         x = ConvNormRelu(768, (5, 5), 1, 0, self.dtype, small, name="conv1")(x, train=train)
         head = Dense(self.num_classes, dtype=self.dtype, kernel_init=nn.initializers.normal(0.001), name="fc")
-        return head(global_avg_pool(x)).astype(jnp.float32)
+        return at_least_float32(head(global_avg_pool(x)))
 
 
 def _conv(
@@ -222,4 +222,4 @@ def fid_features(model: InceptionV3, variables: Mapping[str, Any], images: jax.A
         shape = (images.shape[0], 299, 299, images.shape[3])
         images = jax.image.resize(images, shape, "bilinear", antialias=False)
     _, kept = model.apply(variables, 2.0 * images - 1.0, train=False, mutable=["intermediates"])
-    return kept["intermediates"]["features"][0].astype(jnp.float32)
+    return at_least_float32(kept["intermediates"]["features"][0])

@@ -49,6 +49,11 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     return _ACTIVATIONS[name]
 
 
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """`x` in float32, or as it is where that is wider."""
+    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+
+
 class Conv(nn.Conv):
     """`flax.linen.Conv` computed by `vision_jax.ops`: [N,H,W,C] → [N,H',W',features], kernel HWIO in float32.
 
@@ -119,9 +124,9 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         scale = self.param("scale", self.scale_init, channels, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
-        x32 = x.astype(jnp.float32)
+        x32 = at_least_float32(x)
         if train and not self.is_initializing():
-            mean, var = _moments(x32, running_mean.value)
+            mean, var = ops.moments(x32, running_mean.value)
             n = x.size // x.shape[-1]
             if n < 2:
                 raise ValueError(
@@ -132,21 +137,7 @@ class BatchNorm(nn.Module):
             running_var.value = (1 - self.momentum) * running_var.value + self.momentum * (var * (n / (n - 1)))
         else:
             mean, var = running_mean.value, running_var.value
-        y = (x32 - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
-        return y.astype(self.dtype)
-
-
-def _moments(x: jax.Array, running_mean: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance per channel in one pass over x.
-
-    Shifting by the running mean keeps E[x²] - E[x]² from cancelling when a channel's mean is far from zero.
-    """
-    axes = tuple(range(x.ndim - 1))
-    shift = lax.stop_gradient(running_mean)
-    shifted = x - shift
-    mean = shifted.mean(axes)
-    var = jnp.maximum((shifted * shifted).mean(axes) - mean * mean, 0.0)
-    return mean + shift, var
+        return ops.normalise(x32, mean, lax.rsqrt(var + self.epsilon) * scale, bias).astype(self.dtype)
 
 
 class Dropout(nn.Module):
@@ -187,7 +178,7 @@ def avg_pool(x: jax.Array, window: int, stride: int, padding: int = 0, count_inc
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
     """Mean over height and width: [N,H,W,C] → [N,C], summed in float32."""
-    return x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+    return at_least_float32(x).mean((1, 2)).astype(x.dtype)
 
 
 def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
@@ -200,7 +191,7 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
 
 def _adaptive_windows(n: int, size: int) -> np.ndarray:
     """Averaging weights [size, n]."""
-    weights = np.zeros((size, n), np.float32)
+    weights = np.zeros((size, n))
     for i in range(size):
         start, stop = i * n // size, -(-(i + 1) * n // size)
         weights[i, start:stop] = 1.0 / (stop - start)
@@ -235,7 +226,7 @@ class SelfAttention(nn.Module):
         flat = x.reshape(n, h * w, c)
         query, key = (Dense(inner, dtype=self.dtype, name=name)(flat) for name in ("query", "key"))
         scores = jnp.einsum("nqc,nkc->nqk", query, key) / np.sqrt(inner).astype(self.dtype)
-        weights = nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
+        weights = nn.softmax(at_least_float32(scores)).astype(self.dtype)
         mixed = jnp.einsum("nqk,nkc->nqc", weights, Dense(c, dtype=self.dtype, name="value")(flat))
         gamma = self.param("gamma", nn.initializers.zeros, (), jnp.float32).astype(self.dtype)
         return x + gamma * mixed.reshape(x.shape)

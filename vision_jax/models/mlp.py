@@ -6,9 +6,8 @@ Williams 1986; dropout: Srivastava et al. 2014.
 
 import flax.linen as nn
 import jax
-from jax import numpy as jnp
 
-from vision_jax.models.layers import Dense, Dropout, activation, kaiming_fan_in
+from vision_jax.models.layers import Dense, Dropout, activation, at_least_float32, kaiming_fan_in
 from vision_jax.models.network import Classifier
 
 
@@ -47,4 +46,4 @@ class MLP(Classifier):
             if i == len(self.hidden):
                 self.keep("features", x)
             x = Dropout(self.dropout, name=f"dropout{i}")(x, train=train)
-        return Dense(self.num_classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, name="head")(x))

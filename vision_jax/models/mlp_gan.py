@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from vision_jax.models.layers import Dense
+from vision_jax.models.layers import Dense, at_least_float32
 from vision_jax.models.network import Network
 
 
@@ -33,7 +33,7 @@ class MLPGenerator(Network):
         for i, width in enumerate(self.hidden, 1):
             x = self.keep(f"hidden{i}", nn.relu(Dense(width, dtype=self.dtype, name=f"hidden{i}")(x)))
         x = Dense(math.prod(self.image_shape), dtype=self.dtype, name="head")(x)
-        return jnp.tanh(x.astype(jnp.float32)).reshape(-1, *self.image_shape)
+        return jnp.tanh(at_least_float32(x)).reshape(-1, *self.image_shape)
 
 
 class MLPDiscriminator(Network):
@@ -53,4 +53,4 @@ class MLPDiscriminator(Network):
         for i, width in enumerate(self.hidden, 1):
             x = self.keep(f"hidden{i}", nn.leaky_relu(Dense(width, dtype=self.dtype, name=f"hidden{i}")(x), 0.2))
         self.keep("features", x)
-        return Dense(1, dtype=self.dtype, name="head")(x)[:, 0].astype(jnp.float32)
+        return at_least_float32(Dense(1, dtype=self.dtype, name="head")(x)[:, 0])

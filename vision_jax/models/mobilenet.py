@@ -8,9 +8,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jax import numpy as jnp
 
-from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout, global_avg_pool
+from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout, at_least_float32, global_avg_pool
 from vision_jax.models.network import Classifier
 
 # Expansion, channels, blocks, stride of the first: Table 2 of the paper.
@@ -63,7 +62,7 @@ class MobileNetV2(Classifier):
         x = self.keep("features", global_avg_pool(x))
         x = Dropout(self.dropout, name="classifier_0")(x, train=train)
         head = Dense(self.num_classes, dtype=self.dtype, kernel_init=nn.initializers.normal(0.01), name="classifier_1")
-        return head(x).astype(jnp.float32)
+        return at_least_float32(head(x))
 
 
 class ConvNorm(nn.Module):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout
+from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout, at_least_float32
 
 
 class Network(nn.Module):
@@ -126,7 +126,7 @@ class Head(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Features [N,F] → float32 logits [N,num_classes]."""
         x = Dropout(self.dropout, name="dropout")(x, train=train)
-        return Dense(self.num_classes, dtype=self.dtype, name=self.layer)(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, name=self.layer)(x))
 
 
 def _frozen_as_in_evaluation(frozen: tuple[str, ...], depth: int) -> AbstractContextManager:

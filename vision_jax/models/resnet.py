@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from vision_jax.models.layers import BatchNorm, Conv, Dense, global_avg_pool, max_pool
+from vision_jax.models.layers import BatchNorm, Conv, Dense, at_least_float32, global_avg_pool, max_pool
 from vision_jax.models.network import Classifier
 
 STEMS = ("imagenet", "cifar")
@@ -66,7 +66,7 @@ class ResNet(Classifier):
             )
             x = self.keep(f"layer{i + 1}", stage(x, train=train))
         x = self.keep("features", global_avg_pool(x))
-        return Dense(self.num_classes, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, name="fc")(x))
 
 
 class Stage(nn.Module):
@@ -181,7 +181,7 @@ class CifarResNet(Classifier):
             stage = CifarStage(self.blocks_per_stage, 16 * 2**i, 1 if i == 0 else 2, self.dtype, name=f"layer{i + 1}")
             x = self.keep(f"layer{i + 1}", stage(x, train=train))
         x = self.keep("features", global_avg_pool(x))
-        return Dense(self.num_classes, dtype=self.dtype, name="linear")(x).astype(jnp.float32)
+        return at_least_float32(Dense(self.num_classes, dtype=self.dtype, name="linear")(x))
 
 
 class CifarStage(nn.Module):

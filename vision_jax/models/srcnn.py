@@ -6,9 +6,8 @@ sizes. Convolutions here keep the size (zero padding), as the common PyTorch imp
 
 import flax.linen as nn
 import jax
-from jax import numpy as jnp
 
-from vision_jax.models.layers import Conv, kaiming_fan_in
+from vision_jax.models.layers import Conv, at_least_float32, kaiming_fan_in
 from vision_jax.models.network import Network
 
 # The paper draws all filters from a normal of deviation 0.001; only the last layer does here, so that training starts
@@ -41,5 +40,5 @@ class SRCNN(Network):
             y = self.keep(f"conv{i}", nn.relu(conv(y)))
         k = self.kernel_sizes[2]
         y = Conv(self.channels, (k, k), padding="SAME", dtype=self.dtype, kernel_init=_LAST, name="conv3")(y)
-        y = y.astype(jnp.float32)
-        return y + x.astype(jnp.float32) if self.residual else y
+        y = at_least_float32(y)
+        return y + at_least_float32(x) if self.residual else y

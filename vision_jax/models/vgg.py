@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout, adaptive_avg_pool, max_pool
+from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout, adaptive_avg_pool, at_least_float32, max_pool
 from vision_jax.models.network import Classifier
 
 CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -79,4 +79,4 @@ class VGG(Classifier):
                 self.keep("features", x)
             x = Dropout(self.dropout, name=f"classifier_{i + 2}")(x, train=train)
         head = Dense(self.num_classes, dtype=self.dtype, kernel_init=_DENSE_KERNEL, name="classifier_6")
-        return head(x).astype(jnp.float32)
+        return at_least_float32(head(x))

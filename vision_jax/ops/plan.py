@@ -1,7 +1,8 @@
 """Which formulation computes which convolution on a CPU, from the shapes alone.
 
-`choose` is the whole policy. Its figures are CPU milliseconds on one core of an AVX2 machine (Zen 3), XLA's own
-convolution first; `vision_jax/ops/__init__.py` tells what was tried and left out.
+`choose_beside_onednn` is the whole policy where oneDNN may be called; its figures are milliseconds on two cores of an
+AVX-512 machine (Zen 4), oneDNN first. `choose` is the one elsewhere; its figures are CPU milliseconds on one core of an
+AVX2 machine (Zen 3), XLA's own convolution first. `vision_jax/ops/__init__.py` tells what was tried and left out.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,167 @@
+"""What BatchNorm does over [..., C] and per channel [C], with sums that XLA's CPU compiler would make slowly.
+
+Three sums (`channel_sums.cc` in float32 programs for one CPU device, plain JAX everywhere else) and the two elementwise
+maps that they are the transposes of. As primitives they are closed under differentiation, in any order and mode, and
+what they sum is never written to memory: a BatchNorm keeps its input for the backward pass and nothing else.
+"""
+
+import pathlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from vision_jax.ops import native
+
+
+def available() -> bool:
+    """Whether the compiled sums can be used; the first call compiles, loads and registers them."""
+    return native.available(_load)
+
+
+def _load() -> None:
+    """Sums over channels by compiled functions."""
+    symbols = ["VisionJaxMoments", "VisionJaxCentredDot", "VisionJaxChannelSum"]
+    native.load(pathlib.Path(__file__).with_name("channel_sums.cc"), symbols)
+
+
+def moments(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance [C] of x [..., C], in one pass.
+
+    `shift` [C], a guess at the mean that gets no gradient, keeps E[x²] - E[x]² from cancelling when a channel's mean is
+    far from zero.
+    """
+    mean, variance = _moments_p.bind(x, lax.stop_gradient(shift))
+    return mean, variance
+
+
+def normalise(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """(x - mean) * scale + bias for x [..., C] and the others [C]."""
+    # The same for every mean, and the sum of the gradient is made once for mean and bias.
+    fixed = lax.stop_gradient(mean)
+    return _centred_scale_p.bind(x, fixed, scale) + _spread_p.bind(bias - (mean - fixed) * scale, shape=x.shape)
+
+
+# Plain JAX.
+
+
+def _moments(x: jax.Array, shift: jax.Array) -> list[jax.Array]:
+    axes = tuple(range(x.ndim - 1))
+    shifted = x - shift
+    mean = shifted.mean(axes)
+    return [mean + shift, jnp.maximum((shifted * shifted).mean(axes) - mean * mean, 0.0)]
+
+
+def _centred_scale(x: jax.Array, mean: jax.Array, scale: jax.Array) -> jax.Array:
+    return (x - mean) * scale
+
+
+def _centred_dot(x: jax.Array, mean: jax.Array, y: jax.Array) -> jax.Array:
+    return ((x - mean) * y).sum(tuple(range(x.ndim - 1)))
+
+
+def _sum(x: jax.Array) -> jax.Array:
+    return x.sum(tuple(range(x.ndim - 1)))
+
+
+def _spread(x: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.broadcast_to(x, shape)
+
+
+# Primitives.
+
+_moments_p = Primitive("channel_moments")
+_moments_p.multiple_results = True
+_centred_scale_p = Primitive("centred_scale")
+_centred_dot_p = Primitive("centred_dot")
+_sum_p = Primitive("channel_sum")
+_spread_p = Primitive("channel_spread")
+
+
+def _define(primitive: Primitive, plain: Callable[..., Any], target: str | None = None) -> None:
+    """Shape rule, batching and lowering: by `plain`, or by the foreign function `target` where that can be called."""
+    several = primitive.multiple_results
+
+    def shape(*operands, **parameters):
+        structs = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands)
+        found = jax.eval_shape(partial(plain, **parameters), *structs)
+        shaped = [ShapedArray(x.shape, x.dtype) for x in jax.tree.leaves(found)]
+        return shaped if several else shaped[0]
+
+    def batch(operands, axes, **parameters):
+        y = jax.vmap(partial(plain, **parameters), axes)(*operands)
+        return y, [0] * len(y) if several else 0
+
+    def on_cpu(context, *operands, **parameters):
+        one_device = getattr(context.module_context.axis_context, "num_devices", None) == 1
+        floats = all(x.dtype == jnp.float32 for x in context.avals_in)
+        function = plain
+        if one_device and floats and context.avals_in[0].size and available():
+            results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in context.avals_out]
+            function = jax.ffi.ffi_call(target, results if several else results[0])
+        return mlir.lower_fun(function, multiple_results=several)(context, *operands, **parameters)
+
+    primitive.def_abstract_eval(shape)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="shape"))
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=several))
+    if target:
+        mlir.register_lowering(primitive, on_cpu, platform="cpu")
+
+
+_define(_moments_p, _moments, "VisionJaxMoments")
+_define(_centred_scale_p, _centred_scale)
+_define(_centred_dot_p, _centred_dot, "VisionJaxCentredDot")
+_define(_sum_p, _sum, "VisionJaxChannelSum")
+_define(_spread_p, _spread)
+
+
+def _moments_jvp(primals, tangents):
+    x, shift = primals
+    mean, variance = _moments_p.bind(x, shift)
+    t = tangents[0]
+    if type(t) is ad.Zero:
+        return [mean, variance], [ad.Zero.from_primal_value(mean), ad.Zero.from_primal_value(variance)]
+    n = x.size // x.shape[-1]
+    return [mean, variance], [_sum_p.bind(t) / n, _centred_dot_p.bind(x, mean, t) * (2.0 / n)]
+
+
+ad.primitive_jvps[_moments_p] = _moments_jvp
+
+# (x - m) * s and sum((x - m) * y): of first degree in each operand.
+ad.defjvp(
+    _centred_scale_p,
+    lambda t, x, m, s: _centred_scale_p.bind(t, jnp.zeros_like(m), s),
+    lambda t, x, m, s: _spread_p.bind(-t * s, shape=x.shape),
+    lambda t, x, m, s: _centred_scale_p.bind(x, m, t),
+)
+ad.defjvp(
+    _centred_dot_p,
+    lambda t, x, m, y: _centred_dot_p.bind(t, jnp.zeros_like(m), y),
+    lambda t, x, m, y: -t * _sum_p.bind(y),
+    lambda t, x, m, y: _centred_dot_p.bind(x, m, t),
+)
+
+
+def _centred_scale_transpose(ct, x, m, s):
+    if ad.is_undefined_primal(x):  # here m is zero
+        return _centred_scale_p.bind(ct, m, s), None, None
+    return None, None, _centred_dot_p.bind(x, m, ct)
+
+
+def _centred_dot_transpose(ct, x, m, y):
+    if ad.is_undefined_primal(x):
+        return _centred_scale_p.bind(y, m, ct), None, None
+    return None, None, _centred_scale_p.bind(x, m, ct)
+
+
+ad.primitive_transposes[_centred_scale_p] = _centred_scale_transpose
+ad.primitive_transposes[_centred_dot_p] = _centred_dot_transpose
+ad.deflinear2(_sum_p, lambda ct, x: [_spread_p.bind(ct, shape=x.aval.shape)])
+ad.deflinear2(_spread_p, lambda ct, x, *, shape: [_sum_p.bind(ct)])

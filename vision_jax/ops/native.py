@@ -1,0 +1,89 @@
+"""Compiles the package's XLA foreign functions for this machine, once, and loads them.
+
+A `.cc` file is compiled at first use with the machine's C++ compiler (two seconds; kept in `cache_dir("ops")`, by
+source, flags, jaxlib and processor). Nothing fails where that is impossible: who asks is told why, and does without.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+
+import jax
+import jaxlib
+from absl import logging
+
+from vision_jax import cache
+
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared", "-w")
+
+
+class UnavailableError(Exception):
+    """Why a foreign function cannot be used."""
+
+
+def load(source: pathlib.Path, symbols: Sequence[str], link: Sequence[str] = ()) -> None:
+    """Compiles `source` if need be, loads it and registers its `symbols` for the CPU under their own names.
+
+    Raises:
+        UnavailableError: the system is not Linux on x86-64, VISION_JAX_NATIVE=0, or there is no compiler that can.
+    """
+    if os.environ.get("VISION_JAX_NATIVE") == "0":
+        raise UnavailableError("VISION_JAX_NATIVE=0")
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise UnavailableError(f"{platform.system()} on {platform.machine()}")
+    # XLA's threads and OpenMP's share the cores: who waits, sleeps.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        # Deep binding: PyTorch and TensorFlow carry a oneDNN of their own.
+        library = ctypes.CDLL(str(_compile(source, link)), mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+    except OSError as error:
+        raise UnavailableError(str(error)) from error
+    for symbol in symbols:
+        jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+
+
+@functools.cache
+def available(loader) -> bool:
+    """Whether `loader()` loads its functions; asked once, a failure is logged."""
+    try:
+        loader()
+    except UnavailableError as reason:
+        logging.info("%s on the CPU: XLA's own operations (%s)", loader.__doc__.splitlines()[0].rstrip("."), reason)
+        return False
+    return True
+
+
+def _compile(source: pathlib.Path, link: Sequence[str]) -> pathlib.Path:
+    """The compiled library."""
+    command = [*_FLAGS, f"-I{jax.ffi.include_dir()}", str(source), *link]
+    circumstances = f"{jaxlib.__version__} {command} {_processor()}"
+    key = hashlib.sha256(source.read_bytes() + circumstances.encode()).hexdigest()[:16]
+    compiled = cache.cache_dir("ops") / f"{source.stem}-{key}.so"
+    if compiled.exists():
+        return compiled
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise UnavailableError("no C++ compiler: c++, g++ or clang++, or the one that CXX names")
+    compiled.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=compiled.parent) as folder:
+        made = pathlib.Path(folder) / compiled.name
+        done = subprocess.run([compiler, *command, "-o", made], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UnavailableError(f"{compiler} could not compile {source.name}:\n{done.stderr[-2000:]}")
+        made.replace(compiled)  # at once, whatever other processes are doing
+    return compiled
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("flags"):
+            return line
+    return ""
