@@ -102,8 +102,8 @@ def _define(primitive: Primitive, plain: Callable[..., Any], target: str | None 
         one_device = getattr(context.module_context.axis_context, "num_devices", None) == 1
         floats = all(x.dtype == jnp.float32 for x in context.avals_in)
         function = plain
-        if one_device and floats and context.avals_in[0].size and available():
-            results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in context.avals_out]
+        if target and one_device and floats and context.avals_in[0].size and available():
+            results: Any = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in context.avals_out]
             function = jax.ffi.ffi_call(target, results if several else results[0])
         return mlir.lower_fun(function, multiple_results=several)(context, *operands, **parameters)
 
@@ -111,8 +111,7 @@ def _define(primitive: Primitive, plain: Callable[..., Any], target: str | None 
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="shape"))
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=several))
-    if target:
-        mlir.register_lowering(primitive, on_cpu, platform="cpu")
+    mlir.register_lowering(primitive, on_cpu, platform="cpu")
 
 
 _define(_moments_p, _moments, "VisionJaxMoments")
@@ -125,9 +124,7 @@ _define(_spread_p, _spread)
 def _moments_jvp(primals, tangents):
     x, shift = primals
     mean, variance = _moments_p.bind(x, shift)
-    t = tangents[0]
-    if type(t) is ad.Zero:
-        return [mean, variance], [ad.Zero.from_primal_value(mean), ad.Zero.from_primal_value(variance)]
+    t = ad.instantiate_zeros(tangents[0])
     n = x.size // x.shape[-1]
     return [mean, variance], [_sum_p.bind(t) / n, _centred_dot_p.bind(x, mean, t) * (2.0 / n)]
 
