@@ -23,7 +23,7 @@ def get_config(variant: str = ""):
     config.optimizer.weight_decay = 1e-2
     config.schedule.name = "cosine"
     config.schedule.warmup_epochs = 1.0
-    config.train.epochs = 50.0
+    config.train.epochs = 15.0
     config.log.every_steps = 100
 
     if variant == "smoke":

@@ -6,6 +6,7 @@ Name the folder, one sub-folder per class, with or without train/val/test above 
 """
 
 from vision_jax import config as config_lib
+from vision_jax.data import samples
 
 
 def get_config(variant: str = ""):
@@ -34,34 +35,10 @@ def get_config(variant: str = ""):
     config.eval.every_epochs = 2.0
 
     if variant == "smoke":
-        config.data.root = _tiles()
+        config.data.root = samples.photo_folder()
         config.data.image_size = 32
         config.model.channels = (8, 16, 32)
         config.train.epochs = 4.0
         config.log.every_steps = 1
         config.log.every_epochs = 0.0
     return config
-
-
-def _tiles() -> str:
-    """Cuts scikit-learn's two photos into a folder of two classes with 60 JPEGs each, once."""
-    import pathlib
-    import tempfile
-
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    from vision_jax import cache
-
-    folder = cache.cache_dir("data") / "photo_tiles_by_class"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-            tiles = pathlib.Path(temporary, "tiles")
-            for name, photo in zip(("temple", "flower"), load_sample_images().images, strict=True):
-                (tiles / name).mkdir(parents=True)
-                for number in range(60):
-                    y, x = 64 * (number // 10), 64 * (number % 10)
-                    Image.fromarray(photo[y : y + 64, x : x + 64]).save(tiles / name / f"{number:02}.jpg")
-            tiles.rename(folder)
-    return str(folder)

@@ -27,6 +27,8 @@ FULL = {
     "fashion_mnist_cnn": ((28, 28, 1), 10, 421_642),
     "mnist_cnn": ((28, 28, 1), 10, 421_642),
     "photos_cnn": ((128, 128, 3), 6, 4_288_454),
+    "resnet18_photos": ((224, 224, 3), 9, 11_181_129),
+    "resnet18_photos:layer4": ((224, 224, 3), 9, 11_181_129),
     "srcnn_pets": ((256, 256, 3), 0, 69_251),
     "srcnn_photos": ((64, 64, 3), 0, 69_251),
     "svhn_cnn": ((32, 32, 3), 10, 545_098),
@@ -53,6 +55,7 @@ def test_one_step_fits_the_data_and_the_published_size(name):
     shape, classes, parameters = FULL[name]
     config = load(name)
     config_lib.validate(config)
+    config.model.cache_features = False  # The step sees images.
     names = tuple(f"class {k}" for k in range(classes))
     source = ArraySource(np.zeros((20, *shape), np.uint8), np.arange(20) % max(classes, 1))
     dataset = Dataset("fake", {"train": source, "val": source, "test": source}, names, {})

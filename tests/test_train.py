@@ -181,6 +181,34 @@ def test_one_compilation_and_no_hidden_transfers(per_dispatch, load_config, tmp_
         jax.block_until_ready(carry)
 
 
+@pytest.mark.parametrize("task", CONFIGS)
+def test_longer_runs_and_resumed_ones_compile_nothing_more(task, load_config, tmp_path):
+    """Train, evaluate, save, resume, report: as many programs whatever the number of steps and evaluations."""
+    def compiled(steps, workdir, **kwargs):
+        lowered = []
+
+        def listen(event, duration, fun_name="", **_):
+            if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+                lowered.append(fun_name)
+
+        jax.clear_caches()
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            config = tiny(load_config, task, train__epochs=0.0, train__steps=steps, eval__every_epochs=0.0,
+                          eval__every_steps=4, log__every_epochs=0.0, log__every_steps=3)
+            trained(config, workdir, **kwargs)
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+        return lowered
+
+    short = compiled(8, tmp_path / "run")
+    assert "steps" in " ".join(short)
+    assert len(compiled(21, tmp_path / "longer")) == len(short)
+    # The checkpoint is read and written by programs of a resumed run's own, of which training needs none.
+    resumed = compiled(16, tmp_path / "run", allow_config_change=True)
+    assert sum("steps" in name for name in resumed) == sum("steps" in name for name in short) == 1
+
+
 def test_several_steps_per_dispatch_compute_the_same(load_config, tmp_path):
     states = []
     for per_dispatch in (1, 4):

@@ -3,6 +3,7 @@
 // `onednn.py` compiles this file, links it to libdnnl and registers `VisionJaxConvolution`. Of oneDNN's C interface
 // (version 3, https://uxlfoundation.github.io/oneDNN) it declares what it calls, so that no headers need to be there.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -94,30 +95,59 @@ dnnl_stream_t Stream() {
   return stream;
 }
 
-// Memory of a thread that is kept for its next call; a convolution's scratchpad and re-ordered operands lie in it.
-void* Scratch(int slot, size_t size) {
-  struct Buffer {
-    void* data = nullptr;
-    size_t size = 0;
-    ~Buffer() { free(data); }
-  };
-  thread_local Buffer buffers[4];
-  Buffer& buffer = buffers[slot];
-  if (buffer.size < size) {
-    free(buffer.data);
-    buffer.size = (size + 4095) / 4096 * 4096;
-    buffer.data = aligned_alloc(4096, buffer.size);
-    if (buffer.data == nullptr) {
-      buffer.size = 0;
-      throw std::bad_alloc();
+size_t Aligned(size_t size) { return (size + 63) / 64 * 64; }
+
+// Memory for one call: the convolution's scratchpad and its re-ordered operands. Kept for later calls, of any thread.
+class Scratch {
+ public:
+  explicit Scratch(size_t size) {
+    if (size == 0) return;
+    {
+      std::lock_guard<std::mutex> lock(Mutex());
+      const auto largest = std::max_element(Idle().begin(), Idle().end());
+      if (largest != Idle().end()) {
+        buffer_ = *largest;
+        Idle().erase(largest);
+      }
     }
+    if (buffer_.first < size) {
+      free(buffer_.second);
+      buffer_ = {Aligned(size), aligned_alloc(64, Aligned(size))};
+      if (buffer_.second == nullptr) throw std::bad_alloc();
+    }
+    next_ = static_cast<char*>(buffer_.second);
   }
-  return buffer.data;
-}
+  Scratch(const Scratch&) = delete;
+  ~Scratch() {
+    if (buffer_.second == nullptr) return;
+    std::lock_guard<std::mutex> lock(Mutex());
+    Idle().push_back(buffer_);
+  }
+  void* Take(size_t size) {
+    void* taken = next_;
+    next_ += Aligned(size);
+    return taken;
+  }
+
+ private:
+  using Buffer = std::pair<size_t, void*>;
+  static std::mutex& Mutex() {
+    static auto& mutex = *new std::mutex;
+    return mutex;
+  }
+  static std::vector<Buffer>& Idle() {
+    static auto& idle = *new std::vector<Buffer>;
+    return idle;
+  }
+  Buffer buffer_ = {0, nullptr};
+  char* next_ = nullptr;
+};
 
 struct Memory {
   dnnl_memory_t handle = nullptr;
-  Memory(const_dnnl_memory_desc_t layout, void* data) { Check(dnnl_memory_create(&handle, layout, Engine(), data), "memory"); }
+  Memory(const_dnnl_memory_desc_t layout, void* data) {
+    Check(dnnl_memory_create(&handle, layout, Engine(), data), "memory");
+  }
   Memory(const Memory&) = delete;
   ~Memory() { dnnl_memory_destroy(handle); }
 };
@@ -226,20 +256,23 @@ void Execute(dnnl_primitive_t primitive, int count, const dnnl_exec_arg_t* argum
 }
 
 void Run(const Convolution& convolution, void* const data[3]) {
-  void* used[3];
+  const size_t scratchpad_size = dnnl_memory_desc_get_size(convolution.scratchpad);
+  size_t size = Aligned(scratchpad_size);
+  for (const Operand& operand : convolution.operands)
+    if (operand.reorder) size += Aligned(dnnl_memory_desc_get_size(operand.wanted));
+  Scratch scratch(size);
+  Memory scratchpad(convolution.scratchpad, scratch.Take(scratchpad_size));
   std::unique_ptr<Memory> memories[3];
   for (int i = 0; i < 3; ++i) {
     const Operand& operand = convolution.operands[i];
-    used[i] = operand.reorder ? Scratch(i, dnnl_memory_desc_get_size(operand.wanted)) : data[i];
-    memories[i] = std::make_unique<Memory>(operand.wanted, used[i]);
+    void* used = operand.reorder ? scratch.Take(dnnl_memory_desc_get_size(operand.wanted)) : data[i];
+    memories[i] = std::make_unique<Memory>(operand.wanted, used);
     if (operand.reorder && i < 2) {
       Memory given(operand.given, data[i]);
       const dnnl_exec_arg_t arguments[] = {{kSrc, given.handle}, {kDst, memories[i]->handle}};
       Execute(operand.reorder, 2, arguments);
     }
   }
-  const size_t scratch_size = dnnl_memory_desc_get_size(convolution.scratchpad);
-  Memory scratchpad(convolution.scratchpad, scratch_size ? Scratch(3, scratch_size) : nullptr);
   dnnl_exec_arg_t arguments[4] = {{kScratchpad, scratchpad.handle}};
   for (int i = 0; i < 3; ++i) arguments[i + 1] = {convolution.operands[i].argument, memories[i]->handle};
   Execute(convolution.primitive, 4, arguments);

@@ -1,0 +1,45 @@
+"""ResNet-18 with ImageNet weights, fine-tuned on a folder of photos: the head alone, on features computed once.
+
+    python -m vision_jax.main --config=configs/resnet18_photos.py --config.data.root=~/photos --workdir=runs/photos
+
+Weights come from the cache or torchvision's site; `--config.model.weights=FILE` names a file. Variant 'layer4' trains
+the last stage too, at a tenth of the head's rate, on random crops.
+"""
+
+from vision_jax import config as config_lib
+from vision_jax.data import samples
+
+
+def get_config(variant: str = ""):
+    """Returns the config; variant 'smoke' trains for seconds on tiles of scikit-learn's photos, without weights."""
+    config = config_lib.default("classification")
+    config.data.name = "folder"
+    config.data.batch_size = 32
+    config.data.test_fraction = 0.2
+    config.data.train_crop = "center"
+
+    config.model.name = "resnet18"
+    config.model.weights = "imagenet"
+    config.model.freeze = ("all_but", "head")
+    config.model.cache_features = True
+
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.schedule.name = "cosine"
+    config.train.epochs = 30.0
+    config.log.every_epochs = 1.0
+    config.eval.every_epochs = 1.0
+
+    if variant == "layer4":
+        config.model.freeze = ("all_but", "layer4", "head")
+        config.model.cache_features = False
+        config.data.train_crop = "random_resized"
+        config.data.augment = ("horizontal_flip",)
+        config.optimizer.stage_decay = 0.1
+        config.train.epochs = 10.0
+    if variant == "smoke":
+        config.data.root = samples.photo_folder()
+        config.data.image_size = 32
+        config.model.weights = ""
+        config.train.epochs = 2.0
+    return config
