@@ -17,7 +17,10 @@ from vision_jax import parallel
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # The first example of a test compiles; how long that takes is nobody's business here.
-hypothesis.settings.register_profile("here", deadline=None, print_blob=True)
+# The same examples in every run; HYPOTHESIS_SEARCH=1 looks for new ones.
+hypothesis.settings.register_profile(
+    "here", deadline=None, print_blob=True, derandomize=os.environ.get("HYPOTHESIS_SEARCH") != "1"
+)
 hypothesis.settings.load_profile("here")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent

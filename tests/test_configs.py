@@ -37,7 +37,9 @@ FULL = {
 
 def load(name: str):
     file, _, variant = name.partition(":")
-    return runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"](variant)
+    config = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"](variant)
+    config.model.cache_features = False  # So that the step sees images.
+    return config
 
 
 def test_the_table_holds_every_config():
@@ -55,7 +57,6 @@ def test_one_step_fits_the_data_and_the_published_size(name):
     shape, classes, parameters = FULL[name]
     config = load(name)
     config_lib.validate(config)
-    config.model.cache_features = False  # The step sees images.
     names = tuple(f"class {k}" for k in range(classes))
     source = ArraySource(np.zeros((20, *shape), np.uint8), np.arange(20) % max(classes, 1))
     dataset = Dataset("fake", {"train": source, "val": source, "test": source}, names, {})

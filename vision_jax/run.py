@@ -1,9 +1,11 @@
 """Everything a run needs before its first step, built from the config alone."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -177,7 +179,13 @@ def parameter_count(state: base.TrainState) -> int:
 
 def zeros(shapes: base.Tree, mesh: Mesh) -> base.Tree:
     """Returns zeros of `shapes` on every device."""
+    leaves, structure = jax.tree.flatten(shapes)
+    return jax.tree.unflatten(structure, _zeros(tuple((leaf.shape, leaf.dtype) for leaf in leaves), mesh)())
+
+
+@functools.lru_cache(maxsize=64)
+def _zeros(leaves: tuple[tuple[tuple[int, ...], jnp.dtype], ...], mesh: Mesh) -> Callable[[], list[jax.Array]]:
+    """Returns the program that makes them; kept, because sums start anew at every log step and evaluation."""
     return jax.jit(
-        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
-        out_shardings=parallel.replicated(mesh),
-    )()
+        lambda: [jnp.zeros(shape, dtype) for shape, dtype in leaves], out_shardings=parallel.replicated(mesh)
+    )

@@ -4,8 +4,9 @@ Low resolution is made on the device: antialiased bicubic reduction (Keys' a = -
 to 8 bits. The network (SRCNN, Dong et al. 2015) sees it enlarged again by bicubic interpolation.
 """
 
+import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -115,17 +116,20 @@ class SuperResolution(base.Task):
         network, bicubic = (float(sums[name]) / int(sums["count"]) for name in ("network", "bicubic"))
         return dict(zip(self.metrics, (network, bicubic, network - bicubic), strict=True))
 
-    def _compare(self, state: base.TrainState, split: str) -> list[dict[str, np.ndarray]]:
-        images = base.first_examples(self.config, self.dataset, split, _SHOWN)["image"]
+    @functools.cached_property
+    def _versions(self) -> Callable[[base.TrainState, jax.Array], tuple[jax.Array, ...]]:
+        """The compiled program that makes the pictures of a comparison."""
 
-        @jax.jit
-        def outputs(state: base.TrainState, images: jax.Array) -> tuple[jax.Array, ...]:
+        def versions(state: base.TrainState, images: jax.Array) -> tuple[jax.Array, ...]:
             low = self.reduce(base.to_unit(images))
             nearest = jnp.repeat(jnp.repeat(low, self.scale, 1), self.scale, 2)
-            versions = (nearest, self.enlarge(low), self.restore(state, low))
-            return (*map(base.to_bytes, versions), images)
+            return (*map(base.to_bytes, (nearest, self.enlarge(low), self.restore(state, low))), images)
 
-        columns = jax.device_get(outputs(state, images))
+        return jax.jit(versions)
+
+    def _compare(self, state: base.TrainState, split: str) -> list[dict[str, np.ndarray]]:
+        images = base.first_examples(self.config, self.dataset, split, _SHOWN)["image"]
+        columns = jax.device_get(self._versions(state, images))
         names = ("low resolution", "bicubic", "network", "original")
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
