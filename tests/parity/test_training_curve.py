@@ -1,7 +1,7 @@
 """A hundred steps of SGD from the same weights on the same batches lose as PyTorch's do.
 
-At rates with which the loss falls, but not to zero: on the way there a difference in the last bit grows to more than the
-bound, whoever computes it.
+At rates with which the loss falls, but not to zero: on the way there a difference in the last bit grows to more than
+the bound, whoever computes it.
 """
 # ruff: noqa: E402 (what may be absent is looked for before it is imported)
 

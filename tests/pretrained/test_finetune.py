@@ -142,6 +142,13 @@ def test_preprocessing_comes_from_the_weights_unless_the_config_says_otherwise(w
     assert published.data.mean == (0.485, 0.456, 0.406) and published.data.image_size == 0
 
 
+def test_photos_of_a_folder_need_a_size_from_somewhere():
+    config = config_lib.default()
+    config.data.name = "folder"
+    with pytest.raises(config_lib.ConfigError, match=r"set config\.data\.image_size"):
+        finetune.preprocess_as_trained(config, photos=True)
+
+
 def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path):
     states = []
     for cached in (False, True):

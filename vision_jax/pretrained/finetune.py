@@ -104,6 +104,9 @@ def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
     """Fills in what the config leaves to the weights: mean and std, and for photos resizing and cropping.
 
     Without weights, what is not set stays as it is: images in [0, 1].
+
+    Raises:
+        ConfigError: weights that do not say how images were normalised, or photos of a folder without a size.
     """
     data, record = config.data, None
     if config.model.weights:
@@ -118,6 +121,9 @@ def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
     if photos and record and not data.image_size:
         data.image_size, data.crop_fraction = record.crop, record.crop / record.resize
         data.interpolation = record.interpolation
+    if photos and data.name == "folder" and not data.image_size:
+        raise ConfigError("A batch takes photos of one size, and neither weights nor config say which; "
+                          "set config.data.image_size.")
 
 
 def features(model: Classifier, variables: Mapping[str, Tree], images: jax.Array) -> jax.Array:

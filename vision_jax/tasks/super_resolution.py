@@ -117,7 +117,7 @@ class SuperResolution(base.Task):
         return dict(zip(self.metrics, (network, bicubic, network - bicubic), strict=True))
 
     @functools.cached_property
-    def _versions(self) -> Callable[[base.TrainState, jax.Array], tuple[jax.Array, ...]]:
+    def _versions(self) -> Callable[[base.TrainState, jax.Array | np.ndarray], tuple[jax.Array, ...]]:
         """The compiled program that makes the pictures of a comparison."""
 
         def versions(state: base.TrainState, images: jax.Array) -> tuple[jax.Array, ...]:
