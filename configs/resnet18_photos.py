@@ -4,6 +4,11 @@
 
 Weights come from the cache or torchvision's site; `--config.model.weights=FILE` names a file. Variant 'layer4' trains
 the last stage too, at a tenth of the head's rate, on random crops.
+
+On nine classes of clothing (CC0 photos, short side 256; 742 images train, 185 test cut from them, the given 232 are
+validation), from an ImageNet ResNet-18 of 66.7 % top-1 with BatchNorm folded, whose file does not say how to
+preprocess (`--config.data.image_size=224`, ImageNet's mean and std): 78.4 % test accuracy, 82.8 % validation, 3.4
+minutes on 2 busy cores of an AMD EPYC. From scratch, `photos_cnn.py` has 61.1 %. Record: configs/results/resnet18_photos.
 """
 
 from vision_jax import config as config_lib
@@ -28,7 +33,7 @@ def get_config(variant: str = ""):
     config.schedule.name = "cosine"
     config.train.epochs = 30.0
     config.log.every_epochs = 1.0
-    config.eval.every_epochs = 1.0
+    config.eval.every_epochs = 10.0  # An evaluation decodes and sees the photos whole; a step on features is quick.
 
     if variant == "layer4":
         config.model.freeze = ("all_but", "layer4", "head")
@@ -36,10 +41,12 @@ def get_config(variant: str = ""):
         config.data.train_crop = "random_resized"
         config.data.augment = ("horizontal_flip",)
         config.optimizer.stage_decay = 0.1
+        config.eval.every_epochs = 2.0
         config.train.epochs = 10.0
     if variant == "smoke":
         config.data.root = samples.photo_folder()
         config.data.image_size = 32
         config.model.weights = ""
         config.train.epochs = 2.0
+        config.eval.every_epochs = 1.0
     return config
