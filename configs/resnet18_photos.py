@@ -8,7 +8,8 @@ the last stage too, at a tenth of the head's rate, on random crops.
 On nine classes of clothing (CC0 photos, short side 256; 742 images train, 185 test cut from them, the given 232 are
 validation), from an ImageNet ResNet-18 of 66.7 % top-1 with BatchNorm folded, whose file does not say how to
 preprocess (`--config.data.image_size=224`, ImageNet's mean and std): 78.4 % test accuracy, 82.8 % validation, 3.4
-minutes on 2 busy cores of an AMD EPYC. From scratch, `photos_cnn.py` has 61.1 %. Record: configs/results/resnet18_photos.
+minutes on 2 busy cores of an AMD EPYC. From scratch, `photos_cnn.py` has 61.1 %. Record:
+configs/results/resnet18_photos.
 """
 
 from vision_jax import config as config_lib
