@@ -11,7 +11,7 @@ _kept: list[Any] = []  # Declarations last as long as their object.
 
 def import_torchvision(module: str = "torchvision") -> Any:
     """Returns a module of torchvision; skips the test where PyTorch or torchvision are not installed."""
-    torch = pytest.importorskip("torch", reason="compares with torchvision: torch is not installed")
+    pytest.importorskip("torch", reason="compares with torchvision: torch is not installed")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
@@ -19,8 +19,10 @@ def import_torchvision(module: str = "torchvision") -> Any:
     except RuntimeError:  # operator torchvision::nms does not exist
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    from torch import library
+
+    declarations = library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _kept.append(library)
+        declarations.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _kept.append(declarations)
     return importlib.import_module(module)

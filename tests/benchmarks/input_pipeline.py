@@ -1,6 +1,6 @@
 """Images per second of the input pipeline, beside torchvision and PyTorch's DataLoader in the same run.
 
-    python tests/benchmarks/input_pipeline.py [--folder PHOTOS] [--workers 2] [--seconds 8] [--json FILE]
+    python -m tests.benchmarks.input_pipeline [--folder PHOTOS] [--workers 2] [--seconds 8] [--json FILE]
 
 Every row ends with the same thing: float32 batches, normalised by mean and standard deviation, where the model
 takes them (a device array here, a CPU tensor there), with the same distribution of crops and flips:
@@ -34,6 +34,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+
+from tests.torchvision_import import import_torchvision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PHOTO_BATCH, SMALL_BATCH, SMALL_IMAGES = 64, 512, 50_000
@@ -92,12 +94,7 @@ def torch_batches(args: argparse.Namespace) -> Iterator[int]:
     """torchvision's transforms in PyTorch's DataLoader."""
     import torch
 
-    # A build of torchvision without its C++ operators needs their names declared first.
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from torchvision import datasets, transforms
+    datasets, transforms = (import_torchvision(f"torchvision.{name}") for name in ("datasets", "transforms"))
 
     lean = args.variant == "lean"
     to_tensor = [transforms.PILToTensor()] if lean else [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
@@ -166,8 +163,9 @@ def our_batches(args: argparse.Namespace) -> Iterator[int]:
 
 def measure(args: argparse.Namespace, side: str, case: str, variant: str, workers: int) -> list[float]:
     """One measurement, in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, "--case", case, "--variant", variant]
-    command += ["--workers", str(workers), "--seconds", str(args.seconds), "--folder", args.folder]
+    command = [sys.executable, "-m", "tests.benchmarks.input_pipeline", "--side", side, "--case", case]
+    command += ["--variant", variant, "--workers", str(workers), "--seconds", str(args.seconds)]
+    command += ["--folder", args.folder]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -22,11 +22,10 @@ from vision_jax.ops import native
 
 def available() -> bool:
     """Whether the compiled sums can be used; the first call compiles, loads and registers them."""
-    return native.available(_load)
+    return native.available("BatchNorm's sums", _load)
 
 
 def _load() -> None:
-    """Sums over channels by compiled functions."""
     symbols = ["VisionJaxMoments", "VisionJaxCentredDot", "VisionJaxChannelSum"]
     native.load(pathlib.Path(__file__).with_name("channel_sums.cc"), symbols)
 
@@ -99,10 +98,9 @@ def _define(primitive: Primitive, plain: Callable[..., Any], target: str | None 
         return y, [0] * len(y) if several else 0
 
     def on_cpu(context, *operands, **parameters):
-        one_device = getattr(context.module_context.axis_context, "num_devices", None) == 1
         floats = all(x.dtype == jnp.float32 for x in context.avals_in)
         function = plain
-        if target and one_device and floats and context.avals_in[0].size and available():
+        if target and native.on_one_device(context) and floats and context.avals_in[0].size and available():
             results: Any = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in context.avals_out]
             function = jax.ffi.ffi_call(target, results if several else results[0])
         return mlir.lower_fun(function, multiple_results=several)(context, *operands, **parameters)

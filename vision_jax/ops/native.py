@@ -13,11 +13,12 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jaxlib
 from absl import logging
+from jax.interpreters import mlir
 
 from vision_jax import cache
 
@@ -50,14 +51,19 @@ def load(source: pathlib.Path, symbols: Sequence[str], link: Sequence[str] = ())
 
 
 @functools.cache
-def available(loader) -> bool:
-    """Whether `loader()` loads its functions; asked once, a failure is logged."""
+def available(what: str, loader: Callable[[], None]) -> bool:
+    """Whether `loader()` loads its functions, which do `what`; tried once, a failure is logged."""
     try:
         loader()
     except UnavailableError as reason:
-        logging.info("%s on the CPU: XLA's own operations (%s)", loader.__doc__.splitlines()[0].rstrip("."), reason)
+        logging.info("%s on the CPU: XLA's own operations (%s)", what, reason)
         return False
     return True
+
+
+def on_one_device(context: mlir.LoweringRuleContext) -> bool:
+    """Whether the program being lowered runs on one device: XLA cannot split a foreign function over several."""
+    return getattr(context.module_context.axis_context, "num_devices", None) == 1
 
 
 def _compile(source: pathlib.Path, link: Sequence[str]) -> pathlib.Path:

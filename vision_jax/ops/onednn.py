@@ -22,11 +22,10 @@ _KINDS = ("forward", "input", "weight")  # as onednn.cc counts them
 
 def available() -> bool:
     """Whether `convolve` can be used; the first call compiles, loads and registers it."""
-    return native.available(_load)
+    return native.available("convolutions", _load)
 
 
 def _load() -> None:
-    """Convolutions by oneDNN."""
     library = _library()
     link = [str(library), f"-Wl,-rpath,{library.parent}"] if library.is_absolute() else [f"-l:{library}"]
     native.load(pathlib.Path(__file__).with_suffix(".cc"), [_TARGET], link)
