@@ -34,7 +34,6 @@ def get_config(variant: str = ""):
     config.schedule.name = "cosine"
     config.train.epochs = 30.0
     config.log.every_epochs = 1.0
-    config.eval.every_epochs = 10.0  # An evaluation decodes and sees the photos whole; a step on features is quick.
 
     if variant == "layer4":
         config.model.freeze = ("all_but", "layer4", "head")
@@ -49,5 +48,4 @@ def get_config(variant: str = ""):
         config.data.image_size = 32
         config.model.weights = ""
         config.train.epochs = 2.0
-        config.eval.every_epochs = 1.0
     return config

@@ -38,7 +38,7 @@ FULL = {
 def load(name: str):
     file, _, variant = name.partition(":")
     config = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"](variant)
-    config.model.cache_features = False  # So that the step sees images.
+    config.model.cache_features = False  # So that the steps see images.
     return config
 
 

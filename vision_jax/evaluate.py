@@ -31,7 +31,7 @@ class Evaluator:
         """Returns the sums of `Task.eval_step` over the split, each example counted exactly once."""
         run = self.run
         if split not in self.loaders:
-            self.loaders[split] = run.loader(split)
+            self.loaders[split] = run.task.loader(state, run.loader(split))
         loader = self.loaders[split]
         sums = None
         for number, rows in enumerate(loader.evaluation(run.config.data.eval_batch_size or run.config.data.batch_size)):

@@ -129,7 +129,7 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
         step, history = 0, {"evaluations": [], "seconds": 0.0}
     run_lib.describe(run)
 
-    loader = task.train_loader(state, loader)
+    loader = task.loader(state, loader)
     dispatches = Dispatches(run, loader, start=step)
     shapes = dispatches.running_shapes(state)
     running = running or run_lib.zeros(shapes, mesh)

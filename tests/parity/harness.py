@@ -34,7 +34,7 @@ class Row:
     parameters: int
     logits: tuple[float, ...]
     stages: float | None
-    gradients: float | None
+    gradients: float
     statistics: float | None
 
     def problems(self) -> list[str]:
@@ -53,8 +53,8 @@ class Row:
         ]
 
 
-def compare(name: str, training: bool = True) -> Row:
-    """Evaluation mode at the case's sizes, then one training step if asked, for network `name`."""
+def compare(name: str) -> Row:
+    """Evaluation mode at the case's sizes, then one training step, for network `name`."""
     case = CASES[name]
     net = references.on_no_device(case.reference)
     randomise(net, seed=sum(map(ord, name)))
@@ -67,7 +67,7 @@ def compare(name: str, training: bool = True) -> Row:
         logit, stage = _evaluation(name, case, net, variables, size)
         logits.append(logit)
         stages += stage
-    gradients, statistics = _training_step(name, case, net, variables) if training else (None, None)
+    gradients, statistics = _training_step(name, case, net, variables)
     return Row(
         name, models.entry(name).parameters, tuple(logits), max(stages, default=None), gradients, statistics
     )

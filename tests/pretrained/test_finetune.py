@@ -9,6 +9,7 @@ from flax import traverse_util
 from vision_jax import config as config_lib
 from vision_jax import models, run, train
 from vision_jax.checkpoints import flat
+from vision_jax.data import pipeline
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.pretrained import finetune, weights
 from vision_jax.tasks import base
@@ -149,17 +150,23 @@ def test_photos_of_a_folder_need_a_size_from_somewhere():
         finetune.preprocess_as_trained(config, photos=True)
 
 
-def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path):
-    states = []
+def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path, monkeypatch):
+    states, evaluations, computed = [], [], []
+    mapped_once = pipeline.Loader.mapped_once
+    monkeypatch.setattr(pipeline.Loader, "mapped_once", lambda *a: (computed.append(a[0]), mapped_once(*a))[1])
     for cached in (False, True):
         config = load_config("digits_cnn:smoke")
         config.log.tensorboard = False
         config.model.freeze, config.model.cache_features = ("all_but", "head"), cached
         config.data.update({"augment": (), "limit": 50, "batch_size": 10})
+        config.eval.every_epochs = 1.0
         with run.build(config, tmp_path / str(cached)) as built:
             train.train(built)
             restored = built.checkpoints.restore(built.checkpoints.newest(), built.abstract_state())
             states.append(flat(restored.state))
+            evaluations.append([row["val/loss"] for row in restored.history["evaluations"]])
+    assert len(computed) == 3 < len(evaluations[0])  # Each split's features once, however often it is evaluated.
+    np.testing.assert_allclose(evaluations[1], evaluations[0], rtol=1e-4)
     assert any("fixed" in name for name in states[0])
     for name, leaf in states[0].items():
         np.testing.assert_allclose(states[1][name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)

@@ -130,24 +130,28 @@ class Loader:
         prefetch: int = 2,
     ):
         self.source, self.mesh, self.workers, self.prefetch = source, mesh, workers, prefetch
+        self.on_device = on_device
         self.train_transform, self.eval_transform = train_transform, eval_transform
-        self.resident = False
-        self.data: Batch = {}
+        arrays = {}
         # Whole batches can be taken from arrays, unless each image is to be resized first.
-        self.arrays = source if isinstance(source, sources.ArraySource) and train_transform is None else None
-        if self.arrays is not None:
-            fits = self.arrays.images.nbytes <= RESIDENT_LIMIT
-            if on_device == "always" or (on_device == "auto" and fits):
-                self.resident = True
-                self.data = parallel.put_replicated({"image": self.arrays.images, "label": self.arrays.labels}, mesh)
+        if isinstance(source, sources.ArraySource) and train_transform is None:
+            arrays = {"image": source.images, "label": source.labels}
         elif on_device == "always":
             raise ValueError(
                 "config.data.on_device='always' needs images of one size in memory; these are read from files or "
                 "resized. Use 'auto' or 'never'."
             )
+        self._place(arrays)
+
+    def _place(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes batches from `arrays` (if any), which go to the device where they should and fit."""
+        self.arrays = arrays
+        fits = arrays and arrays["image"].nbytes <= RESIDENT_LIMIT
+        self.resident = bool(self.on_device == "always" or (self.on_device == "auto" and fits))
+        self.data: Batch = parallel.put_replicated(arrays, self.mesh) if self.resident else {}
 
     def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int) -> "Loader":
-        """Returns a resident loader whose 'image' is `function` of the images (evaluation transform), computed now.
+        """Returns a loader whose 'image' is `function` of the images (evaluation transform), computed now.
 
         Args:
             function: images uint8 [B, H, W, C] on the device -> array [B, ...].
@@ -158,10 +162,7 @@ class Loader:
             images = parallel.put_split(batch["image"], self.mesh)
             rows.append(parallel.gather_to_host(function(images))[: len(self.source) - sum(map(len, rows))])
         mapped = copy.copy(self)
-        mapped.resident = True
-        mapped.data = parallel.put_replicated(
-            {"image": np.concatenate(rows), "label": self.source.labels}, self.mesh
-        )
+        mapped._place({"image": np.concatenate(rows), "label": self.source.labels})
         return mapped
 
     def _load(self, indices: np.ndarray) -> Batch:
@@ -171,7 +172,7 @@ class Loader:
         """Yields this process's rows of batch `start`, `start + 1`, … without end, as host arrays."""
         rows = Rows(batch_size, jax.process_index(), jax.process_count())
         order = Order(len(self.source), seed)
-        in_memory = self.resident or self.arrays is not None
+        in_memory = bool(self.arrays)
         workers = 0 if in_memory else self.workers  # Arrays would be copied into every worker.
         if in_memory:
             dataset = grain.MapDataset.source(_Batches(self._load, order, rows, start))
@@ -210,8 +211,8 @@ class Loader:
 
     def _rows(self, indices: np.ndarray) -> Batch:
         """The examples at `indices` as host arrays, photos in their evaluation transform."""
-        if self.arrays is not None:
-            return {"image": self.arrays.images[indices], "label": self.arrays.labels[indices]}
+        if self.arrays:
+            return {name: array[indices] for name, array in self.arrays.items()}
 
         def example_at(index: int) -> sources.Example:
             example = self.source[int(index)]

@@ -135,8 +135,8 @@ class Task(abc.ABC):
         """Returns the state to start from, given the initial one (on the host; pretrained weights come in here)."""
         return state
 
-    def train_loader(self, state: TrainState, loader: Loader) -> Loader:
-        """Returns the batches to train on, given those of the training split."""
+    def loader(self, state: TrainState, loader: Loader) -> Loader:
+        """Returns the batches of a split that steps and evaluations take, given those of its images."""
         return loader
 
     @abc.abstractmethod

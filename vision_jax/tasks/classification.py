@@ -44,6 +44,7 @@ class Classification(base.Task):
             trained=(lambda path: path[0] not in frozen) if frozen else None,
         )
         self.head = self._head() if config.model.cache_features else None
+        self._features = jax.jit(self._features_of)
         self.augment = augment.build(config.data.augment, num_classes=self.classes)
         self.weights = jnp.ones(self.classes, jnp.float32)
         if config.data.class_weights != "none":
@@ -64,6 +65,10 @@ class Classification(base.Task):
             )
         return self.model.head_module()
 
+    def _input(self, images: jax.Array) -> jax.Array:
+        """What the network takes for uint8 images."""
+        return self._normalise(base.to_unit(images))
+
     def _normalise(self, images: jax.Array) -> jax.Array:
         mean, std = self.config.data.mean or (0.0,), self.config.data.std or (1.0,)
         return (images - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
@@ -83,17 +88,15 @@ class Classification(base.Task):
         variables = finetune.take_over(self.model, self.config.model.name, self.config.model.weights, initial)
         return state.replace(networks={"model": self.trainer.init(variables)})
 
-    def train_loader(self, state: base.TrainState, loader: Loader) -> Loader:
-        """See `base.Task`: the features of the training split where the config wants them cached."""
+    def loader(self, state: base.TrainState, loader: Loader) -> Loader:
+        """See `base.Task`: the features of the split where the config wants them cached."""
         if self.head is None:
             return loader
         variables = state.networks["model"].variables()
+        return loader.mapped_once(lambda images: self._features(variables, images), self.config.data.batch_size)
 
-        @jax.jit
-        def features(variables: base.Tree, images: jax.Array) -> jax.Array:
-            return finetune.features(self.model, variables, self._normalise(base.to_unit(images)))
-
-        return loader.mapped_once(lambda images: features(variables, images), self.config.data.batch_size)
+    def _features_of(self, variables: base.Tree, images: jax.Array) -> jax.Array:
+        return finetune.features(self.model, variables, self._input(images))
 
     def train_step(
         self, state: base.TrainState, batch: base.Batch, key: jax.Array
@@ -137,14 +140,19 @@ class Classification(base.Task):
 
     def logits(self, state: base.TrainState, images: jax.Array) -> jax.Array:
         """Returns float32 logits [N, K] of uint8 images, with the parameters of evaluation."""
-        return self.model.apply(
-            state.networks["model"].variables(), self._normalise(base.to_unit(images)), train=False
-        )
+        return self.model.apply(state.networks["model"].variables(), self._input(images), train=False)
+
+    def _logits_of_rows(self, state: base.TrainState, rows: jax.Array) -> jax.Array:
+        """The same of a batch as the loader gives it: images, or their features."""
+        if self.head is None:
+            return self.logits(state, rows)
+        network = state.networks["model"]
+        return self.head.apply({"params": network.averaged or network.params}, rows, train=False)
 
     def eval_step(self, state: base.TrainState, batch: base.Batch, key: jax.Array) -> dict[str, jax.Array]:
         """See `base.Task`; also the sums of loss and hits, and the confusion matrix [true, predicted]."""
         del key
-        logits = self.logits(state, batch["image"])
+        logits = self._logits_of_rows(state, batch["image"])
         real = batch["mask"].astype(jnp.int32)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         predicted = jnp.argmax(logits, -1)
