@@ -1,4 +1,10 @@
-"""A CNN from scratch on MNIST: two convolutions, pixels / 255, no augmentation."""
+"""A CNN from scratch on MNIST: two convolutions, pixels / 255, no augmentation.
+
+    python -m vision_jax.main --config=configs/mnist_cnn.py --workdir=runs/mnist_cnn
+
+99.19 % test accuracy (10,000 images; best of 10 checkpoints on 6,000 held-out training images, 99.33 %), 3.6 minutes
+on 2 cores of an AMD EPYC that did other work too, 421,642 parameters. Record: configs/results/mnist_cnn.
+"""
 
 from vision_jax import config as config_lib
 

@@ -9,7 +9,7 @@ For each network of `networks.CASES`:
   at least `--burst` seconds each, for `--rounds` rounds. PyTorch runs contiguous and channels-last; the better one
   counts. Medians over the rounds; 'spread' is (max - min) / median of ours.
 - compile: seconds to lower and compile our step, and the same step with XLA's plain convolutions and pooling.
-- memory: the process's peak resident size in three steps over that of a process in which all is imported and started,
+- memory: the process's peak resident size in ten steps over that of a process in which all is imported and started,
   one side per process; our program comes from the compilation cache, as in every run but the first.
 - start-up: from starting Python to the end of the first step, with an empty and with a filled compilation cache.
 
@@ -172,7 +172,7 @@ def _give_back() -> None:
 
 
 def measure_memory(name: str, side: str) -> Row:
-    """Peak resident size of three steps over that of a process in which all is imported and started."""
+    """Peak resident size of ten steps over that of a process in which all is imported and started."""
     import jax
 
     load_side(name, side)  # for what it imports and starts; dropped again
@@ -182,7 +182,7 @@ def measure_memory(name: str, side: str) -> Row:
     subject.compile()
     _give_back()
     pathlib.Path("/proc/self/clear_refs").write_text("5")
-    for _ in range(3):
+    for _ in range(10):
         jax.block_until_ready(subject.step())
     return {"peak_bytes": _resident("VmHWM") - before}
 

@@ -3,12 +3,14 @@
 // `onednn.py` compiles this file, links it to libdnnl and registers `VisionJaxConvolution`. Of oneDNN's C interface
 // (version 3, https://uxlfoundation.github.io/oneDNN) it declares what it calls, so that no headers need to be there.
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -111,9 +113,12 @@ class Scratch {
       }
     }
     if (buffer_.first < size) {
-      free(buffer_.second);
-      buffer_ = {Aligned(size), aligned_alloc(64, Aligned(size))};
-      if (buffer_.second == nullptr) throw std::bad_alloc();
+      // Pages of its own: on the heap, what a buffer leaves when it grows would part the space of XLA's large ones.
+      if (buffer_.second != nullptr) munmap(buffer_.second, buffer_.first);
+      buffer_ = {};
+      void* pages = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (pages == MAP_FAILED) throw std::bad_alloc();
+      buffer_ = {size, pages};
     }
     next_ = static_cast<char*>(buffer_.second);
   }
