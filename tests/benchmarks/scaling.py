@@ -3,9 +3,8 @@
     python -m tests.benchmarks.scaling [--picture configs/results/cpu_scaling.png] [--json FILE] [--seconds 0.6]
 
 Value and gradient of the mean square of the output, without an optimiser, for ResNet-18 and for the DCGAN's
-discriminator of its generator.
-Each point is the best of the repetitions within `--seconds`; a plain point that takes longer than 10 s ends its
-curve. `steps` in the JSON lists each doubling's factor.
+discriminator of its generator. Each point is the best of the repetitions within `--seconds`; a plain point that takes
+longer than 10 s ends its curve. `steps` in the JSON holds the largest factor of a doubling.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from tests.parity import references
 from vision_jax import models
 
 LIMIT = 10.0
-BATCHES = (1, 4, 16, 64, 256)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES = (8, 16, 32, 64, 128, 256)
 WIDTHS = (8, 16, 32, 64, 128)
 
