@@ -152,6 +152,7 @@ OPTIONS: dict[str, Any] = {
         "squeeze_excite": Option(None, "cnn: squeeze-and-excitation after each block.", kind=bool),
         "attention": Option(None, "cnn: self-attention before the head.", kind=bool),
         "global_pool": Option(None, "cnn: average over all positions instead of flattening.", kind=bool),
+        "aux_logits": Option(None, "googlenet, inception_v3: have and train the auxiliary heads.", kind=bool),
         "width": Option(None, "dcgan: channels of the layer nearest to the image.", kind=int, low=1),
     },
     "optimizer": {

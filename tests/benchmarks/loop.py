@@ -4,7 +4,8 @@
 
 In turn, in one process: `train.train` as `vision_jax.main` calls it, with its input, logs and progress but without
 evaluations and checkpoints before the end; and the loop's program on batches that lie on the device, nothing else. Of
-the loop the rates of its own `timings.jsonl` count, without the first interval, which compiles. Medians over the rounds.
+the loop, the rates of its own `timings.jsonl` count, without the first interval, which compiles. Medians over the
+rounds.
 """
 
 import argparse

@@ -122,6 +122,25 @@ def test_weights_are_taken_over_and_a_head_of_other_width_is_new(weights_file):
     assert set(network.params) == {"head"} == set(network.averaged)
 
 
+def test_auxiliary_heads_are_new_left_out_or_missed(tmp_path):
+    def variables(classes, **options):
+        shapes = models.shapes(models.build("googlenet", num_classes=classes, **options), (64, 64, 3))
+        return jax.tree.map(lambda leaf: np.full(leaf.shape, classes, leaf.dtype), dict(shapes))
+
+    files = {}
+    for aux in (False, True):
+        files[aux] = str(tmp_path / f"{aux}.safetensors")
+        record = weights.Record("googlenet", "a test", options={"aux_logits": aux})
+        weights.save(tmp_path / f"{aux}.safetensors", variables(10, aux_logits=aux), record)
+    for aux in (False, True):
+        model = models.build("googlenet", num_classes=4, aux_logits=aux)
+        taken = flat(finetune.take_over(model, "googlenet", files[True], variables(4, aux_logits=aux)))
+        heads = {f"params/{layer}/{part}" for layer in model.head_layers for part in ("kernel", "bias")}
+        assert {name for name, leaf in taken.items() if (leaf == 4).all()} == heads
+    with pytest.raises(ValueError, match=r"do not fit googlenet as configured:\n  batch_stats/aux1/"):
+        finetune.take_over(model, "googlenet", files[False], variables(4, aux_logits=True))
+
+
 def test_weights_of_another_network_are_refused(weights_file):
     path, _ = weights_file
     task, state, _ = make(model__weights=str(path), model__channels=(4, 8))

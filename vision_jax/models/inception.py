@@ -187,7 +187,7 @@ class AuxiliaryHead(nn.Module):
         if min(x.shape[1:3]) < 17:
             raise ValueError(
                 f"the auxiliary head of inception_v3 needs a 17×17 map and got {x.shape[1]}×{x.shape[2]}; "
-                "train with images of 299 pixels, or set aux_logits=False"
+                "train with images of 299 pixels, or set config.model.aux_logits=False"
             )
         x = _conv(128, 1, 1, 1, self.dtype, "conv0")(avg_pool(x, 5, 3), train=train)
         small = nn.initializers.normal(0.01)

@@ -75,7 +75,12 @@ class AuxiliaryClassifier(Classifier):
 
     In training each head's logits stand under its name in collection 'aux_logits' (make it mutable); add
     `aux_weights[name]` times their loss to the main one. They are not computed in evaluation.
+
+    Attributes:
+        aux_logits: have them.
     """
+
+    aux_logits: bool = False
 
     @property
     def aux_weights(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from vision_jax.config import ConfigError, closest
-from vision_jax.models.network import Classifier, Network
+from vision_jax.models.network import AuxiliaryClassifier, Classifier, Network
 from vision_jax.pretrained import weights as weights_lib
 
 Path = tuple[str, ...]
@@ -77,7 +77,8 @@ def take_over(model: Network, name: str, weights: str, variables: Mapping[str, T
         ValueError: the weights are of another network (see `vision_jax.pretrained.weights.load`).
         DownloadError: they cannot be fetched.
     """
-    loaded, _ = weights_lib.load(name, weights)
+    options: dict[str, Any] = {"aux_logits": model.aux_logits} if isinstance(model, AuxiliaryClassifier) else {}
+    loaded, _ = weights_lib.load(name, weights, **options)
     old, new = traverse_util.flatten_dict(dict(variables)), traverse_util.flatten_dict(dict(loaded))
     heads = tuple(tuple(layer.split("/")) for layer in model.head_layers) if isinstance(model, Classifier) else ()
     taken, problems = {}, []

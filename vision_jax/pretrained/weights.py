@@ -178,7 +178,8 @@ def load(
             path of a file: of PyTorch in either format, .safetensors or .npz under PyTorch's names, or of this project.
         input_shape: (H, W, C) where parameters depend on it (`mlp`, `cnn`); by default the table's or the record's.
         progress: show a progress bar while fetching.
-        **options: of the network, where they change its parameters (`aux_logits`); `num_classes` is read off the file.
+        **options: of the network, where they change its parameters (`aux_logits`); `num_classes` is read off the file,
+            and a file of this project knows its own.
 
     Returns:
         `{'params', 'batch_stats'}` of read-only float32 NumPy arrays, and the record. Its `preprocessing` and
@@ -193,7 +194,7 @@ def load(
         record = own
         if record.model != model_name:
             raise TorchFileError(f"{path} holds weights of {record.model}, not of {model_name}")
-        return _own_variables(path, record, options), record
+        return _own_variables(path, record), record
     sha256 = _sha256(path)
     known = [row for row in manifest().values() if row.model == model_name and sha256.startswith(row.sha256)]
     record = known[0].record(sha256) if known else Record(model_name, str(path), sha256)
@@ -263,9 +264,9 @@ def _own_record(path: Path) -> Record | None:
         raise TorchFileError(f"{path}: its record is damaged: {str(error)[:200]}") from None
 
 
-def _own_variables(path: Path, record: Record, options: Mapping[str, Any]) -> dict[str, Any]:
+def _own_variables(path: Path, record: Record) -> dict[str, Any]:
     flat = torch_file.read(path)
-    model = models.build(record.model, **{**record.options, **options})
+    model = models.build(record.model, **record.options)
     if isinstance(model, Classifier) and (bias := flat.get(f"params/{model.head_layers[0]}/bias")) is not None:
         model = model.clone(num_classes=bias.size)
     shapes = models.shapes(model, record.input_shape or models.entry(record.model).input_shape)
