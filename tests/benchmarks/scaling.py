@@ -117,8 +117,8 @@ def curves(seconds: float) -> dict[str, dict[int, dict[str, float]]]:
             ended |= {k for k, v in times.items() if v > LIMIT}
             print(title, point, {k: f"{v * 1e3:.2f} ms" for k, v in result[title][point].items()}, flush=True)
 
-    panel("ResNet-18, 32 px: batch", BATCHES,
-          lambda n: (_point(("resnet18",), resnet, n, 32, seconds, num_classes=10), n))
+    panel("ResNet-18, 64 px: batch", BATCHES,
+          lambda n: (_point(("resnet18",), resnet, n, 64, seconds, num_classes=10), n))
     panel("ResNet-18, batch 8: image side", SIZES,
           lambda s: (_point(("resnet18",), resnet, 8, s, seconds, num_classes=10), 8))
     panel("DCGAN: batch", BATCHES, lambda n: (_point(_DCGAN, lambda: _dcgan(32), n, 32, seconds), n))

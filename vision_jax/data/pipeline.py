@@ -11,6 +11,7 @@ Small training sets live on the device as uint8 (`Resident`); then only indices 
 import concurrent.futures
 import copy
 import dataclasses
+import itertools
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -79,7 +80,7 @@ class Rows:
 
 
 class _Batches:
-    """Batch number -> whole batch, for sources whose examples lie in arrays (or on the device)."""
+    """Batch number -> whole batch, for sources whose examples lie in arrays."""
 
     def __init__(self, load: Callable[[np.ndarray], Batch], order: Order, rows: Rows, start: int):
         self.load, self.order, self.rows, self.start = load, order, rows, start
@@ -165,17 +166,17 @@ class Loader:
         mapped._place({"image": np.concatenate(rows), "label": self.source.labels})
         return mapped
 
-    def _load(self, indices: np.ndarray) -> Batch:
-        return {"index": indices.astype(np.int32)} if self.resident else self._rows(indices)
-
     def train(self, batch_size: int, seed: int, start: int = 0) -> Generator[Batch, None, None]:
         """Yields this process's rows of batch `start`, `start + 1`, … without end, as host arrays."""
         rows = Rows(batch_size, jax.process_index(), jax.process_count())
         order = Order(len(self.source), seed)
+        if self.resident:  # Nothing to load, and Grain's threads would cost more than the numbers.
+            for number in itertools.count(start):
+                yield {"index": order(rows.positions(number)).astype(np.int32)}
         in_memory = bool(self.arrays)
         workers = 0 if in_memory else self.workers  # Arrays would be copied into every worker.
         if in_memory:
-            dataset = grain.MapDataset.source(_Batches(self._load, order, rows, start))
+            dataset = grain.MapDataset.source(_Batches(self._rows, order, rows, start))
         else:
             examples = _Examples(self.source, self.train_transform, order, rows, start)
             dataset = grain.MapDataset.source(examples).batch(rows.local)
