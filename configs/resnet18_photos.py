@@ -37,6 +37,7 @@ def get_config(variant: str = ""):
 
     if variant == "layer4":
         config.model.freeze = ("all_but", "layer4", "head")
+        config.model.freeze_statistics = True  # The file's are folded into scale and bias; batches are small besides.
         config.model.cache_features = False
         config.data.train_crop = "random_resized"
         config.data.augment = ("horizontal_flip",)

@@ -131,6 +131,9 @@ OPTIONS: dict[str, Any] = {
         "name": Option("cnn", "The network; one of `vision_jax.models.registry.MODELS`."),
         "weights": Option("", "'' starts from scratch, 'imagenet' from the cached file, else the path of a file."),
         "freeze": Option((), "Stages kept fixed, or ('all_but', …) before those that train; see finetune.py."),
+        "freeze_statistics": Option(
+            False, "BatchNorm uses and keeps the running statistics it starts with; scale and bias still train."
+        ),
         "cache_features": Option(False, "With all but the head frozen, compute the frozen features once."),
         # Below: options of single networks. Unset means the network's own default; set, the network must have it.
         "channels": Option(None, "cnn: output channels of each block.", kind=tuple),
@@ -229,7 +232,9 @@ OPTIONS: dict[str, Any] = {
 
 _DURATIONS = (("train", ""), ("schedule", "warmup_"), ("log", "every_"), ("eval", "every_"), ("checkpoint", "every_"))
 NETWORK_OPTIONS = tuple(
-    name for name in OPTIONS["model"] if name not in ("name", "weights", "freeze", "cache_features")
+    name
+    for name in OPTIONS["model"]
+    if name not in ("name", "weights", "freeze", "freeze_statistics", "cache_features")
 )
 
 

@@ -51,6 +51,18 @@ def test_frozen_stages_do_not_move_nor_their_statistics(freeze, trained):
     assert changed["batch_stats"] == (trained or everything) - {"hidden1", "head"}
 
 
+def test_fixed_statistics_make_batchnorm_an_affine_map_that_trains():
+    task, state, batch = make(model__freeze_statistics=True, model__dropout=0.0)
+    network = state.networks["model"]
+    after, metrics = jax.jit(task.train_step)(state, batch, jax.random.key(1))
+    after = after.networks["model"]
+    jax.tree.map(np.testing.assert_array_equal, after.batch_stats, network.batch_stats)
+    trained = {name: (flat(after.params)[name] != leaf).any() for name, leaf in flat(network.params).items()}
+    assert all(trained.values())
+    sums = jax.jit(task.eval_step)(state, {**batch, "mask": jnp.ones(8)}, jax.random.key(2))
+    np.testing.assert_allclose(metrics["loss"], sums["loss"] / 8, rtol=1e-5)  # Training computes what evaluation does.
+
+
 def test_frozen_parts_cost_neither_memory_nor_work():
     costs = []
     for freeze in ((), ("all_but", "head")):

@@ -20,15 +20,17 @@ class Network(nn.Module):
 
     `dtype` is the compute type (parameters stay float32). `frozen` names parts by path prefix ('layer1', 'layer4/0'):
     their BatchNorm uses its running statistics and updates nothing, and their Dropout is off, even when training. The
-    caller keeps the parameters of those parts out of `jax.grad`'s argument.
+    caller keeps the parameters of those parts out of `jax.grad`'s argument. `freeze_statistics` does so to BatchNorm
+    everywhere, whose scale and bias go on training: an affine map.
     """
 
     dtype: Any = jnp.float32
     frozen: tuple[str, ...] = ()
+    freeze_statistics: bool = False
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Run the network; needs rng 'dropout' and mutable 'batch_stats' when training, where it has them."""
-        with _frozen_as_in_evaluation(self.frozen, depth=len(self.path)):
+        with _frozen_as_in_evaluation(self.frozen, self.freeze_statistics, depth=len(self.path)):
             return self.forward(x, train=train)
 
     def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -134,14 +136,15 @@ class Head(nn.Module):
         return at_least_float32(Dense(self.num_classes, dtype=self.dtype, name=self.layer)(x))
 
 
-def _frozen_as_in_evaluation(frozen: tuple[str, ...], depth: int) -> AbstractContextManager:
-    """Within the context, BatchNorm and Dropout under a frozen path run with `train=False`."""
+def _frozen_as_in_evaluation(frozen: tuple[str, ...], statistics: bool, depth: int) -> AbstractContextManager:
+    """Within the context, BatchNorm and Dropout under a frozen path (or every BatchNorm) run with `train=False`."""
     prefixes = [tuple(path.split("/")) for path in frozen]
 
     def intercept(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         if isinstance(context.module, BatchNorm | Dropout) and context.method_name == "__call__":
             path = context.module.path[depth:]
-            if any(path[: len(prefix)] == prefix for prefix in prefixes):
+            fixed = any(path[: len(prefix)] == prefix for prefix in prefixes)
+            if fixed or (statistics and isinstance(context.module, BatchNorm)):
                 kwargs = {**kwargs, "train": False}
         return call(*args, **kwargs)
 

@@ -37,7 +37,7 @@ class Classification(base.Task):
             **config_lib.network_options(config),
         )
         frozen = finetune.frozen_modules(model, config.model.freeze)
-        self.model = model.clone(frozen=frozen)
+        self.model = model.clone(frozen=frozen, freeze_statistics=config.model.freeze_statistics)
         self.trainer, self.rate = base.network_trainer(
             config, durations, config.optimizer.learning_rate,
             multiplier=finetune.rate_multiplier(model, config.optimizer.head_multiplier, config.optimizer.stage_decay),
