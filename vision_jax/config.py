@@ -231,11 +231,8 @@ OPTIONS: dict[str, Any] = {
 }
 
 _DURATIONS = (("train", ""), ("schedule", "warmup_"), ("log", "every_"), ("eval", "every_"), ("checkpoint", "every_"))
-NETWORK_OPTIONS = tuple(
-    name
-    for name in OPTIONS["model"]
-    if name not in ("name", "weights", "freeze", "freeze_statistics", "cache_features")
-)
+_FINE_TUNING = ("weights", "freeze", "freeze_statistics", "cache_features")
+NETWORK_OPTIONS = tuple(name for name in OPTIONS["model"] if name not in ("name", *_FINE_TUNING))
 
 
 def default(task: str = "classification") -> ConfigDict:
@@ -347,6 +344,8 @@ def _model_problems(config: ConfigDict) -> list[str]:
     if name not in valid:
         names = ", ".join(sorted(valid))
         return [f"config.model.name is {name!r}{closest(name, valid)}; for {config.task} there are {names}."]
+    if config.task != "classification" and (given := [option for option in _FINE_TUNING if config.model[option]]):
+        return [f"config.model.{option} is for classification; {config.task} starts from scratch." for option in given]
     options = set.intersection(*(set(registry.options(name + part)) for part in parts)) & set(NETWORK_OPTIONS)
     return [
         f"config.model.{option} is set, but {name} has no such option; it has {', '.join(sorted(options)) or 'none'}."

@@ -71,7 +71,7 @@ def main() -> None:
         program.append(alone(options))
     whole, step = statistics.median(loop), statistics.median(program)
     print(f"{options.config}: {whole * 1e3:.3f} ms per step in the loop, {step * 1e3:.3f} ms of the program alone; "
-          f"the loop's own time is {max(whole / step - 1.0, 0.0):.1%} of a step")
+          f"the loop's own time is {whole / step - 1.0:+.1%} of a step (below zero: noise)")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from Philox(seed, e), epochs follow each other without gap or repetition, and ba
 `t * batch_size` onwards. Process `p` of `P` loads the `p`-th part of the rows of each global batch. Since a batch can
 be computed from its number, the state of the input is that number: it resumes with other workers or processes too.
 
-Small training sets live on the device as uint8 (`Resident`); then only indices cross, in the very same order.
+Small training sets live on the device as uint8 (`Loader.resident`); then only indices cross, in the very same order.
 """
 
 import concurrent.futures

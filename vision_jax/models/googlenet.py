@@ -44,7 +44,6 @@ class GoogLeNet(AuxiliaryClassifier):
             [-1, 1] that the published weights expect. Leave False for images normalised with mean and deviation 0.5.
     """
 
-    aux_logits: bool = False
     dropout: float = 0.2
     aux_dropout: float = 0.7
     transform_input: bool = False
