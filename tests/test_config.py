@@ -84,6 +84,18 @@ def test_gan_options_must_fit_both_networks():
         config_lib.validate(config)
 
 
+@pytest.mark.parametrize(("task", "option", "value"), [
+    ("gan", "freeze", ("stem",)), ("gan", "weights", "imagenet"), ("super_resolution", "freeze_statistics", True),
+    ("super_resolution", "cache_features", True),
+])
+def test_fine_tuning_is_for_classification(task, option, value):
+    config = valid(task)
+    config_lib.validate(config)
+    config.model[option] = value
+    with pytest.raises(config_lib.ConfigError, match=rf"config\.model\.{option} is for classification; {task} starts"):
+        config_lib.validate(config)
+
+
 def test_plain_json_and_back():
     config = valid()
     config.model.channels = (8, 16)
