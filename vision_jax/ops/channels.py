@@ -27,7 +27,7 @@ def available() -> bool:
 
 def _load() -> None:
     symbols = ["VisionJaxMoments", "VisionJaxCentredDot", "VisionJaxChannelSum"]
-    native.load(pathlib.Path(__file__).with_name("channel_sums.cc"), symbols)
+    native.register(symbols, pathlib.Path(__file__).with_name("channel_sums.cc"))
 
 
 def moments(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""Compiles the package's XLA foreign functions for this machine, once, and loads them.
+"""Compiles the package's C++ for this machine, once, and loads it.
 
 A `.cc` file is compiled at first use with the machine's C++ compiler (two seconds; kept in `cache_dir("ops")`, by
 source, flags, jaxlib and processor). Nothing fails where that is impossible: who asks is told why, and does without.
@@ -26,11 +26,11 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp"
 
 
 class UnavailableError(Exception):
-    """Why a foreign function cannot be used."""
+    """Why compiled code cannot be used."""
 
 
-def load(source: pathlib.Path, symbols: Sequence[str], link: Sequence[str] = ()) -> None:
-    """Compiles `source` if need be, loads it and registers its `symbols` for the CPU under their own names.
+def load(source: pathlib.Path, link: Sequence[str] = (), mode: int = 0) -> ctypes.CDLL:
+    """Compiles `source` if need be and loads it, with `mode` of dlopen(3) besides RTLD_NOW.
 
     Raises:
         UnavailableError: the system is not Linux on x86-64, VISION_JAX_NATIVE=0, or there is no compiler that can.
@@ -42,10 +42,18 @@ def load(source: pathlib.Path, symbols: Sequence[str], link: Sequence[str] = ())
     # XLA's threads and OpenMP's share the cores: who waits, sleeps.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        # Deep binding: PyTorch and TensorFlow carry a oneDNN of their own.
-        library = ctypes.CDLL(str(_compile(source, link)), mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+        return ctypes.CDLL(str(_compile(source, link)), mode=os.RTLD_NOW | mode)
     except OSError as error:
         raise UnavailableError(str(error)) from error
+
+
+def register(symbols: Sequence[str], source: pathlib.Path, link: Sequence[str] = ()) -> None:
+    """Loads `source` and registers its XLA foreign functions `symbols` for the CPU under their own names.
+
+    Raises:
+        UnavailableError: as `load` does.
+    """
+    library = load(source, link, os.RTLD_DEEPBIND)  # PyTorch and TensorFlow carry a oneDNN of their own.
     for symbol in symbols:
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
 

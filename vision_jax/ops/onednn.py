@@ -28,7 +28,7 @@ def available() -> bool:
 def _load() -> None:
     library = _library()
     link = [str(library), f"-Wl,-rpath,{library.parent}"] if library.is_absolute() else [f"-l:{library}"]
-    native.load(pathlib.Path(__file__).with_suffix(".cc"), [_TARGET], link)
+    native.register([_TARGET], pathlib.Path(__file__).with_suffix(".cc"), link)
 
 
 def _library() -> pathlib.Path:
