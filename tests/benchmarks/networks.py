@@ -5,9 +5,8 @@ gradient of every parameter before anything is timed: with plain SGD at rate 1 t
 a parameter.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,22 +20,9 @@ from tests.parity import harness, references
 from vision_jax import config as config_lib
 from vision_jax import models, parallel, run, tasks, train
 from vision_jax.data.sources import ArraySource, Dataset
-from vision_jax.ops import plan, pooling
 from vision_jax.pretrained import port
 
 RATE = 1e-4
-
-
-@contextlib.contextmanager
-def plain_formulations() -> Iterator[None]:
-    """XLA's own convolutions and pooling in what is lowered meanwhile."""
-    found = plan.choose, plan.choose_beside_onednn, pooling.chained_max
-    plan.choose = plan.choose_beside_onednn = lambda *args: "plain"
-    pooling.chained_max = pooling.plain_max
-    try:
-        yield
-    finally:
-        plan.choose, plan.choose_beside_onednn, pooling.chained_max = found
 
 
 @dataclasses.dataclass

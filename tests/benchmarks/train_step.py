@@ -50,7 +50,7 @@ def load_side(name: str, side: str) -> Any:
     case = load_case(name)
     if side.startswith("torch"):
         return case.torch("adam", side.endswith("channels-last"))
-    from tests.benchmarks import networks
+    from tests.plain import plain_formulations
     from vision_jax import memory
 
     memory.keep_freed()
@@ -59,7 +59,7 @@ def load_side(name: str, side: str) -> Any:
         compile_step = subject.compile
 
         def compile_plain() -> None:
-            with networks.plain_formulations():
+            with plain_formulations():
                 compile_step()
 
         subject.compile = compile_plain
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=[""], help="starts of the names of the cases")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--burst", type=float, default=0.5, help="seconds per side and round")
-    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--json", type=pathlib.Path, help="a list of runs, to which this one is added")
     parser.add_argument("--quick", action="store_true", help="times only")
     measures = ("check", "serve", "compilation", "memory", "startup")
     parser.add_argument("--measure", choices=measures, help=argparse.SUPPRESS)
@@ -317,7 +317,8 @@ def main() -> None:
         print(f"geometric mean of the ratios: {result['geometric_mean']:.2f}; largest {max(ratios):.2f}")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        runs = json.loads(options.json.read_text()) if options.json.exists() else []
+        options.json.write_text(json.dumps([*runs, result], indent=1) + "\n")
 
 
 if __name__ == "__main__":

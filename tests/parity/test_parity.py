@@ -7,6 +7,8 @@ from .needs import needs_references
 
 needs_references()
 
+import jax
+
 from vision_jax import models
 
 from . import harness
@@ -19,3 +21,4 @@ def test_every_network_has_a_comparison():
 @pytest.mark.parametrize("name", models.MODELS)
 def test_parity(name):
     assert not harness.compare(name).problems()
+    jax.clear_caches()  # Up to a gigabyte of compiled code each.
