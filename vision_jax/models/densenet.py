@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
+from vision_jax import ops
 from vision_jax.models.layers import (
     BatchNorm,
     Conv,
@@ -82,7 +83,9 @@ class DenseBlock(nn.Module):
         """[N,H,W,C] → [N,H,W,C + layers·growth_rate]."""
         for i in range(1, self.layers + 1):
             layer = DenseLayer(self.growth_rate, self.drop_rate, self.dtype, name=f"denselayer{i}")
-            x = jnp.concatenate([x, layer(x, train=train)], axis=-1)
+            # The cotangent is a sum over all later layers, which XLA would fuse into functions of many thousand terms:
+            # DenseNet-161, 8 images of 64x64: 700 -> 400 ms, compiled in 71 s instead of 112.
+            x = ops.materialise(jnp.concatenate([x, layer(x, train=train)], axis=-1))
         return x
 
 

@@ -32,6 +32,7 @@ share the gradient); oneDNN threads that spin while they wait (they take the cor
 MobileNet-v2).
 """
 
+from vision_jax.ops.channels import materialise as materialise
 from vision_jax.ops.channels import moments as moments
 from vision_jax.ops.channels import normalise as normalise
 from vision_jax.ops.convolution import conv_general_dilated as conv_general_dilated

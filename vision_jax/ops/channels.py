@@ -1,8 +1,9 @@
 """What BatchNorm does over [..., C] and per channel [C], with sums that XLA's CPU compiler would make slowly.
 
-Three sums (`channel_sums.cc` in float32 programs for one CPU device, plain JAX everywhere else) and the two elementwise
+Three sums (`channels.cc` in float32 programs for one CPU device, plain JAX everywhere else) and the two elementwise
 maps that they are the transposes of. As primitives they are closed under differentiation, in any order and mode, and
 what they sum is never written to memory: a BatchNorm keeps its input for the backward pass and nothing else.
+`materialise` is for what should be written to memory.
 """
 
 import pathlib
@@ -26,8 +27,8 @@ def available() -> bool:
 
 
 def _load() -> None:
-    symbols = ["VisionJaxMoments", "VisionJaxCentredDot", "VisionJaxChannelSum"]
-    native.register(symbols, pathlib.Path(__file__).with_name("channel_sums.cc"))
+    symbols = ["VisionJaxMoments", "VisionJaxCentredDot", "VisionJaxChannelSum", "VisionJaxSame"]
+    native.register(symbols, pathlib.Path(__file__).with_suffix(".cc"))
 
 
 def moments(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -45,6 +46,14 @@ def normalise(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) 
     # The same for every mean, and the sum of the gradient is made once for mean and bias.
     fixed = lax.stop_gradient(mean)
     return _centred_scale_p.bind(x, fixed, scale) + _spread_p.bind(bias - (mean - fixed) * scale, shape=x.shape)
+
+
+def materialise(x: jax.Array) -> jax.Array:
+    """X [...] as it is; on a CPU x, and its cotangent, are written to memory instead of computed again in every use.
+
+    For values that XLA's CPU compiler would fuse into too much (an optimisation barrier it takes out before it fuses).
+    """
+    return _materialise_p.bind(x)
 
 
 # Plain JAX.
@@ -73,6 +82,10 @@ def _spread(x: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(x, shape)
 
 
+def _same(x: jax.Array) -> jax.Array:
+    return x
+
+
 # Primitives.
 
 _moments_p = Primitive("channel_moments")
@@ -81,10 +94,16 @@ _centred_scale_p = Primitive("centred_scale")
 _centred_dot_p = Primitive("centred_dot")
 _sum_p = Primitive("channel_sum")
 _spread_p = Primitive("channel_spread")
+_materialise_p = Primitive("materialise")
 
 
-def _define(primitive: Primitive, plain: Callable[..., Any], target: str | None = None) -> None:
-    """Shape rule, batching and lowering: by `plain`, or by the foreign function `target` where that can be called."""
+def _define(
+    primitive: Primitive, plain: Callable[..., Any], target: str | None = None, in_place: bool = False
+) -> None:
+    """Shape rule, batching and lowering: by `plain`, or by the foreign function `target` where that can be called.
+
+    That is for float32, or for every type if it works `in_place`, its result in its operand's memory.
+    """
     several = primitive.multiple_results
 
     def shape(*operands, **parameters):
@@ -98,11 +117,12 @@ def _define(primitive: Primitive, plain: Callable[..., Any], target: str | None 
         return y, [0] * len(y) if several else 0
 
     def on_cpu(context, *operands, **parameters):
-        floats = all(x.dtype == jnp.float32 for x in context.avals_in)
+        fits = in_place or all(x.dtype == jnp.float32 for x in context.avals_in)
         function = plain
-        if target and native.on_one_device(context) and floats and context.avals_in[0].size and available():
+        if target and native.on_one_device(context) and fits and context.avals_in[0].size and available():
             results: Any = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in context.avals_out]
-            function = jax.ffi.ffi_call(target, results if several else results[0])
+            aliases = {0: 0} if in_place else None
+            function = jax.ffi.ffi_call(target, results if several else results[0], input_output_aliases=aliases)
         return mlir.lower_fun(function, multiple_results=several)(context, *operands, **parameters)
 
     primitive.def_abstract_eval(shape)
@@ -117,6 +137,7 @@ _define(_centred_scale_p, _centred_scale)
 _define(_centred_dot_p, _centred_dot, "VisionJaxCentredDot")
 _define(_sum_p, _sum, "VisionJaxChannelSum")
 _define(_spread_p, _spread)
+_define(_materialise_p, _same, "VisionJaxSame", in_place=True)
 
 
 def _moments_jvp(primals, tangents):
@@ -160,3 +181,4 @@ ad.primitive_transposes[_centred_scale_p] = _centred_scale_transpose
 ad.primitive_transposes[_centred_dot_p] = _centred_dot_transpose
 ad.deflinear2(_sum_p, lambda ct, x: [_spread_p.bind(ct, shape=x.aval.shape)])
 ad.deflinear2(_spread_p, lambda ct, x, *, shape: [_sum_p.bind(ct)])
+ad.deflinear2(_materialise_p, lambda ct, x: [_materialise_p.bind(ct)])

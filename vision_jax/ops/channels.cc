@@ -1,4 +1,5 @@
-// Sums over the rows of a [rows, channels] matrix of floats, as XLA foreign functions; `channels.py` says what for.
+// Sums over the rows of a [rows, channels] matrix of floats, and the identity, as XLA foreign functions; `channels.py`
+// says what for.
 //
 // XLA's CPU compiler writes what it sums to memory first, and sums large arrays in several passes. Here a block of rows
 // is summed in float, blocks in double, in an order that does not depend on the number of threads.
@@ -95,6 +96,9 @@ ffi::Error ChannelSum(Floats x, Result result) {
   return ffi::Error::Success();
 }
 
+// x, which lies where the result belongs.
+ffi::Error Same(ffi::AnyBuffer, ffi::Result<ffi::AnyBuffer>) { return ffi::Error::Success(); }
+
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxMoments, Moments,
@@ -102,3 +106,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxMoments, Moments,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxCentredDot, CentredDot,
                               ffi::Ffi::Bind().Arg<Floats>().Arg<Floats>().Arg<Floats>().Ret<Floats>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxChannelSum, ChannelSum, ffi::Ffi::Bind().Arg<Floats>().Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxSame, Same, ffi::Ffi::Bind().Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());
