@@ -23,7 +23,7 @@ from torch import nn
 
 from tests.parity import references
 from tests.plain import plain_formulations
-from vision_jax import models
+from vision_jax import memory, models
 
 LIMIT = 10.0
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--seconds", type=float, default=0.6)
     options = parser.parse_args()
+    memory.keep_freed()  # As `vision_jax.main` does; PyTorch's buffers are kept too.
     result = curves(options.seconds)
     steps = doublings(result)
     for title, sides in steps.items():
