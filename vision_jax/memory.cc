@@ -119,7 +119,7 @@ void Free(void* buffer) {
 }
 
 struct Import {
-  std::string library, symbol;
+  std::string file, symbol;
   void* replacement;
   int replaced = 0, failed = 0;
 };
@@ -128,7 +128,7 @@ struct Import {
 int Replace(dl_phdr_info* info, size_t, void* data) {
   auto& import = *static_cast<Import*>(data);
   const std::string path = info->dlpi_name;
-  if (path.substr(path.rfind('/') + 1) != import.library) return 0;
+  if (path.substr(path.rfind('/') + 1) != import.file) return 0;
   const ElfW(Dyn)* entry = nullptr;
   uintptr_t protected_begin = 0, protected_end = 0;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
