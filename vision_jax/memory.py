@@ -39,4 +39,7 @@ def keep_freed() -> bool:
         logging.info("large buffers of the CPU come from the C library (%s)", reason)
         return False
     pool.restype = ctypes.c_bool
-    return bool(pool(_JAXLIB.encode()))
+    used = bool(pool(_JAXLIB.encode()))
+    if not used:
+        logging.info("large buffers of the CPU come from the C library (too few addresses, or another jaxlib)")
+    return used

@@ -21,8 +21,8 @@ import torch
 from jax import numpy as jnp
 from torch import nn
 
+from tests.benchmarks.plain import plain_formulations
 from tests.parity import references
-from tests.plain import plain_formulations
 from vision_jax import memory, models
 
 LIMIT = 10.0

@@ -50,7 +50,7 @@ def load_side(name: str, side: str) -> Any:
     case = load_case(name)
     if side.startswith("torch"):
         return case.torch("adam", side.endswith("channels-last"))
-    from tests.plain import plain_formulations
+    from tests.benchmarks.plain import plain_formulations
     from vision_jax import memory
 
     memory.keep_freed()

@@ -10,7 +10,6 @@ import torch
 from jax import numpy as jnp
 from torch import nn
 
-from tests.plain import plain_formulations
 from vision_jax import models
 from vision_jax.pretrained import port
 
@@ -201,7 +200,7 @@ def _training_step(name: str, case: Case, net: nn.Module, variables: Any) -> tup
         return total, state.get("batch_stats", {})
 
     step = jax.jit(jax.grad(loss_here, has_aux=True), compiler_options=_QUICK)
-    with jax.enable_x64(True), plain_formulations():  # The others are not worth their compilation for one step.
+    with jax.enable_x64(True):
         variables = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), variables)
         gradients, statistics = jax.device_get(step(variables["params"], variables["batch_stats"]))
     gradients = port.to_state_dict(name, {"params": gradients}, **case.options)

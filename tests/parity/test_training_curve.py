@@ -1,7 +1,7 @@
-"""A hundred steps of SGD from the same weights on the same batches lose as PyTorch's do.
+"""At each of a hundred steps of SGD from the same weights on the same batches, the loss is PyTorch's.
 
-At rates with which the loss falls, but not to zero: on the way there a difference in the last bit grows to more than
-the bound, whoever computes it.
+The weights keep activations off the kinks of ReLU (`harness.randomise`): from torchvision's own initialisation, a
+difference in the last bit grows to per cents within thirty steps, whoever computes it.
 """
 # ruff: noqa: E402 (what may be absent is looked for before it is imported)
 
@@ -24,7 +24,7 @@ from vision_jax.pretrained import port
 
 from . import harness, references
 
-STEPS, BATCH, SIZE, MOMENTUM = 100, 16, 64, 0.9
+STEPS, BATCH, SIZE, RATE, MOMENTUM = 100, 16, 64, 1e-4, 0.9
 
 
 def batches():
@@ -36,8 +36,8 @@ def batches():
     return (patterns[labels] + 0.5 * noise).astype(np.float32), labels
 
 
-def torch_losses(net, rate, images, labels):
-    optimizer = torch.optim.SGD(net.parameters(), rate, MOMENTUM)
+def torch_losses(net, images, labels):
+    optimizer = torch.optim.SGD(net.parameters(), RATE, MOMENTUM)
     losses = []
     for x, y in zip(images, labels, strict=True):
         optimizer.zero_grad()
@@ -48,8 +48,8 @@ def torch_losses(net, rate, images, labels):
     return np.array(losses)
 
 
-def losses_here(model, variables, rate, images, labels):
-    optimizer = optax.sgd(rate, MOMENTUM)
+def losses_here(model, variables, images, labels):
+    optimizer = optax.sgd(RATE, MOMENTUM)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, x, y):
@@ -71,15 +71,14 @@ def losses_here(model, variables, rate, images, labels):
     return np.array(jax.device_get(losses))
 
 
-@pytest.mark.parametrize("name,rate,options", [("resnet18", 1e-4, {}), ("mobilenet_v2", 3e-4, {"dropout": 0.0})])
-def test_hundred_steps_lose_as_pytorch_does(name, rate, options):
-    torch.manual_seed(0)
+@pytest.mark.parametrize("name,options", [("resnet18", {}), ("mobilenet_v2", {"dropout": 0.0})])
+def test_each_of_a_hundred_steps_loses_as_pytorch_does(name, options):
     net = references.from_torchvision(name, **options)().train()
+    harness.randomise(net, seed=0)
     state = {key: value.numpy().copy() for key, value in net.state_dict().items()}
     images, labels = batches()
-    expected = torch_losses(net, rate, images, labels)
+    expected = torch_losses(net, images, labels)
     model = models.build(name, num_classes=10, **options)
-    found = losses_here(model, port.load_state_dict(name, state), rate, images, labels)
-    assert expected[-10:].mean() < 0.95 * expected[:10].mean()  # It learns, so that there is a curve to follow.
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    np.testing.assert_allclose(found[-10:].mean(), expected[-10:].mean(), rtol=1e-2)
+    found = losses_here(model, port.load_state_dict(name, state), images, labels)
+    assert expected[-10:].mean() < 0.75 * expected[:10].mean()  # It learns, so that there is a curve to follow.
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
