@@ -31,8 +31,8 @@ STOPPED = 75  # Exit status after a signal: saved but not finished (EX_TEMPFAIL 
 Carry = tuple[TrainState, Running]
 
 
-def compile_steps(task: Task, key: jax.Array, *, several: bool) -> Callable[..., Carry]:
-    """Returns the compiled program `(state, running, data, batches, count) -> (state, running)`.
+def compile_steps(task: Task, key: jax.Array, *, several: bool) -> jax.stages.Wrapped:
+    """Returns the program `(state, running, data, batches, count) -> (state, running)`, to be compiled.
 
     It donates the first two.
 
@@ -69,13 +69,16 @@ def next_stop(step: int, per_dispatch: int, durations: Durations) -> int:
 
 
 class Dispatches:
-    """Sends steps to the device: pulls batches, stacks them where several make a dispatch, and runs the program."""
+    """Sends steps to the device: pulls batches, stacks them where several make a dispatch, and runs the program.
+
+    The first dispatch compiles the program; one that does not fit it raises TypeError or ValueError.
+    """
 
     def __init__(self, run: Run, loader: pipeline.Loader, start: int):
         self.run, self.loader, self.data = run, loader, loader.data
         self.per_dispatch = run.config.train.steps_per_dispatch
         self.batches = loader.train(run.config.data.batch_size, run.config.seed, start)
-        self.program = compile_steps(run.task, run.key, several=self.per_dispatch > 1)
+        self.program: Callable[..., Carry] | None = None
         self.counts = [parallel.put_replicated(np.int32(n), run.mesh) for n in range(self.per_dispatch + 1)]
 
     def running_shapes(self, state: TrainState) -> Running:
@@ -95,10 +98,19 @@ class Dispatches:
         filled = batches + batches[-1:] * (self.per_dispatch - len(batches))
         return parallel.put_split(jax.tree.map(lambda *rows: np.stack(rows), *filled), self.run.mesh, axis=1)
 
+    def send(self, carry: Carry, batches: pipeline.Batch, count: int) -> Carry:
+        """Sends off `count` steps of batches from `put`."""
+        arguments = *carry, self.data, batches, self.counts[count]
+        if self.program is None:
+            steps = compile_steps(self.run.task, self.run.key, several=self.per_dispatch > 1)
+            self.program = steps.lower(*arguments).compile()
+            # Of initialisation and traces, which are over, JAX keeps 200 MB for DenseNet-161.
+            jax.clear_caches()
+        return self.program(*arguments)
+
     def __call__(self, carry: Carry, count: int) -> Carry:
         """Sends off the next `count` steps."""
-        batches = self.put(list(itertools.islice(self.batches, count)))
-        return self.program(*carry, self.data, batches, self.counts[count])
+        return self.send(carry, self.put(list(itertools.islice(self.batches, count))), count)
 
 
 def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def alone(options: argparse.Namespace) -> float:
         for _ in range(1 + options.steps // options.interval):
             began = time.perf_counter()
             for _ in range(options.interval // count):
-                carry = dispatches.program(*carry, dispatches.data, batches, dispatches.counts[count])
+                carry = dispatches.send(carry, batches, count)
             jax.block_until_ready(carry)
             seconds.append((time.perf_counter() - began) / options.interval)
     return statistics.median(seconds[1:])

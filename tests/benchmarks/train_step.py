@@ -175,11 +175,13 @@ def measure_memory(name: str, side: str) -> Row:
     """Peak resident size of ten steps over that of a process in which all is imported and started."""
     import jax
 
-    load_side(name, side)  # for what it imports and starts; dropped again
+    load_side(name, side)  # for what it imports and starts; dropped again, traces included
+    jax.clear_caches()
     _give_back()
     before = _resident("VmRSS")
     subject = load_side(name, side)
     subject.compile()
+    jax.clear_caches()  # as the loop does
     _give_back()
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     for _ in range(10):

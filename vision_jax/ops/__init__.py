@@ -1,10 +1,11 @@
-"""Convolutions and pooling that every model goes through: XLA's own, but on a CPU without its cliffs.
+"""Convolutions, pooling, sums and updates that every step goes through: XLA's own, but on a CPU without its cliffs.
 
 `convolution.py` has the public functions; `primitive.py` makes convolution three bilinear primitives, so that the
 platform a program is lowered for decides and every differentiation stays within them; `plan.py` decides from the
 shapes. A program for one CPU device calls oneDNN (`onednn.py`, `onednn.cc`) for most convolutions. Where it is not to
 be had, and in programs that XLA splits over several CPU devices, `formulas.py`, `bands.py`, `winograd.py` and
-`chunks.py` reformulate them in XLA's own operations. `pooling.py` is on its own.
+`chunks.py` reformulate them in XLA's own operations. `pooling.py` is on its own;
+`channels.py` and `updates.py` have BatchNorm's sums and Adam's rule, each a call of C++ that `native.py` compiles.
 
 Layers in milliseconds, float32, jaxlib 0.10.2. Reformulated -> oneDNN (PyTorch 2.13, channels last), two cores with
 AVX-512 (Zen 4):
@@ -39,3 +40,5 @@ from vision_jax.ops.convolution import conv_general_dilated as conv_general_dila
 from vision_jax.ops.convolution import conv_transpose as conv_transpose
 from vision_jax.ops.pooling import avg_pool as avg_pool
 from vision_jax.ops.pooling import max_pool as max_pool
+from vision_jax.ops.updates import adam as adam
+from vision_jax.ops.updates import square_sum as square_sum

@@ -7,16 +7,12 @@ what they sum is never written to memory: a BatchNorm keeps its input for the ba
 """
 
 import pathlib
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import jax
 from jax import lax
 from jax import numpy as jnp
-from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 
 from vision_jax.ops import native
 
@@ -97,47 +93,12 @@ _spread_p = Primitive("channel_spread")
 _materialise_p = Primitive("materialise")
 
 
-def _define(
-    primitive: Primitive, plain: Callable[..., Any], target: str | None = None, in_place: bool = False
-) -> None:
-    """Shape rule, batching and lowering: by `plain`, or by the foreign function `target` where that can be called.
-
-    That is for float32, or for every type if it works `in_place`, its result in its operand's memory.
-    """
-    several = primitive.multiple_results
-
-    def shape(*operands, **parameters):
-        structs = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands)
-        found = jax.eval_shape(partial(plain, **parameters), *structs)
-        shaped = [ShapedArray(x.shape, x.dtype) for x in jax.tree.leaves(found)]
-        return shaped if several else shaped[0]
-
-    def batch(operands, axes, **parameters):
-        y = jax.vmap(partial(plain, **parameters), axes)(*operands)
-        return y, [0] * len(y) if several else 0
-
-    def on_cpu(context, *operands, **parameters):
-        fits = in_place or all(x.dtype == jnp.float32 for x in context.avals_in)
-        function = plain
-        if target and native.on_one_device(context) and fits and context.avals_in[0].size and available():
-            results: Any = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in context.avals_out]
-            aliases = {0: 0} if in_place else None
-            function = jax.ffi.ffi_call(target, results if several else results[0], input_output_aliases=aliases)
-        return mlir.lower_fun(function, multiple_results=several)(context, *operands, **parameters)
-
-    primitive.def_abstract_eval(shape)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames="shape"))
-    batching.primitive_batchers[primitive] = batch
-    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=several))
-    mlir.register_lowering(primitive, on_cpu, platform="cpu")
-
-
-_define(_moments_p, _moments, "VisionJaxMoments")
-_define(_centred_scale_p, _centred_scale)
-_define(_centred_dot_p, _centred_dot, "VisionJaxCentredDot")
-_define(_sum_p, _sum, "VisionJaxChannelSum")
-_define(_spread_p, _spread)
-_define(_materialise_p, _same, "VisionJaxSame", in_place=True)
+native.define(_moments_p, _moments, native.Foreign("VisionJaxMoments", available))
+native.define(_centred_scale_p, _centred_scale)
+native.define(_centred_dot_p, _centred_dot, native.Foreign("VisionJaxCentredDot", available))
+native.define(_sum_p, _sum, native.Foreign("VisionJaxChannelSum", available))
+native.define(_spread_p, _spread, static=["shape"])
+native.define(_materialise_p, _same, native.Foreign("VisionJaxSame", available, {0: 0}, any_type=True))
 
 
 def _moments_jvp(primals, tangents):

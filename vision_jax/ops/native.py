@@ -5,6 +5,7 @@ source, flags, jaxlib and processor). Nothing fails where that is impossible: wh
 """
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import os
@@ -14,15 +15,22 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jaxlib
 from absl import logging
-from jax.interpreters import mlir
+from jax import numpy as jnp
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
 
 from vision_jax import cache
 
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared", "-w")
+_FLAGS = (
+    "-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared", "-w",
+)
 
 
 class UnavailableError(Exception):
@@ -72,6 +80,58 @@ def available(what: str, loader: Callable[[], None]) -> bool:
 def on_one_device(context: mlir.LoweringRuleContext) -> bool:
     """Whether the program being lowered runs on one device: XLA cannot split a foreign function over several."""
     return getattr(context.module_context.axis_context, "num_devices", None) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+    """A foreign function as a primitive's formulation for one CPU device.
+
+    Attributes:
+        target: its name; the primitive's parameters are its attributes.
+        available: whether it can be called; the first call compiles, loads and registers it.
+        aliases: operand -> result that takes its memory.
+        any_type: it takes every type instead of float32 only.
+    """
+
+    target: str
+    available: Callable[[], bool]
+    aliases: dict[int, int] | None = None
+    any_type: bool = False
+
+
+def define(
+    primitive: Primitive, plain: Callable[..., Any], foreign: Foreign | None = None, static: Sequence[str] = ()
+) -> None:
+    """Shape rule, batching and lowering of a primitive: by `plain`, or by `foreign` where that can be called.
+
+    `static` names the primitive's parameters.
+    """
+    several = primitive.multiple_results
+
+    def shape(*operands, **parameters):
+        structs = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands)
+        found = jax.eval_shape(partial(plain, **parameters), *structs)
+        shaped = [ShapedArray(x.shape, x.dtype) for x in jax.tree.leaves(found)]
+        return shaped if several else shaped[0]
+
+    def batch(operands, axes, **parameters):
+        y = jax.vmap(partial(plain, **parameters), axes)(*operands)
+        return y, [0] * len(y) if several else 0
+
+    def on_cpu(context, *operands, **parameters):
+        function = plain
+        if foreign and on_one_device(context) and context.avals_in[0].size and foreign.available():
+            if foreign.any_type or all(x.dtype == jnp.float32 for x in context.avals_in):
+                results: Any = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in context.avals_out]
+                results = results if several else results[0]
+                function = jax.ffi.ffi_call(foreign.target, results, input_output_aliases=foreign.aliases)
+        return mlir.lower_fun(function, multiple_results=several)(context, *operands, **parameters)
+
+    primitive.def_abstract_eval(shape)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=several))
+    mlir.register_lowering(primitive, on_cpu, platform="cpu")
 
 
 def _compile(source: pathlib.Path, link: Sequence[str]) -> pathlib.Path:

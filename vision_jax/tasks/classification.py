@@ -12,7 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vision_jax import config as config_lib
-from vision_jax import models
+from vision_jax import models, optim
 from vision_jax.data import augment, splits
 from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import Dataset
@@ -133,7 +133,7 @@ class Classification(base.Task):
         metrics = {
             "loss": loss,
             "accuracy": jnp.mean(correct.astype(jnp.float32)),
-            "gradient_norm": optax.tree.norm(gradients),
+            "gradient_norm": optim.norm(gradients),
             "learning_rate": self.rate(state.step),
         }
         return state.replace(networks={"model": self.trainer.update(network, gradients, batch_stats)}), metrics

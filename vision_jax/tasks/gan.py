@@ -14,7 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vision_jax import config as config_lib
-from vision_jax import models
+from vision_jax import models, optim
 from vision_jax.data import augment
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import frechet
@@ -119,7 +119,7 @@ class GAN(base.Task):
             "discriminator_loss": d_loss,
             "real_score": jnp.mean(jax.nn.sigmoid(on_real)),
             "fake_score": jnp.mean(jax.nn.sigmoid(on_fake)),
-            "gradient_norm": optax.tree.norm((g_gradients, d_gradients)),
+            "gradient_norm": optim.norm((g_gradients, d_gradients)),
             "learning_rate": self.rate(state.step),
         }
         return state.replace(networks=networks), metrics

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from vision_jax import config as config_lib
-from vision_jax import models
+from vision_jax import models, optim
 from vision_jax.data import augment
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import image_quality
@@ -82,7 +81,7 @@ class SuperResolution(base.Task):
         loss, gradients = jax.value_and_grad(loss_of)(network.params)
         metrics = {
             "loss": loss,
-            "gradient_norm": optax.tree.norm(gradients),
+            "gradient_norm": optim.norm(gradients),
             "learning_rate": self.rate(state.step),
         }
         return state.replace(networks={"model": self.trainer.update(network, gradients, {})}), metrics
