@@ -39,9 +39,9 @@ def moments(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def normalise(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """(x - mean) * scale + bias for x [..., C] and the others [C]."""
-    # The same for every mean, and the sum of the gradient is made once for mean and bias.
+    # The sum of the gradient is made once for mean and bias.
     fixed = lax.stop_gradient(mean)
-    return _centred_scale_p.bind(x, fixed, scale) + _spread_p.bind(bias - (mean - fixed) * scale, shape=x.shape)
+    return _centred_scale_p.bind(x, fixed, scale) + _spread_p.bind(bias + _off_p.bind(mean, scale), shape=x.shape)
 
 
 def materialise(x: jax.Array) -> jax.Array:
@@ -78,6 +78,11 @@ def _spread(x: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(x, shape)
 
 
+def _off(mean: jax.Array, scale: jax.Array) -> jax.Array:
+    del mean
+    return jnp.zeros_like(scale)
+
+
 def _same(x: jax.Array) -> jax.Array:
     return x
 
@@ -90,6 +95,8 @@ _centred_scale_p = Primitive("centred_scale")
 _centred_dot_p = Primitive("centred_dot")
 _sum_p = Primitive("channel_sum")
 _spread_p = Primitive("channel_spread")
+# (stop_gradient(mean) - mean) * scale: zero, whose derivatives are not; XLA does not know that x - x is zero.
+_off_p = Primitive("off_mean")
 _materialise_p = Primitive("materialise")
 
 
@@ -98,6 +105,7 @@ native.define(_centred_scale_p, _centred_scale)
 native.define(_centred_dot_p, _centred_dot, native.Foreign("VisionJaxCentredDot", available))
 native.define(_sum_p, _sum, native.Foreign("VisionJaxChannelSum", available))
 native.define(_spread_p, _spread, static=["shape"])
+native.define(_off_p, _off)
 native.define(_materialise_p, _same, native.Foreign("VisionJaxSame", available, {0: 0}, any_type=True))
 
 
@@ -124,6 +132,10 @@ ad.defjvp(
     lambda t, x, m, y: -t * _sum_p.bind(y),
     lambda t, x, m, y: _centred_dot_p.bind(x, m, t),
 )
+
+
+ad.defjvp(_off_p, lambda t, m, s: -t * s, lambda t, m, s: _off_p.bind(m, t))
+ad.primitive_transposes[_off_p] = lambda ct, m, s: (None, _off_p.bind(m, ct))
 
 
 def _centred_scale_transpose(ct, x, m, s):
