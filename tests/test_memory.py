@@ -32,12 +32,14 @@ def pool():
         pytest.skip(str(reason))
 
 
-STEPS = """
+STATUS = """
 import pathlib
 def status(field):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
+"""
 
+STEPS = STATUS + """
 @jax.jit
 def step(x):
     return (jnp.outer(x, x) + x) @ x / 8192
@@ -78,6 +80,22 @@ print(wrong, len(places))
     wrong, places = run(program)
     assert wrong == 0
     assert places < 600  # Some places were used again, or there was nothing to get wrong.
+
+
+def test_what_is_free_is_given_back_and_the_rest_kept(pool):
+    program = """
+memory.keep_freed()
+kept = jnp.full(16 << 20, 7.0).block_until_ready()
+dropped = jnp.full(16 << 20, 1.0).block_until_ready()
+full = status("VmRSS")
+del dropped
+memory.give_back()
+print(full - status("VmRSS"), int((np.asarray(kept) != 7.0).sum()))
+print(int((np.asarray(jnp.full(16 << 20, 2.0)) != 2.0).sum()))
+"""
+    returned, *wrong = run(STATUS + program)
+    assert returned > 60 * MIB
+    assert wrong == [0, 0]
 
 
 def test_does_without_a_compiler():

@@ -71,6 +71,14 @@ class Pool {
     freed_.notify_all();
   }
 
+  // Returns the pages of what is idle to the system; the addresses stay.
+  void Empty() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [begin, size] : idle_) {
+      if (begin < reached_) madvise(begin, std::min<size_t>(size, reached_ - begin), MADV_DONTNEED);
+    }
+  }
+
  private:
   using Places = std::map<char*, size_t>;
 
@@ -174,6 +182,10 @@ int Replace(dl_phdr_info* info, size_t, void* data) {
 }
 
 }  // namespace
+
+extern "C" void VisionJaxGiveBack() {
+  if (pool) pool->Empty();
+}
 
 // Whether the loaded library of this file name now uses the pool. To be called once.
 extern "C" bool VisionJaxKeepBuffers(const char* library) {

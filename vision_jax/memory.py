@@ -2,7 +2,9 @@
 
 import ctypes
 import functools
+import os
 import pathlib
+from typing import Any
 
 from absl import logging
 
@@ -27,8 +29,8 @@ def keep_freed() -> bool:
     C++ can be compiled, buffers of 4 MiB and more therefore come from the pool of `memory.cc`: ten steps of the CIFAR
     CNN grow the process by 220 MB instead of 740.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc; neither macOS nor musl
+    mallopt = _libc("mallopt")
+    if mallopt is not None:
         mallopt(_ARENA_MAX, 1)  # XLA's threads allocate too, and other arenas are too small for large buffers
         mallopt(_MMAP_THRESHOLD, 1 << 30)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
@@ -43,3 +45,17 @@ def keep_freed() -> bool:
     if not used:
         logging.info("large buffers of the CPU come from the C library (too few addresses, or another jaxlib)")
     return used
+
+
+def give_back() -> None:
+    """Returns to the system what is free now: before long work of the same kind that needs less than its beginning."""
+    trim = _libc("malloc_trim")
+    if trim is not None:
+        trim(0)
+    if keep_freed.cache_info().currsize and keep_freed():
+        native.load(SOURCE).VisionJaxGiveBack()
+
+
+def _libc(name: str) -> Any:
+    """A function of glibc's own; None with another C library (macOS, musl, Windows)."""
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None

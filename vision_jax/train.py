@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from vision_jax import config as config_lib
-from vision_jax import evaluate, parallel, progress, writers
+from vision_jax import evaluate, memory, parallel, progress, writers
 from vision_jax import run as run_lib
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.data import pipeline
@@ -106,6 +106,7 @@ class Dispatches:
             self.program = steps.lower(*arguments).compile()
             # Of initialisation and traces, which are over, JAX keeps 200 MB for DenseNet-161.
             jax.clear_caches()
+            memory.give_back()
         return self.program(*arguments)
 
     def __call__(self, carry: Carry, count: int) -> Carry:
@@ -115,6 +116,8 @@ class Dispatches:
 
 def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
     """Trains to the end, or continues a run that was stopped, and returns the final results (see `evaluate.final`).
+
+    Once the step is compiled, JAX's caches are emptied: what else the process has compiled is compiled again when used.
 
     Raises:
         CheckpointError: the run's checkpoints do not fit the config.

@@ -296,13 +296,15 @@ class Perceptual(Case):
         model = models.build("vgg16", num_classes=10, include_top=False)
         full = self.variables("vgg16", self._net(), num_classes=10)
         keep = ("features_0", "features_2", "features_5", "features_7", "features_10", "features_12", "features_14")
-        params = {k: v for k, v in full["params"].items() if k.startswith("features")}
-        del full
-        assert set(keep) <= set(params)
+        layers = {k: v for k, v in full["params"].items() if k.startswith("features")}
+        params = {k: layers[k] for k in keep}
+        rest = jax.eval_shape(dict, {k: v for k, v in layers.items() if k not in keep})  # XLA leaves it out.
+        del full, layers
         image, target = map(jnp.asarray, self._pair())
 
         def features(params, x):
-            _, kept = model.apply({"params": params}, x, train=False, mutable=["intermediates"])
+            zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), rest)
+            _, kept = model.apply({"params": params | zeros}, x, train=False, mutable=["intermediates"])
             return kept["intermediates"][self.stage][0]
 
         def loss(image, params, wanted):

@@ -17,7 +17,6 @@ Nothing else may run on the machine. `--quick` leaves out memory, compilation an
 """
 
 import argparse
-import ctypes
 import datetime
 import gc
 import json
@@ -167,8 +166,10 @@ def _resident(field: str) -> int:
 
 def _give_back() -> None:
     """Returns to the system what was freed."""
+    from vision_jax import memory
+
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    memory.give_back()
 
 
 def measure_memory(name: str, side: str) -> Row:

@@ -4,8 +4,8 @@
 platform a program is lowered for decides and every differentiation stays within them; `plan.py` decides from the
 shapes. A program for one CPU device calls oneDNN (`onednn.py`, `onednn.cc`) for most convolutions. Where it is not to
 be had, and in programs that XLA splits over several CPU devices, `formulas.py`, `bands.py`, `winograd.py` and
-`chunks.py` reformulate them in XLA's own operations. `pooling.py` is on its own;
-`channels.py` and `updates.py` have BatchNorm's sums and Adam's rule, each a call of C++ that `native.py` compiles.
+`chunks.py` reformulate them in XLA's own operations. `pooling.py` is on its own. `channels.py` and `updates.py` have
+BatchNorm's sums and Adam's rule, calls of C++ that `native.py` compiles.
 
 Layers in milliseconds, float32, jaxlib 0.10.2. Reformulated -> oneDNN (PyTorch 2.13, channels last), two cores with
 AVX-512 (Zen 4):
@@ -16,6 +16,9 @@ AVX-512 (Zen 4):
 - Depthwise 3x3, 96 channels on 48x48, batch 32: forward 7.3 -> 1.8 (2.2), weight gradient 64 -> 4.0 (5.3).
 - 512 channels on 2x2, batch 64, where oneDNN is not called: forward 4.6 against 8.1 (7.4).
 - 9x9, 3 -> 64 channels on 128x128, batch 4, nor there: input gradient 17 against 46 (46).
+
+DenseNet-161's step, 8 images of 64x64: Adam and the gradient's norm in one pass each take a third of its instructions
+away (compiled in 33 s instead of 61), and the time goes from 1.10 of PyTorch's to 0.95.
 
 XLA's plain formulation -> reformulated, two cores with AVX2 (Zen 3):
 
