@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 from vision_jax import environment
 from vision_jax.ops import onednn
@@ -9,12 +10,13 @@ from vision_jax.ops import onednn
 
 def test_says_what_ran_where(monkeypatch):
     monkeypatch.setenv("A_TOKEN", "s3cr3t-of-the-test")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "vision_jax.main", "--workdir=my runs"])
     found = environment.collect()
     assert set(found["packages"]) >= {"jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"}
     assert found["device_count"] >= 1
     assert found["process_count"] == 1
     assert found["onednn"] is onednn.available()
-    assert "pytest" in found["command"]
+    assert found["command"] == "python -m vision_jax.main '--workdir=my runs'"
     assert found["started"].endswith("+00:00")
     text = json.dumps(found, allow_nan=False)
     assert "s3cr3t-of-the-test" not in text

@@ -77,6 +77,7 @@ class Pool {
     for (const auto& [begin, size] : idle_) {
       if (begin < reached_) madvise(begin, std::min<size_t>(size, reached_ - begin), MADV_DONTNEED);
     }
+    reached_ = in_use_.empty() ? begin_ : in_use_.rbegin()->first + in_use_.rbegin()->second;
   }
 
  private:
@@ -104,7 +105,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable freed_;
   char* begin_;
-  char* reached_;  // the end of what was ever in use
+  char* reached_;  // the end of what was in use since the pool was last emptied
   Places idle_, in_use_;
 };
 
