@@ -184,10 +184,6 @@ int Replace(dl_phdr_info* info, size_t, void* data) {
 
 }  // namespace
 
-extern "C" void VisionJaxGiveBack() {
-  if (pool) pool->Empty();
-}
-
 // Whether the loaded library of this file name now uses the pool. To be called once.
 extern "C" bool VisionJaxKeepBuffers(const char* library) {
   try {
@@ -202,3 +198,6 @@ extern "C" bool VisionJaxKeepBuffers(const char* library) {
   dl_iterate_phdr(Replace, &allocating);
   return allocating.replaced > 0;
 }
+
+// Returns the memory of the pool's idle buffers to the system.
+extern "C" void VisionJaxGiveBack() { pool->Empty(); }

@@ -14,6 +14,7 @@ from vision_jax.ops import native
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _JAXLIB = "libjax_common.so"
 SOURCE = pathlib.Path(__file__).with_suffix(".cc")
+_pool: ctypes.CDLL | None = None
 
 
 @functools.cache
@@ -36,15 +37,17 @@ def keep_freed() -> bool:
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_TOP_PAD, 64 << 20)
     try:
-        pool = native.load(SOURCE).VisionJaxKeepBuffers
+        pool = native.load(SOURCE)
     except native.UnavailableError as reason:
         logging.info("large buffers of the CPU come from the C library (%s)", reason)
         return False
-    pool.restype = ctypes.c_bool
-    used = bool(pool(_JAXLIB.encode()))
-    if not used:
+    pool.VisionJaxKeepBuffers.restype = ctypes.c_bool
+    if not pool.VisionJaxKeepBuffers(_JAXLIB.encode()):
         logging.info("large buffers of the CPU come from the C library (too few addresses, or another jaxlib)")
-    return used
+        return False
+    global _pool
+    _pool = pool
+    return True
 
 
 def give_back() -> None:
@@ -52,8 +55,8 @@ def give_back() -> None:
     trim = _libc("malloc_trim")
     if trim is not None:
         trim(0)
-    if keep_freed.cache_info().currsize and keep_freed():
-        native.load(SOURCE).VisionJaxGiveBack()
+    if _pool is not None:
+        _pool.VisionJaxGiveBack()
 
 
 def _libc(name: str) -> Any:

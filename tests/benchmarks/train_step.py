@@ -165,9 +165,12 @@ def _resident(field: str) -> int:
 
 
 def _give_back() -> None:
-    """Returns to the system what was freed."""
+    """Drops traces, as the loop does, and returns to the system what is free."""
+    import jax
+
     from vision_jax import memory
 
+    jax.clear_caches()
     gc.collect()
     memory.give_back()
 
@@ -176,13 +179,11 @@ def measure_memory(name: str, side: str) -> Row:
     """Peak resident size of ten steps over that of a process in which all is imported and started."""
     import jax
 
-    load_side(name, side)  # for what it imports and starts; dropped again, traces included
-    jax.clear_caches()
+    load_side(name, side)  # for what it imports and starts; dropped again
     _give_back()
     before = _resident("VmRSS")
     subject = load_side(name, side)
     subject.compile()
-    jax.clear_caches()  # as the loop does
     _give_back()
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     for _ in range(10):

@@ -54,7 +54,7 @@ def moments(shape=(8, 5000)):
     return gradient, mean, jnp.square(square)
 
 
-def test_the_moments_given_are_left_alone_unless_donated():
+def test_moments_that_are_not_donated_are_left_alone():
     given = moments()
     before = jax.tree.map(np.array, given)
     jax.block_until_ready(jax.jit(one_update)(*given))

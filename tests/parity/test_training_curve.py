@@ -81,4 +81,4 @@ def test_each_of_a_hundred_steps_loses_as_pytorch_does(name, options):
     model = models.build(name, num_classes=10, **options)
     found = losses_here(model, port.load_state_dict(name, state), images, labels)
     assert expected[-10:].mean() < 0.75 * expected[:10].mean()  # It learns, so that there is a curve to follow.
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

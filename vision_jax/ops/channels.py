@@ -41,7 +41,8 @@ def normalise(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) 
     """(x - mean) * scale + bias for x [..., C] and the others [C]."""
     # The sum of the gradient is made once for mean and bias.
     fixed = lax.stop_gradient(mean)
-    return _centred_scale_p.bind(x, fixed, scale) + _spread_p.bind(bias + _off_p.bind(mean, scale), shape=x.shape)
+    shift = bias + _vanishing_shift_p.bind(mean, scale)
+    return _centred_scale_p.bind(x, fixed, scale) + _spread_p.bind(shift, shape=x.shape)
 
 
 def materialise(x: jax.Array) -> jax.Array:
@@ -78,7 +79,7 @@ def _spread(x: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(x, shape)
 
 
-def _off(mean: jax.Array, scale: jax.Array) -> jax.Array:
+def _vanishing_shift(mean: jax.Array, scale: jax.Array) -> jax.Array:
     del mean
     return jnp.zeros_like(scale)
 
@@ -95,8 +96,8 @@ _centred_scale_p = Primitive("centred_scale")
 _centred_dot_p = Primitive("centred_dot")
 _sum_p = Primitive("channel_sum")
 _spread_p = Primitive("channel_spread")
-# (stop_gradient(mean) - mean) * scale: zero, whose derivatives are not; XLA does not know that x - x is zero.
-_off_p = Primitive("off_mean")
+# (stop_gradient(mean) - mean) * scale, whose derivatives do not vanish; XLA would compute it.
+_vanishing_shift_p = Primitive("vanishing_shift")
 _materialise_p = Primitive("materialise")
 
 
@@ -104,8 +105,8 @@ native.define(_moments_p, _moments, native.Foreign("VisionJaxMoments", available
 native.define(_centred_scale_p, _centred_scale)
 native.define(_centred_dot_p, _centred_dot, native.Foreign("VisionJaxCentredDot", available))
 native.define(_sum_p, _sum, native.Foreign("VisionJaxChannelSum", available))
-native.define(_spread_p, _spread, static=["shape"])
-native.define(_off_p, _off)
+native.define(_spread_p, _spread)
+native.define(_vanishing_shift_p, _vanishing_shift)
 native.define(_materialise_p, _same, native.Foreign("VisionJaxSame", available, {0: 0}, any_type=True))
 
 
@@ -134,8 +135,8 @@ ad.defjvp(
 )
 
 
-ad.defjvp(_off_p, lambda t, m, s: -t * s, lambda t, m, s: _off_p.bind(m, t))
-ad.primitive_transposes[_off_p] = lambda ct, m, s: (None, _off_p.bind(m, ct))
+ad.defjvp(_vanishing_shift_p, lambda t, m, s: -t * s, lambda t, m, s: _vanishing_shift_p.bind(m, t))
+ad.primitive_transposes[_vanishing_shift_p] = lambda ct, m, s: (None, _vanishing_shift_p.bind(m, ct))
 
 
 def _centred_scale_transpose(ct, x, m, s):

@@ -8,6 +8,7 @@ import ctypes
 import dataclasses
 import functools
 import hashlib
+import inspect
 import os
 import pathlib
 import platform
@@ -99,14 +100,14 @@ class Foreign:
     any_type: bool = False
 
 
-def define(
-    primitive: Primitive, plain: Callable[..., Any], foreign: Foreign | None = None, static: Sequence[str] = ()
-) -> None:
+def define(primitive: Primitive, plain: Callable[..., Any], foreign: Foreign | None = None) -> None:
     """Shape rule, batching and lowering of a primitive: by `plain`, or by `foreign` where that can be called.
 
-    `static` names the primitive's parameters.
+    Keyword-only arguments of `plain` are the primitive's parameters, all others its operands.
     """
     several = primitive.multiple_results
+    arguments = inspect.signature(plain).parameters.values()
+    names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
 
     def shape(*operands, **parameters):
         structs = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands)
@@ -128,7 +129,7 @@ def define(
         return mlir.lower_fun(function, multiple_results=several)(context, *operands, **parameters)
 
     primitive.def_abstract_eval(shape)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=names))
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=several))
     mlir.register_lowering(primitive, on_cpu, platform="cpu")

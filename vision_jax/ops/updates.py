@@ -61,7 +61,5 @@ _adam_p = Primitive("adam")
 _adam_p.multiple_results = True
 _square_sum_p = Primitive("square_sum")
 
-native.define(
-    _adam_p, _adam, native.Foreign("VisionJaxAdam", available, aliases={1: 1, 2: 2}), static=["b1", "b2", "eps"]
-)
+native.define(_adam_p, _adam, native.Foreign("VisionJaxAdam", available, aliases={1: 1, 2: 2}))
 native.define(_square_sum_p, _square_sum, native.Foreign("VisionJaxSquareSum", available))
