@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+import jax
 from absl import logging
 
 from vision_jax.ops import native
@@ -51,7 +52,11 @@ def keep_freed() -> bool:
 
 
 def give_back() -> None:
-    """Returns to the system what is free now: before long work of the same kind that needs less than its beginning."""
+    """Empties JAX's caches of traces and programs, and returns to the system what is free.
+
+    For the beginning of long work, which has its own program: others are compiled again when used.
+    """
+    jax.clear_caches()
     trim = _libc("malloc_trim")
     if trim is not None:
         trim(0)

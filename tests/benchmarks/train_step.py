@@ -164,27 +164,20 @@ def _resident(field: str) -> int:
     raise ValueError(f"no {field} in /proc/self/status")
 
 
-def _give_back() -> None:
-    """Drops traces, as the loop does, and returns to the system what is free."""
-    import jax
-
-    from vision_jax import memory
-
-    jax.clear_caches()
-    gc.collect()
-    memory.give_back()
-
-
 def measure_memory(name: str, side: str) -> Row:
     """Peak resident size of ten steps over that of a process in which all is imported and started."""
     import jax
 
+    from vision_jax import memory
+
     load_side(name, side)  # for what it imports and starts; dropped again
-    _give_back()
+    gc.collect()
+    memory.give_back()
     before = _resident("VmRSS")
     subject = load_side(name, side)
+    memory.give_back()  # before and after, as the loop does
     subject.compile()
-    _give_back()
+    memory.give_back()
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     for _ in range(10):
         jax.block_until_ready(subject.step())
