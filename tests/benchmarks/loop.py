@@ -4,8 +4,8 @@
 
 In turn, in one process: `train.train` as `vision_jax.main` calls it, with its input, logs and progress but without
 evaluations and checkpoints before the end; and the loop's program on batches that lie on the device, nothing else. Of
-the loop, the rates of its own `timings.jsonl` count, without the first interval, which compiles. Medians over the
-rounds.
+the loop, the rates of its own `timings.jsonl` count, without the first interval, which compiles, and the last, which is
+short. Median and lower quartile of the intervals of all rounds.
 """
 
 import argparse
@@ -30,30 +30,30 @@ def build(options: argparse.Namespace, workdir: pathlib.Path) -> run.Run:
     return run.build(config, workdir)
 
 
-def in_the_loop(options: argparse.Namespace) -> float:
-    """Seconds per step of a whole run."""
+def in_the_loop(options: argparse.Namespace) -> list[float]:
+    """Seconds per step in each interval between two log steps of a run."""
     with tempfile.TemporaryDirectory() as folder, build(options, pathlib.Path(folder)) as built:
         train.train(built)
         rows = [json.loads(line) for line in (built.workdir / writers.TIMINGS).read_text().splitlines()]
-    return statistics.median(1.0 / row["steps_per_second"] for row in rows[1:])
+    return [1.0 / row["steps_per_second"] for row in rows[1:-1]]
 
 
-def alone(options: argparse.Namespace) -> float:
-    """Seconds per step of its program, sent off again and again."""
+def alone(options: argparse.Namespace) -> list[float]:
+    """Seconds per step of its program, sent off again and again, in intervals of as many steps."""
     with tempfile.TemporaryDirectory() as folder, build(options, pathlib.Path(folder)) as built:
         state = built.initial_state()
         dispatches = train.Dispatches(built, built.task.loader(state, built.loader("train")), start=0)
         carry = (state, run.zeros(dispatches.running_shapes(state), built.mesh))
-        count = dispatches.per_dispatch
+        count, dispatched = dispatches.per_dispatch, built.durations.log // dispatches.per_dispatch
         batches = dispatches.put([next(dispatches.batches) for _ in range(count)])
         seconds = []
-        for _ in range(1 + options.steps // options.interval):
+        for _ in range(options.steps // (dispatched * count)):
             began = time.perf_counter()
-            for _ in range(options.interval // count):
+            for _ in range(dispatched):
                 carry = dispatches.send(carry, batches, count)
             jax.block_until_ready(carry)
-            seconds.append((time.perf_counter() - began) / options.interval)
-    return statistics.median(seconds[1:])
+            seconds.append((time.perf_counter() - began) / (dispatched * count))
+    return seconds[1:]
 
 
 def main() -> None:
@@ -61,17 +61,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/digits_cnn.py")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--interval", type=int, default=100, help="steps of the program alone between two readings")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     memory.keep_freed()
     loop, program = [], []
     for _ in range(options.rounds):
-        loop.append(in_the_loop(options))
-        program.append(alone(options))
-    whole, step = statistics.median(loop), statistics.median(program)
-    print(f"{options.config}: {whole * 1e3:.3f} ms per step in the loop, {step * 1e3:.3f} ms of the program alone; "
-          f"the loop's own time is {whole / step - 1.0:+.1%} of a step (below zero: noise)")
+        loop += in_the_loop(options)
+        program += alone(options)
+    for name, of in (("median", statistics.median), ("lower quartile", lambda x: statistics.quantiles(x, n=4)[0])):
+        whole, step = of(loop), of(program)
+        print(
+            f"{options.config}: {name} of {len(loop)} and {len(program)} intervals: {whole * 1e3:.3f} ms per step in "
+            f"the loop, {step * 1e3:.3f} ms of the program alone; the loop's own time is {whole / step - 1.0:+.1%}"
+        )
 
 
 if __name__ == "__main__":
