@@ -18,8 +18,8 @@ AVX-512 (Zen 4):
 - 9x9, 3 -> 64 channels on 128x128, batch 4, nor there: input gradient 17 against 46 (46).
 
 DenseNet-161's step, 8 images of 64x64: Adam and the gradient's norm in one pass each take a third of its instructions
-away (compiled in 33 s instead of 61), and with BatchNorm's idle term gone the time is 0.98 of PyTorch's instead of
-1.10.
+away (compiled in 33 to 47 s instead of 61). With BatchNorm's idle term gone, too, the time was 0.98, 1.02 and 1.12 of
+PyTorch's in three runs, and 1.10 before: a difference that a shared machine does not show.
 
 XLA's plain formulation -> reformulated, two cores with AVX2 (Zen 3):
 
