@@ -3,10 +3,10 @@
     python -m tests.benchmarks.loop [--config configs/digits_cnn.py] [--steps 1500] [--rounds 9]
 
 `train.train` as `vision_jax.main` calls it, with its input, `metrics.jsonl` and progress but without TensorBoard, and
-without evaluations and checkpoints before the end: the processor time of its thread, which sends steps off while the device works, and the time by the
-clock, both per step, from the first log step, before which all is compiled, to the last. In turn with it, the loop's
-program on batches that lie on the device, nothing else. Medians over the rounds. Where other work shares the machine
-the two times by the clock cannot be told apart; the processor time hardly changes.
+without evaluations and checkpoints before the end: the processor time of its thread, which sends steps off while the
+device works, and the time by the clock, both per step, from the first log step, before which all is compiled, to the
+last. In turn with it, the loop's program on batches that lie on the device, nothing else. Medians over the rounds.
+Where other work shares the machine the two times by the clock cannot be told apart; the processor time hardly changes.
 """
 
 import argparse
