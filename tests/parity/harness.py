@@ -14,7 +14,7 @@ from vision_jax import models
 from vision_jax.pretrained import port
 
 from . import references
-from .cases import CASES, Case
+from .cases import Case
 
 LOGITS, STAGES, GRADIENTS, STATISTICS = 1e-4, 1e-4, 1e-3, 1e-5
 
@@ -53,9 +53,8 @@ class Row:
         ]
 
 
-def compare(name: str) -> Row:
+def compare(name: str, case: Case) -> Row:
     """Evaluation mode at the case's sizes, then one training step, for network `name`."""
-    case = CASES[name]
     net = references.on_no_device(case.reference)
     randomise(net, seed=sum(map(ord, name)))
     state = {key: value.numpy() for key, value in net.state_dict().items()}

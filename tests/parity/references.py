@@ -40,6 +40,19 @@ def fid_inception() -> nn.Module:
     return net
 
 
+def resnet18_of_width(width: int) -> nn.Module:
+    """ResNet-18 for ten classes with `width` channels, where torchvision's has 64, in its stem and first stage."""
+    net = torchvision.models.resnet18(weights=None, num_classes=10)
+    net.inplanes = width
+    net.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    net.bn1 = nn.BatchNorm2d(width)
+    for i in range(4):
+        stride = 1 if i == 0 else 2
+        setattr(net, f"layer{i + 1}", net._make_layer(torchvision.models.resnet.BasicBlock, width * 2**i, 2, stride))
+    net.fc = nn.Linear(8 * width, 10)
+    return net
+
+
 def resnet18_cifar() -> nn.Module:
     """ResNet-18 with a 3×3 stem of stride 1 and no max-pooling."""
     net = torchvision.models.resnet18(weights=None, num_classes=10)

@@ -22,6 +22,7 @@ class ResNet(Classifier):
 
     Attributes:
         blocks: residual blocks in each of the four stages.
+        width: channels of the stem and of the first stage, 64 in torchvision; each later stage has twice as many.
         bottleneck: 1×1, 3×3, 1×1 blocks with four times the channels at the end, instead of two 3×3.
         groups: groups of the bottleneck's 3×3 convolution (32 in ResNeXt).
         width_per_group: base width of the bottleneck's 3×3 convolution (128 in Wide ResNet-50-2).
@@ -30,6 +31,7 @@ class ResNet(Classifier):
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
+    width: int = 64
     bottleneck: bool = False
     groups: int = 1
     width_per_group: int = 64
@@ -53,7 +55,7 @@ class ResNet(Classifier):
         if self.stem not in STEMS:
             raise ValueError(f"stem is {self.stem!r}; it can be {', '.join(STEMS)}")
         side, stride, padding = (7, 2, 3) if self.stem == "imagenet" else (3, 1, 1)
-        x = _conv(64, side, stride, padding, self.dtype, "conv1")(x.astype(self.dtype))
+        x = _conv(self.width, side, stride, padding, self.dtype, "conv1")(x.astype(self.dtype))
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train=train))
         if self.stem == "imagenet":
             x = max_pool(x, 3, 2, 1)
@@ -61,7 +63,7 @@ class ResNet(Classifier):
         last_scale = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
         for i, blocks in enumerate(self.blocks):
             stage = Stage(
-                blocks, 64 * 2**i, 1 if i == 0 else 2, self.bottleneck, self.groups, self.width_per_group,
+                blocks, self.width * 2**i, 1 if i == 0 else 2, self.bottleneck, self.groups, self.width_per_group,
                 last_scale, self.dtype, name=f"layer{i + 1}",
             )
             x = self.keep(f"layer{i + 1}", stage(x, train=train))
