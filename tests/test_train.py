@@ -216,6 +216,19 @@ def test_longer_runs_and_resumed_ones_compile_nothing_more(task, load_config, tm
     assert sum("steps" in name for name in resumed) == sum("steps" in name for name in short) == 1
 
 
+@pytest.mark.parametrize("task", CONFIGS)
+def test_each_step_is_traced_once(task, load_config, tmp_path, monkeypatch):
+    """Tracing takes seconds for a deep network; what else asks for a step's shapes finds them."""
+    config = tiny(load_config, task, train__steps_per_dispatch=2)
+    traced = []
+    with run_lib.build(config, tmp_path) as run:
+        for name in ("train_step", "eval_step"):
+            step = getattr(run.task, name)
+            monkeypatch.setattr(run.task, name, lambda *args, name=name, step=step: traced.append(name) or step(*args))
+        train.train(run)
+    assert sorted(traced) == ["eval_step", "train_step"]
+
+
 def test_several_steps_per_dispatch_compute_the_same(load_config, tmp_path):
     states = []
     for per_dispatch in (1, 4):

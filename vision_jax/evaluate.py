@@ -21,10 +21,11 @@ class Evaluator:
     def __init__(self, run: Run):
         self.run = run
         self.loaders: dict[str, pipeline.Loader] = {}
+        self.step = jax.jit(run.task.eval_step, inline=True)  # Traced once, for the shapes of its sums and to run.
         self.program = jax.jit(self._add, donate_argnums=0)
 
     def _add(self, sums: Any, state: base.TrainState, batch: pipeline.Batch, number: jax.Array) -> Any:
-        found = self.run.task.eval_step(state, batch, jax.random.fold_in(self.run.key, number))
+        found = self.step(state, batch, jax.random.fold_in(self.run.key, number))
         return jax.tree.map(jnp.add, sums, found)
 
     def sums(self, state: base.TrainState, split: str) -> dict[str, np.ndarray]:
@@ -38,7 +39,7 @@ class Evaluator:
             batch = parallel.put_split(rows, run.mesh)
             number = parallel.put_replicated(np.int32(number), run.mesh)
             if sums is None:
-                sums = run_lib.zeros(jax.eval_shape(run.task.eval_step, state, batch, run.key), run.mesh)
+                sums = run_lib.zeros(jax.eval_shape(self.step, state, batch, run.key), run.mesh)
             sums = self.program(sums, state, batch, number)
         result = parallel.to_host(sums)
         if int(result["count"]) != len(loader.source):

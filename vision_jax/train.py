@@ -31,35 +31,48 @@ STOPPED = 75  # Exit status after a signal: saved but not finished (EX_TEMPFAIL 
 Carry = tuple[TrainState, Running]
 
 
-def compile_steps(task: Task, key: jax.Array, *, several: bool) -> jax.stages.Wrapped:
-    """Returns the program `(state, running, data, batches, count) -> (state, running)`, to be compiled.
+class Steps:
+    """The task's training step, traced once (ten seconds for DenseNet-161): for the shapes of its metrics and to run.
 
-    It donates the first two.
-
-    Args:
-        task: whose step it runs.
-        key: base key; step `s` gets `fold_in(key, s)`.
-        several: `batches` has a leading axis, of which the first `count` (int32, on the device) are run.
+    Both want it on arrays of the mesh, the types of which say so. `key` is the base key; step `s` gets
+    `fold_in(key, s)`.
     """
 
-    def one(carry: Carry, data: pipeline.Batch, batch: pipeline.Batch) -> Carry:
-        state, running = carry
-        state, metrics = task.train_step(state, pipeline.gather(data, batch), jax.random.fold_in(key, state.step))
-        state = state.replace(step=state.step + 1)
-        return state, running.add(metrics, state.step)
+    def __init__(self, task: Task, key: jax.Array):
+        self.key = key
+        self.step = jax.jit(task.train_step, inline=True)
 
-    def steps(
-        state: TrainState, running: Running, data: pipeline.Batch, batches: pipeline.Batch, count: jax.Array
-    ) -> Carry:
-        if not several:
-            return one((state, running), data, batches)
+    def running_shapes(self, state: TrainState, data: pipeline.Batch, batch: pipeline.Batch) -> Running:
+        """Returns the shapes of the sums of the metrics of a step."""
+        metrics = jax.eval_shape(lambda s, d, b: self.step(s, pipeline.gather(d, b), self.key)[1], state, data, batch)
+        integer = jax.ShapeDtypeStruct((), jnp.int32)
+        return Running(metrics, {name: integer for name in metrics}, integer)
 
-        def body(i: jax.Array, carry: Carry) -> Carry:
-            return one(carry, data, jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), batches))
+    def program(self, *, several: bool) -> jax.stages.Wrapped:
+        """Returns the program `(state, running, data, batches, count) -> (state, running)`, to be compiled.
 
-        return lax.fori_loop(0, count, body, (state, running))
+        It donates the first two. With `several`, `batches` has a leading axis, of which the first `count` (int32, on
+        the device) are run.
+        """
 
-    return jax.jit(steps, donate_argnums=(0, 1))
+        def one(carry: Carry, data: pipeline.Batch, batch: pipeline.Batch) -> Carry:
+            state, running = carry
+            state, metrics = self.step(state, pipeline.gather(data, batch), jax.random.fold_in(self.key, state.step))
+            state = state.replace(step=state.step + 1)
+            return state, running.add(metrics, state.step)
+
+        def steps(
+            state: TrainState, running: Running, data: pipeline.Batch, batches: pipeline.Batch, count: jax.Array
+        ) -> Carry:
+            if not several:
+                return one((state, running), data, batches)
+
+            def body(i: jax.Array, carry: Carry) -> Carry:
+                return one(carry, data, jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), batches))
+
+            return lax.fori_loop(0, count, body, (state, running))
+
+        return jax.jit(steps, donate_argnums=(0, 1))
 
 
 def next_stop(step: int, per_dispatch: int, durations: Durations) -> int:
@@ -78,18 +91,17 @@ class Dispatches:
         self.run, self.loader, self.data = run, loader, loader.data
         self.per_dispatch = run.config.train.steps_per_dispatch
         self.batches = loader.train(run.config.data.batch_size, run.config.seed, start)
+        self.steps = Steps(run.task, run.key)
         self.program: Callable[..., Carry] | None = None
         self.counts = [parallel.put_replicated(np.int32(n), run.mesh) for n in range(self.per_dispatch + 1)]
 
     def running_shapes(self, state: TrainState) -> Running:
-        """Returns the shapes of the sums of the metrics of a step."""
-        config, task, key = self.run.config, self.run.task, self.run.key
-        stream = self.loader.train(config.data.batch_size, config.seed)
-        rows = jax.eval_shape(pipeline.gather, self.data, next(stream))
+        """Returns the shapes of the sums of the metrics of a step, and empties JAX's caches before it traces it."""
+        stream = self.loader.train(self.run.config.data.batch_size, self.run.config.seed)
+        batch = parallel.put_split(next(stream), self.run.mesh)
         stream.close()
-        metrics = jax.eval_shape(lambda s, b: task.train_step(s, b, key)[1], state, rows)
-        integer = jax.ShapeDtypeStruct((), jnp.int32)
-        return Running(metrics, {name: integer for name in metrics}, integer)
+        memory.give_back()  # Of initialisation, which is over, 250 MB are kept for DenseNet-161.
+        return self.steps.running_shapes(state, self.data, batch)
 
     def put(self, batches: list[pipeline.Batch]) -> pipeline.Batch:
         """Puts host batches on the devices, stacked and filled up to a whole dispatch where that is several steps."""
@@ -102,11 +114,8 @@ class Dispatches:
         """Sends off `count` steps of batches from `put`."""
         arguments = *carry, self.data, batches, self.counts[count]
         if self.program is None:
-            steps = compile_steps(self.run.task, self.run.key, several=self.per_dispatch > 1)
-            # Of initialisation and traces, which are over, 250 MB are kept for DenseNet-161.
-            memory.give_back()
-            self.program = steps.lower(*arguments).compile()
-            memory.give_back()
+            self.program = self.steps.program(several=self.per_dispatch > 1).lower(*arguments).compile()
+            memory.give_back()  # Of the traces.
         return self.program(*arguments)
 
     def __call__(self, carry: Carry, count: int) -> Carry:

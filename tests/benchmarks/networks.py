@@ -97,11 +97,9 @@ def _project_step(task: Any, state: Any, batch: dict[str, np.ndarray], name_of: 
     batch = parallel.put_split(batch, mesh)
     key = parallel.put_replicated_key(0, mesh)
     count = parallel.put_replicated(np.int32(1), mesh)
-    metrics = jax.eval_shape(lambda s, b, k: task.train_step(s, b, k)[1], state, batch, key)
-    integer = jax.ShapeDtypeStruct((), jnp.int32)
-    shapes = train.Running(metrics, {name: integer for name in metrics}, integer)
-    program = train.compile_steps(task, key, several=False)
-    box = {"carry": (state, run.zeros(shapes, mesh))}
+    steps = train.Steps(task, key)
+    box = {"carry": (state, run.zeros(steps.running_shapes(state, {}, batch), mesh))}
+    program = steps.program(several=False)
 
     def compiled():
         box["program"] = program.lower(*box["carry"], {}, batch, count).compile()

@@ -15,6 +15,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad
 
 from vision_jax.ops import native
+from vision_jax.ops.native import Foreign, promoted
 
 
 def available() -> bool:
@@ -101,13 +102,20 @@ _vanishing_shift_p = Primitive("vanishing_shift")
 _materialise_p = Primitive("materialise")
 
 
-native.define(_moments_p, _moments, native.Foreign("VisionJaxMoments", available))
-native.define(_centred_scale_p, _centred_scale)
-native.define(_centred_dot_p, _centred_dot, native.Foreign("VisionJaxCentredDot", available))
-native.define(_sum_p, _sum, native.Foreign("VisionJaxChannelSum", available))
-native.define(_spread_p, _spread)
-native.define(_vanishing_shift_p, _vanishing_shift)
-native.define(_materialise_p, _same, native.Foreign("VisionJaxSame", available, {0: 0}, any_type=True))
+native.define(
+    _moments_p, _moments, lambda x, shift: [promoted(shift.shape, x, shift)] * 2, Foreign("VisionJaxMoments", available)
+)
+native.define(_centred_scale_p, _centred_scale, lambda x, mean, scale: promoted(x.shape, x, mean, scale))
+native.define(
+    _centred_dot_p, _centred_dot, lambda x, mean, y: promoted(mean.shape, x, mean, y),
+    Foreign("VisionJaxCentredDot", available),
+)
+native.define(_sum_p, _sum, lambda x: promoted(x.shape[-1:], x), Foreign("VisionJaxChannelSum", available))
+native.define(_spread_p, _spread, lambda x, shape: promoted(shape, x))
+native.define(_vanishing_shift_p, _vanishing_shift, lambda mean, scale: promoted(scale.shape, scale))
+native.define(
+    _materialise_p, _same, lambda x: promoted(x.shape, x), Foreign("VisionJaxSame", available, {0: 0}, any_type=True)
+)
 
 
 def _moments_jvp(primals, tangents):

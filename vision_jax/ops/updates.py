@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from jax.extend.core import Primitive
 
 from vision_jax.ops import native
+from vision_jax.ops.native import Foreign, promoted
 
 
 def available() -> bool:
@@ -61,5 +62,14 @@ _adam_p = Primitive("adam")
 _adam_p.multiple_results = True
 _square_sum_p = Primitive("square_sum")
 
-native.define(_adam_p, _adam, native.Foreign("VisionJaxAdam", available, aliases={1: 1, 2: 2}))
-native.define(_square_sum_p, _square_sum, native.Foreign("VisionJaxSquareSum", available))
+native.define(
+    _adam_p,
+    _adam,
+    lambda gradient, mean, square, corrections, **decays: [
+        promoted(gradient.shape, gradient, mean, square, corrections),
+        promoted(gradient.shape, gradient, mean),
+        promoted(gradient.shape, gradient, square),
+    ],
+    Foreign("VisionJaxAdam", available, aliases={1: 1, 2: 2}),
+)
+native.define(_square_sum_p, _square_sum, lambda x: promoted((), x), Foreign("VisionJaxSquareSum", available))
