@@ -67,6 +67,17 @@ def test_moments_are_numpys(shape):
     np.testing.assert_allclose(variance, x.var(axes, dtype=np.float64), rtol=1e-4)
 
 
+def test_types_promote_as_those_of_plain_jax():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        _, scale, bias = operands()
+        x = jnp.asarray(np.random.default_rng(2).standard_normal((4, 5, 6, 7)))
+        for f in (lambda f: f, gradient):
+            found, expected = (jax.jit(f(g))(x, scale, bias) for g in (normalised, plainly))
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
+
+
 def test_sharded_over_the_batch_gives_the_statistics_of_the_whole():
     x, scale, bias = operands((8, 3, 3, 5))
     mesh = Mesh(np.array(jax.devices()), "batch")
