@@ -32,10 +32,10 @@ Carry = tuple[TrainState, Running]
 
 
 class Steps:
-    """The task's training step, traced once (ten seconds for DenseNet-161): for the shapes of its metrics and to run.
+    """The task's training step, traced once, which takes seconds: for the shapes of its metrics and for the program.
 
-    Both want it on arrays of the mesh, the types of which say so. `key` is the base key; step `s` gets
-    `fold_in(key, s)`.
+    JAX finds the trace again because both apply it to arrays on the run's mesh, which is part of their types.
+    `key` is the base key; step `s` gets `fold_in(key, s)`.
     """
 
     def __init__(self, task: Task, key: jax.Array):
