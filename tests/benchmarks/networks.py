@@ -35,6 +35,45 @@ class Side:
     compile: Callable[[], Any] = lambda: None
 
 
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How PyTorch runs its side: memory layout, `torch.compile`, type of the computation; on JAX's kind of device."""
+
+    channels_last: bool = False
+    compiled: bool = False
+    dtype: str = "float32"
+
+    @property
+    def device(self) -> str:
+        """PyTorch's name of the kind of device that JAX computes on."""
+        return "cuda" if jax.default_backend() == "gpu" else "cpu"
+
+    def net(self, net: nn.Module) -> nn.Module:
+        """The network as it is trained."""
+        net = net.to(self.device)
+        return net.to(memory_format=torch.channels_last) if self.channels_last else net
+
+    def tensor(self, images: np.ndarray) -> torch.Tensor:
+        """[N,H,W,C] -> [N,C,H,W]."""
+        x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(self.device)
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+    def forward(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A network or another function of tensors as it is called."""
+        function = torch.compile(function) if self.compiled else function
+
+        def call(*arguments: Any) -> Any:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+                return function(*arguments)
+
+        return call
+
+    def wait(self) -> None:
+        """Until the device is done."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
 class Case:
     """A network at a batch and image size; subclasses know the kind of step."""
 
@@ -59,12 +98,12 @@ class Case:
         state = {key: value.numpy().copy() for key, value in net.state_dict().items()}
         return jax.tree.map(jnp.asarray, port.load_state_dict(network, state, **options))
 
-    def ours(self, optimizer: str) -> Side:
+    def ours(self, optimizer: str, dtype: str = "float32") -> Side:
         """The project's step."""
         raise NotImplementedError
 
-    def torch(self, optimizer: str, channels_last: bool) -> Side:
-        """PyTorch's."""
+    def torch(self, optimizer: str, form: Form) -> Side:
+        """PyTorch's; a step waits for the device."""
         raise NotImplementedError
 
 
@@ -72,14 +111,14 @@ def _optimizer(name: str, parameters: Any, rate: float) -> torch.optim.Optimizer
     return torch.optim.Adam(parameters, rate) if name == "adam" else torch.optim.SGD(parameters, rate)
 
 
-def _config(task: str, name: str, batch: int, optimizer: str):
+def _config(task: str, name: str, batch: int, optimizer: str, dtype: str):
     config = config_lib.default(task)
     config.model.name = name
     config.data.batch_size = batch
     config.optimizer.name = optimizer
     config.optimizer.learning_rate = RATE if optimizer == "adam" else 1.0
     config.optimizer.momentum = 0.0
-    config.train.steps = 1000
+    config.train.steps, config.train.dtype = 1000, dtype
     config.data.mean, config.data.std = (0.0,), (1.0,)
     return config
 
@@ -126,19 +165,10 @@ def _project_step(task: Any, state: Any, batch: dict[str, np.ndarray], name_of: 
 
 def _torch_parameters(nets: dict[str, nn.Module]) -> dict[str, np.ndarray]:
     return {
-        f"{part}.{key}": value.detach().numpy().copy()
+        f"{part}.{key}": value.detach().cpu().numpy().copy()
         for part, net in nets.items()
         for key, value in net.named_parameters()
     }
-
-
-def _layout(net: nn.Module, channels_last: bool) -> nn.Module:
-    return net.to(memory_format=torch.channels_last) if channels_last else net
-
-
-def _to_torch(images: np.ndarray, channels_last: bool) -> torch.Tensor:
-    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
 
 class Classification(Case):
@@ -150,9 +180,9 @@ class Classification(Case):
         super().__init__(network, batch, size, **options)
         self.make, self.classes = make, classes
 
-    def ours(self, optimizer: str) -> Side:
+    def ours(self, optimizer: str, dtype: str = "float32") -> Side:
         """See `Case`."""
-        config = _config("classification", self.network, self.batch, optimizer)
+        config = _config("classification", self.network, self.batch, optimizer, dtype)
         for name, value in self.options.items():
             config.model[name] = value
         dataset = _dataset(self.images(), self.classes)
@@ -165,19 +195,21 @@ class Classification(Case):
         batch = {"image": source.images, "label": source.labels}
         return _project_step(task, state, batch, {"model": (self.network, options)})
 
-    def torch(self, optimizer: str, channels_last: bool) -> Side:
+    def torch(self, optimizer: str, form: Form) -> Side:
         """See `Case`."""
-        net = _layout(self.reference(self.network, self.make), channels_last).train()
+        net = form.net(self.reference(self.network, self.make)).train()
         update = _optimizer(optimizer, net.parameters(), RATE if optimizer == "adam" else 1.0)
-        images = _to_torch(self.images(), channels_last)
-        labels = torch.arange(self.batch) % self.classes
+        images = form.tensor(self.images())
+        labels = torch.arange(self.batch, device=form.device) % self.classes
+        forward = form.forward(lambda images: functional.cross_entropy(net(images.float() / 255), labels))
         box = {}
 
         def step():
             update.zero_grad(set_to_none=True)
-            box["loss"] = functional.cross_entropy(net(images.float() / 255), labels)
+            box["loss"] = forward(images)
             box["loss"].backward()
             update.step()
+            form.wait()
 
         return Side(step, lambda: _torch_parameters({"model": net}), lambda: box["loss"].item())
 
@@ -194,9 +226,9 @@ class GAN(Case):
     def _nets(self) -> dict[str, nn.Module]:
         return {part: self.reference(f"{self.network}_{part}", make) for part, make in self.makers.items()}
 
-    def ours(self, optimizer: str) -> Side:
+    def ours(self, optimizer: str, dtype: str = "float32") -> Side:
         """See `Case`."""
-        config = _config("gan", self.network, self.batch, optimizer)
+        config = _config("gan", self.network, self.batch, optimizer, dtype)
         config.optimizer.learning_rate = RATE if optimizer == "adam" else 0.1
         durations = tasks.base.Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
         task = tasks.base.build(config, _dataset(self.images(self.channels), 2), durations)
@@ -209,21 +241,21 @@ class GAN(Case):
         names = {part: (f"{self.network}_{part}", {}) for part in self.makers}
         return _project_step(task, state, {"image": self.images(self.channels)}, names)
 
-    def torch(self, optimizer: str, channels_last: bool) -> Side:
+    def torch(self, optimizer: str, form: Form) -> Side:
         """See `Case`; the first step uses the noise of ours, later ones PyTorch's own."""
-        nets = {part: _layout(net, channels_last).train() for part, net in self._nets().items()}
-        generator, discriminator = nets["generator"], nets["discriminator"]
+        nets = {part: form.net(net).train() for part, net in self._nets().items()}
+        generator, discriminator = (form.forward(nets[part]) for part in self.makers)
         rate = RATE if optimizer == "adam" else 0.1
-        g_update, d_update = (_optimizer(optimizer, net.parameters(), rate) for net in (generator, discriminator))
-        images = _to_torch(self.images(self.channels), channels_last)
+        g_update, d_update = (_optimizer(optimizer, nets[part].parameters(), rate) for part in self.makers)
+        images = form.tensor(self.images(self.channels))
         key = jax.random.fold_in(jax.random.key(0), 0)
         noise = jax.random.normal(jax.random.split(key, 5)[0], (self.batch, 100))
-        box: dict[str, Any] = {"noise": torch.from_numpy(np.array(noise))}
+        box: dict[str, Any] = {"noise": torch.from_numpy(np.array(noise)).to(form.device)}
         entropy = functional.binary_cross_entropy_with_logits
 
         def step():
             noise = box.pop("noise", None)
-            noise = torch.randn(self.batch, 100) if noise is None else noise
+            noise = torch.randn(self.batch, 100, device=form.device) if noise is None else noise
             real = images.float() / 255 * 2 - 1
             fake = generator(noise)
             d_update.zero_grad(set_to_none=True)
@@ -237,6 +269,7 @@ class GAN(Case):
             g_loss.backward()
             g_update.step()
             box["loss"] = d_loss.detach() + g_loss.detach()
+            form.wait()
 
         return Side(step, lambda: _torch_parameters(nets), lambda: box["loss"].item())
 
@@ -244,34 +277,36 @@ class GAN(Case):
 class SuperResolution(Case):
     """Mean squared error; ours also makes the low resolution, PyTorch's is handed it."""
 
-    def _task(self, optimizer: str):
-        config = _config("super_resolution", self.network, self.batch, optimizer)
+    def _task(self, optimizer: str, dtype: str = "float32"):
+        config = _config("super_resolution", self.network, self.batch, optimizer, dtype)
         config.super_resolution.patch_size = self.size
         durations = tasks.base.Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
         return tasks.base.build(config, _dataset(self.images(), 2), durations)
 
-    def ours(self, optimizer: str) -> Side:
+    def ours(self, optimizer: str, dtype: str = "float32") -> Side:
         """See `Case`."""
-        task = self._task(optimizer)
+        task = self._task(optimizer, dtype)
         variables = self.variables(self.network, self.reference(self.network, references.SRCNN))
         state = tasks.base.TrainState(jnp.zeros((), jnp.int32), {"model": task.trainer.init(variables)})
         return _project_step(task, state, {"image": self.images()}, {"model": (self.network, {})})
 
-    def torch(self, optimizer: str, channels_last: bool) -> Side:
+    def torch(self, optimizer: str, form: Form) -> Side:
         """See `Case`."""
         task = self._task(optimizer)
         high = jnp.asarray(self.images(), jnp.float32) / 255
         enlarged = np.asarray(jax.jit(lambda x: task.enlarge(task.reduce(x)))(high))
-        x, target = _to_torch(enlarged, channels_last), _to_torch(np.asarray(high), channels_last)
-        net = _layout(self.reference(self.network, references.SRCNN), channels_last).train()
+        x, target = form.tensor(enlarged), form.tensor(np.asarray(high))
+        net = form.net(self.reference(self.network, references.SRCNN)).train()
         update = _optimizer(optimizer, net.parameters(), RATE if optimizer == "adam" else 1.0)
+        forward = form.forward(lambda x: functional.mse_loss(net(x), target))
         box = {}
 
         def step():
             update.zero_grad(set_to_none=True)
-            box["loss"] = functional.mse_loss(net(x), target)
+            box["loss"] = forward(x)
             box["loss"].backward()
             update.step()
+            form.wait()
 
         return Side(step, lambda: _torch_parameters({"model": net}), lambda: box["loss"].item())
 
@@ -289,9 +324,9 @@ class Perceptual(Case):
         make = references.from_torchvision("vgg16", init_weights=False)
         return self.reference(self.network, lambda: references.on_no_device(make))
 
-    def ours(self, optimizer: str) -> Side:
+    def ours(self, optimizer: str, dtype: str = "float32") -> Side:
         """See `Case`; the 'parameters' are the image less its gradient."""
-        model = models.build("vgg16", num_classes=10, include_top=False)
+        model = models.build("vgg16", num_classes=10, include_top=False, dtype=jnp.dtype(dtype))
         full = self.variables("vgg16", self._net(), num_classes=10)
         keep = ("features_0", "features_2", "features_5", "features_7", "features_10", "features_12", "features_14")
         layers = {k: v for k, v in full["params"].items() if k.startswith("features")}
@@ -327,23 +362,25 @@ class Perceptual(Case):
 
         return Side(step, gradient, lambda: float(box["out"][0]), compiled)
 
-    def torch(self, optimizer: str, channels_last: bool) -> Side:
+    def torch(self, optimizer: str, form: Form) -> Side:
         """See `Case`."""
-        net = _layout(self._net().features[:16], channels_last).eval()
+        net = form.net(self._net().features[:16]).eval()
         net.requires_grad_(False)
-        image, target = (_to_torch(x, channels_last) for x in self._pair())
+        image, target = map(form.tensor, self._pair())
+        forward = form.forward(net)
         with torch.no_grad():
-            wanted = net(target)
+            wanted = forward(target)
         image.requires_grad_()
         box = {}
 
         def step():
             image.grad = None
-            box["loss"] = functional.mse_loss(net(image), wanted)
+            box["loss"] = functional.mse_loss(forward(image), wanted)
             box["loss"].backward()
+            form.wait()
 
         def gradient():
-            return {"image": np.zeros(image.shape, np.float32) if image.grad is None else -image.grad.numpy()}
+            return {"image": np.zeros(image.shape, np.float32) if image.grad is None else -image.grad.cpu().numpy()}
 
         return Side(step, gradient, lambda: box["loss"].item())
 
@@ -351,9 +388,9 @@ class Perceptual(Case):
 class Inference(Case):
     """The FID Inception's forward pass; the mean of its features stands for the loss."""
 
-    def ours(self, optimizer: str) -> Side:
+    def ours(self, optimizer: str, dtype: str = "float32") -> Side:
         """See `Case`."""
-        model = models.build(self.network)
+        model = models.build(self.network, dtype=jnp.dtype(dtype))
         variables = self.variables(self.network, self.reference(self.network, references.fid_inception))
         x = jnp.asarray(np.random.default_rng(3).normal(size=(self.batch, self.size, self.size, 3)), jnp.float32)
         program = jax.jit(lambda v, x: model.apply(v, x, train=False))
@@ -370,16 +407,17 @@ class Inference(Case):
 
         return Side(step, lambda: {}, lambda: float(jnp.abs(box["out"]).mean()), compiled)
 
-    def torch(self, optimizer: str, channels_last: bool) -> Side:
+    def torch(self, optimizer: str, form: Form) -> Side:
         """See `Case`."""
-        net = _layout(self.reference(self.network, references.fid_inception), channels_last).eval()
+        net = form.net(self.reference(self.network, references.fid_inception)).eval()
         x = np.random.default_rng(3).normal(size=(self.batch, self.size, self.size, 3)).astype(np.float32)
-        x = _to_torch(x, channels_last)
+        x, forward = form.tensor(x), form.forward(net)
         box = {}
 
         def step():
             with torch.no_grad():
-                box["out"] = net(x)
+                box["out"] = forward(x)
+            form.wait()
 
         return Side(step, lambda: {}, lambda: box["out"].abs().mean().item())
 

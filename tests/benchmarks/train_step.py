@@ -1,13 +1,15 @@
 """Training steps against PyTorch on this machine: time, peak memory, compilation and start-up, in one table.
 
-    python -m tests.benchmarks.train_step [--cases resnet18 dcgan] [--rounds 11] [--json FILE] [--quick]
+    python -m tests.benchmarks.train_step [--cases resnet18 dcgan] [--rounds 11] [--dtype bfloat16] [--quick]
+        [--json FILE]
 
 For each network of `networks.CASES`:
 
 - times: after checking that both sides compute the same loss and the same gradient of every parameter, our step
   (the loop's compiled program, metrics included) and PyTorch's run in turn, each in a process of its own, a burst of
-  at least `--burst` seconds each, for `--rounds` rounds. PyTorch runs contiguous and channels-last; the better one
-  counts. Medians over the rounds, of the times and of the rounds' ratios; 'spread' is (max - min) / median of ours.
+  at least `--burst` seconds each, for `--rounds` rounds. PyTorch runs contiguous and channels-last, on a GPU each with
+  and without `torch.compile`; the best one counts. Medians over the rounds, of the times and of the rounds' ratios;
+  'spread' is (max - min) / median of ours.
 - compile: seconds to trace, lower and compile our step, and the same step with XLA's plain convolutions and pooling.
 - memory: the process's peak resident size in ten steps over that of a process in which all is imported and started
   and nothing is kept that is free, one side per process; our program comes from the compilation cache, as in every
@@ -45,16 +47,26 @@ def load_case(name: str) -> Any:
     return networks.CASES[name]()
 
 
-def load_side(name: str, side: str) -> Any:
+def torch_sides() -> list[str]:
+    """The forms of PyTorch's side."""
+    import jax
+
+    layouts = ["torch contiguous", "torch channels-last"]
+    return layouts + [f"{side} compiled" for side in layouts if jax.default_backend() == "gpu"]
+
+
+def load_side(name: str, side: str, dtype: str) -> Any:
     """One side of the case with Adam; ours in the process's state in which `vision_jax.main` trains."""
     case = load_case(name)
     if side.startswith("torch"):
-        return case.torch("adam", side.endswith("channels-last"))
+        from tests.benchmarks.networks import Form
+
+        return case.torch("adam", Form("channels-last" in side, "compiled" in side, dtype))
     from tests.benchmarks.plain import plain_formulations
     from vision_jax import memory
 
     memory.keep_freed()
-    subject = case.ours("adam")
+    subject = case.ours("adam", dtype)
     if side == "plain":
         compile_step = subject.compile
 
@@ -70,11 +82,18 @@ def check(name: str) -> Row:
     """Relative difference of the losses, and the largest one of a parameter's gradient (Euclidean norms).
 
     Norms, because single entries may differ wholly: a ReLU whose input is zero to rounding lets one side's through.
+    In float32, not TF32, whatever the type that is timed.
     """
+    import jax
     import numpy as np
+    import torch
 
+    from tests.benchmarks.networks import Form
+
+    jax.config.update("jax_default_matmul_precision", "highest")
+    torch.backends.cudnn.allow_tf32 = False
     case = load_case(name)
-    ours, reference = case.ours("sgd"), case.torch("sgd", channels_last=False)
+    ours, reference = case.ours("sgd"), case.torch("sgd", Form())
     before = ours.parameters(), reference.parameters()
     ours.step()
     reference.step()
@@ -106,9 +125,9 @@ def _burst(step: Any, seconds: float) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def serve(name: str, side: str) -> None:
+def serve(name: str, side: str, dtype: str) -> None:
     """Runs bursts of one side's step: reads their lengths in seconds, a line each, and answers seconds per step."""
-    subject = load_side(name, side)
+    subject = load_side(name, side, dtype)
     for line in sys.stdin:
         print(_burst(subject.step, float(line)), flush=True)
 
@@ -116,10 +135,10 @@ def serve(name: str, side: str) -> None:
 class Server:
     """A process of its own for one side: memory, threads and allocator are not shared with the other side."""
 
-    def __init__(self, name: str, side: str):
+    def __init__(self, name: str, side: str, dtype: str):
         command = [sys.executable, "-m", "tests.benchmarks.train_step", "--measure", "serve", "--cases", name]
         self.process = subprocess.Popen(
-            [*command, "--side", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, "--side", side, "--dtype", dtype], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def burst(self, seconds: float) -> float:
@@ -136,9 +155,9 @@ class Server:
         self.process.wait()
 
 
-def measure_times(name: str, rounds: int, burst: float) -> Row:
+def measure_times(name: str, rounds: int, burst: float, dtype: str) -> Row:
     """Times the sides in turn."""
-    sides = {side: Server(name, side) for side in ("ours", "torch contiguous", "torch channels-last")}
+    sides = {side: Server(name, side, dtype) for side in ("ours", *torch_sides())}
     for side in sides.values():
         side.burst(burst)  # compiles
         side.burst(burst)
@@ -164,17 +183,24 @@ def _resident(field: str) -> int:
     raise ValueError(f"no {field} in /proc/self/status")
 
 
-def measure_memory(name: str, side: str) -> Row:
-    """Peak resident size of ten steps over that of a process in which all is imported and started."""
+def measure_memory(name: str, side: str, dtype: str) -> Row:
+    """Peak resident size of ten steps over that of a process in which all is imported and started; a GPU's own peak."""
     import jax
+    import torch
 
     from vision_jax import memory
 
-    load_side(name, side)  # for what it imports and starts; dropped again
+    if jax.default_backend() == "gpu":
+        subject = load_side(name, side, dtype)
+        for _ in range(10):
+            jax.block_until_ready(subject.step())
+        ours = jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+        return {"peak_bytes": torch.cuda.max_memory_allocated() if side.startswith("torch") else ours}
+    load_side(name, side, dtype)  # for what it imports and starts; dropped again
     gc.collect()
     memory.give_back()
     before = _resident("VmRSS")
-    subject = load_side(name, side)
+    subject = load_side(name, side, dtype)
     memory.give_back()  # before and after, as the loop does
     subject.compile()
     memory.give_back()
@@ -184,22 +210,22 @@ def measure_memory(name: str, side: str) -> Row:
     return {"peak_bytes": _resident("VmHWM") - before}
 
 
-def measure_compilation(name: str, side: str) -> Row:
+def measure_compilation(name: str, side: str, dtype: str) -> Row:
     """Seconds to trace, lower and compile the step."""
     import jax
 
-    subject = load_side(name, side)
+    subject = load_side(name, side, dtype)
     jax.clear_caches()  # Of the trace: pooling is chosen in it.
     began = time.perf_counter()
     subject.compile()
     return {"compile_seconds": time.perf_counter() - began}
 
 
-def measure_startup(name: str, side: str) -> Row:
+def measure_startup(name: str, side: str, dtype: str) -> Row:
     """One step; the parent holds the watch."""
     import jax
 
-    jax.block_until_ready(load_side(name, side).step())
+    jax.block_until_ready(load_side(name, side, dtype).step())
     return {}
 
 
@@ -219,10 +245,10 @@ def _child(*arguments: str, **environment: str) -> tuple[Row, float]:
 def measure(name: str, options: argparse.Namespace) -> Row:
     """All measurements of one case."""
     row, _ = _child("--measure", "check", "--cases", name)
-    row |= measure_times(name, options.rounds, options.burst)
+    row |= measure_times(name, options.rounds, options.burst, options.dtype)
     if options.quick:
         return row
-    case = ("--cases", name, "--side")
+    case = ("--cases", name, "--dtype", options.dtype, "--side")
     compiling = {side: _child("--measure", "compilation", *case, side)[0] for side in ("ours", "plain")}
     row["compile_seconds"] = {side: value["compile_seconds"] for side, value in compiling.items()}
     row["compile_ratio"] = row["compile_seconds"]["ours"] / row["compile_seconds"]["plain"]
@@ -249,8 +275,8 @@ def environment() -> Row:
                   if line.startswith("model name")), platform.machine())
     return {
         "date": datetime.date.today().isoformat(), "cpu": model, "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0], "jax": jax.__version__, "torch": torch.__version__,
-        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind, "load_before": os.getloadavg()[0],
+        "jax": jax.__version__, "torch": torch.__version__, "python": platform.python_version(),
     }
 
 
@@ -274,31 +300,33 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=[""], help="starts of the names of the cases")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--burst", type=float, default=0.5, help="seconds per side and round")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of both sides")
     parser.add_argument("--json", type=pathlib.Path, help="a list of runs, to which this one is added")
     parser.add_argument("--quick", action="store_true", help="times only")
     measures = ("check", "serve", "compilation", "memory", "startup")
     parser.add_argument("--measure", choices=measures, help=argparse.SUPPRESS)
     parser.add_argument("--side", default="ours", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Of a GPU PyTorch needs a part.
     if options.measure:
         name = options.cases[0]
         match options.measure:
             case "serve":
-                serve(name, options.side)
+                serve(name, options.side, options.dtype)
                 return
             case "check":
                 row = check(name)
             case "compilation":
-                row = measure_compilation(name, options.side)
+                row = measure_compilation(name, options.side, options.dtype)
             case "memory":
-                row = measure_memory(name, options.side)
+                row = measure_memory(name, options.side, options.dtype)
             case _:
-                row = measure_startup(name, options.side)
+                row = measure_startup(name, options.side, options.dtype)
         print(json.dumps(row))
         return
     from tests.benchmarks import networks
 
-    result: Row = {"environment": environment(), "cases": {}}
+    result: Row = {"environment": environment() | {"dtype": options.dtype}, "cases": {}}
     print(f"{'milliseconds per step':27} {'ours':>9} {'PyTorch':>9} {'ratio':>6} {'spread':>7} {'gradients':>9} "
           f"{'memory':>7} {'compile':>7} {'plain':>6} start-up cold/warm/PyTorch")
     for name in networks.CASES:
