@@ -18,8 +18,8 @@ AVX-512 (Zen 4):
 - 9x9, 3 -> 64 channels on 128x128, batch 4, nor there: input gradient 17 against 46 (46).
 
 DenseNet-161's step, 8 images of 64x64: Adam and the gradient's norm in one pass each take a third of its instructions
-away (compiled in 33 to 47 s instead of 61). With BatchNorm's idle term gone, too, the time was 0.98, 1.02 and 1.12 of
-PyTorch's in three runs, and 1.10 before: a difference that a shared machine does not show.
+away (compiled in 33 to 47 s instead of 61). With BatchNorm's idle term gone, too, the time was 0.98 to 1.12 of
+PyTorch's in four runs, and 1.10 before: a difference that a shared machine does not show.
 
 XLA's plain formulation -> reformulated, two cores with AVX2 (Zen 3):
 
@@ -35,6 +35,10 @@ over cores); splitting a weight gradient's long sum into batches; space-to-depth
 inside a loop over chunks (ten times slower than outside); pool by reshape and maximum (five times slower, and ties
 share the gradient); oneDNN threads that spin while they wait (they take the cores from XLA's: 280 -> 460 for a step of
 MobileNet-v2).
+
+Not done: bfloat16 on a CPU (oneDNN is called in float32 only). PyTorch's autocast gains from it with AVX-512 BF16 (Zen
+4; AMX was not to be had): SRCNN on 4x128x128 112 where ours, in XLA's own bfloat16, takes 305; the FID Inception 691
+and 2,680; the DCGAN loses (331 and 145).
 """
 
 from vision_jax.ops.channels import materialise as materialise
