@@ -10,7 +10,7 @@ checkpoint.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -88,20 +88,19 @@ class Dispatches:
     """
 
     def __init__(self, run: Run, loader: pipeline.Loader, start: int):
-        self.run, self.loader, self.data = run, loader, loader.data
+        self.run, self.data = run, loader.data
         self.per_dispatch = run.config.train.steps_per_dispatch
-        self.batches = loader.train(run.config.data.batch_size, run.config.seed, start)
+        self.batches: Iterator[pipeline.Batch] = loader.train(run.config.data.batch_size, run.config.seed, start)
         self.steps = Steps(run.task, run.key)
         self.program: Callable[..., Carry] | None = None
         self.counts = [parallel.put_replicated(np.int32(n), run.mesh) for n in range(self.per_dispatch + 1)]
 
     def running_shapes(self, state: TrainState) -> Running:
         """Returns the shapes of the sums of the metrics of a step, and empties JAX's caches before it traces it."""
-        stream = self.loader.train(self.run.config.data.batch_size, self.run.config.seed)
-        batch = parallel.put_split(next(stream), self.run.mesh)
-        stream.close()
+        first = next(self.batches)
+        self.batches = itertools.chain([first], self.batches)
         memory.give_back()  # Of initialisation, which is over, 250 MB are kept for DenseNet-161.
-        return self.steps.running_shapes(state, self.data, batch)
+        return self.steps.running_shapes(state, self.data, parallel.put_split(first, self.run.mesh))
 
     def put(self, batches: list[pipeline.Batch]) -> pipeline.Batch:
         """Puts host batches on the devices, stacked and filled up to a whole dispatch where that is several steps."""
