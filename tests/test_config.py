@@ -84,10 +84,15 @@ def test_gan_options_must_fit_both_networks():
         config_lib.validate(config)
 
 
-@pytest.mark.parametrize(("task", "option", "value"), [
-    ("gan", "freeze", ("stem",)), ("gan", "weights", "imagenet"), ("super_resolution", "freeze_statistics", True),
-    ("super_resolution", "cache_features", True),
-])
+@pytest.mark.parametrize(
+    ("task", "option", "value"),
+    [
+        ("gan", "freeze", ("stem",)),
+        ("gan", "weights", "imagenet"),
+        ("super_resolution", "freeze_statistics", True),
+        ("super_resolution", "cache_features", True),
+    ],
+)
 def test_fine_tuning_is_for_classification(task, option, value):
     config = valid(task)
     config_lib.validate(config)

@@ -83,6 +83,9 @@ def test_the_quick_variant_takes_the_same_path_on_data_that_is_always_there(name
         state = built.abstract_state()
         shapes = jax.eval_shape(
             lambda s, d, b, k: built.task.train_step(s, pipeline.gather(d, b), k),
-            state, loader.data, batch, jax.random.key(0),
+            state,
+            loader.data,
+            batch,
+            jax.random.key(0),
         )
         assert jax.tree.structure(shapes[0]) == jax.tree.structure(state)

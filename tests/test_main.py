@@ -14,7 +14,9 @@ def command(repository, tmp_path):
     def run(*arguments, cwd=tmp_path):
         return subprocess.run(
             [sys.executable, "-W", "error::DeprecationWarning:vision_jax", "-m", "vision_jax.main", *arguments],
-            cwd=cwd, capture_output=True, text=True,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
         )
 
     return run
@@ -36,13 +38,21 @@ def test_train_then_eval_gives_the_very_same_results_and_page(command, repositor
     assert "Report: " in result.stdout and "accuracy" in result.stdout
     assert "step 13/13 (100%)" in result.stderr and "\r" not in result.stderr
     workdir = tmp_path / "runs/digits_cnn_smoke"
-    for name in ("config.json", "environment.json", "metrics.jsonl", "report/results.json", "report/index.html",
-                 "report/confusion_matrix.png", "report/images.png", "report/curve_loss.png"):
+    for name in (
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "report/results.json",
+        "report/index.html",
+        "report/confusion_matrix.png",
+        "report/images.png",
+        "report/curve_loss.png",
+    ):
         assert (workdir / name).stat().st_size > 0, name
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment["packages"]["jax"] and "vision_jax.main" in environment["command"]
     before = (workdir / "report/results.json").read_text()
-    table = result.stdout[result.stdout.index("Checkpoint of step"):]
+    table = result.stdout[result.stdout.index("Checkpoint of step") :]
     (workdir / "report/results.json").unlink()
     again = command(config, "--mode=eval")
     assert again.returncode == 0, again.stderr
@@ -71,7 +81,9 @@ def test_what_is_wrong_is_a_sentence_and_nothing_is_written(
     """In one process, as each start costs seconds: flags, config and run are built as by the command."""
     result = subprocess.run(
         [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py", *arguments],
-        cwd=tmp_path, capture_output=True, text=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode != 0
     assert words in result.stderr + result.stdout
@@ -85,7 +97,9 @@ def test_help_explains_the_flags(command):
 
 
 def test_importing_the_package_and_its_loop_loads_nothing_heavy():
-    code = ("import sys, vision_jax, vision_jax.train, vision_jax.tasks.classification;"
-            "print([m for m in ('tensorflow', 'sklearn', 'matplotlib', 'torch', 'wandb') if m in sys.modules])")
+    code = (
+        "import sys, vision_jax, vision_jax.train, vision_jax.tasks.classification;"
+        "print([m for m in ('tensorflow', 'sklearn', 'matplotlib', 'torch', 'wandb') if m in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr

@@ -16,7 +16,10 @@ def run(program: str, **environment: str) -> list[int]:
     """The numbers that the program prints."""
     start = "import jax, numpy as np\nfrom jax import numpy as jnp\nfrom vision_jax import memory\n"
     done = subprocess.run(
-        [sys.executable, "-c", start + program], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", start + program],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -39,7 +42,9 @@ def status(field):
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
 """
 
-STEPS = STATUS + """
+STEPS = (
+    STATUS
+    + """
 @jax.jit
 def step(x):
     return (jnp.outer(x, x) + x) @ x / 8192
@@ -52,6 +57,7 @@ for _ in range(12):
     x = program(x).block_until_ready()
 print(temporary, status("VmHWM") - before)
 """
+)
 
 
 def test_steps_share_one_place(pool):

@@ -13,10 +13,19 @@ from vision_jax import parallel, train, writers
 from vision_jax import run as run_lib
 
 OPTIONS = {
-    "train.epochs": 0.0, "train.steps": 20, "train.steps_per_dispatch": 1,
-    "log.every_epochs": 0.0, "log.every_steps": 1, "log.tensorboard": False,
-    "eval.every_epochs": 0.0, "eval.every_steps": 20, "data.batch_size": 24, "data.eval_batch_size": 30,
-    "optimizer.name": "sgd", "optimizer.learning_rate": 0.02, "schedule.warmup_epochs": 0.0,
+    "train.epochs": 0.0,
+    "train.steps": 20,
+    "train.steps_per_dispatch": 1,
+    "log.every_epochs": 0.0,
+    "log.every_steps": 1,
+    "log.tensorboard": False,
+    "eval.every_epochs": 0.0,
+    "eval.every_steps": 20,
+    "data.batch_size": 24,
+    "data.eval_batch_size": 30,
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.02,
+    "schedule.warmup_epochs": 0.0,
 }
 
 
@@ -66,10 +75,22 @@ def test_two_processes_of_two_devices_agree_with_one(one_device, repository, tmp
     overrides = [f"--config.{name}={value}" for name, value in OPTIONS.items()]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke",
-             f"--workdir={tmp_path}", f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={i}",
-             *overrides],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            [
+                sys.executable,
+                "-m",
+                "vision_jax.main",
+                f"--config={repository}/configs/digits_cnn.py:smoke",
+                f"--workdir={tmp_path}",
+                f"--coordinator=127.0.0.1:{port}",
+                "--num_processes=2",
+                f"--process_id={i}",
+                *overrides,
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
         )
         for i in range(2)
     ]

@@ -44,21 +44,38 @@ def final_state(config, workdir):
 def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(task, tmp_path, repository):
     """SIGKILL of the real process, several times; parameters, statistics, EMA and metrics.jsonl agree exactly."""
     options = {
-        "classification": ["--config.train.epochs=20", "--config.train.steps_per_dispatch=3",
-                           "--config.optimizer.ema_decay=0.9", "--config.optimizer.accumulate=2"],
+        "classification": [
+            "--config.train.epochs=20",
+            "--config.train.steps_per_dispatch=3",
+            "--config.optimizer.ema_decay=0.9",
+            "--config.optimizer.accumulate=2",
+        ],
         "gan": ["--config.train.epochs=20"],
         "super_resolution": ["--config.train.steps=60"],
     }[task]
-    options += ["--config.log.tensorboard=False", "--config.log.every_steps=4", "--config.checkpoint.every_steps=5",
-                "--config.eval.every_steps=15"]
+    options += [
+        "--config.log.tensorboard=False",
+        "--config.log.every_steps=4",
+        "--config.checkpoint.every_steps=5",
+        "--config.eval.every_steps=15",
+    ]
     # The smoke variants give some of these in epochs.
     options += ["--config.log.every_epochs=0", "--config.eval.every_epochs=0"]
 
     def start(workdir):
         return subprocess.Popen(
-            [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/{CONFIGS[task]}.py:smoke",
-             f"--workdir={workdir}", *options],
-            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                "-m",
+                "vision_jax.main",
+                f"--config={repository}/configs/{CONFIGS[task]}.py:smoke",
+                f"--workdir={workdir}",
+                *options,
+            ],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -200,10 +217,19 @@ def test_one_compilation_and_no_hidden_transfers(per_dispatch, load_config, tmp_
 @pytest.mark.parametrize("task", CONFIGS)
 def test_longer_runs_and_resumed_ones_compile_nothing_more(task, load_config, tmp_path):
     """Train, evaluate, save, resume, report: as many programs whatever the number of steps and evaluations."""
+
     def compiled(steps, workdir, **kwargs):
         jax.clear_caches()
-        config = tiny(load_config, task, train__epochs=0.0, train__steps=steps, eval__every_epochs=0.0,
-                      eval__every_steps=4, log__every_epochs=0.0, log__every_steps=3)
+        config = tiny(
+            load_config,
+            task,
+            train__epochs=0.0,
+            train__steps=steps,
+            eval__every_epochs=0.0,
+            eval__every_steps=4,
+            log__every_epochs=0.0,
+            log__every_steps=3,
+        )
         with lowered_programs() as lowered:
             trained(config, workdir, **kwargs)
         return lowered
@@ -248,9 +274,18 @@ def test_dispatches_end_where_something_is_due():
 
 
 def test_a_signal_saves_and_the_same_command_continues(tmp_path, repository):
-    command = [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke",
-               f"--workdir={tmp_path / 'run'}", "--config.log.tensorboard=False", "--config.train.epochs=4000",
-               "--config.log.every_steps=5", "--config.log.every_epochs=0", "--config.eval.every_epochs=1000"]
+    command = [
+        sys.executable,
+        "-m",
+        "vision_jax.main",
+        f"--config={repository}/configs/digits_cnn.py:smoke",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.log.tensorboard=False",
+        "--config.train.epochs=4000",
+        "--config.log.every_steps=5",
+        "--config.log.every_epochs=0",
+        "--config.eval.every_epochs=1000",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     metrics = tmp_path / "run/metrics.jsonl"
     while process.poll() is None and (not metrics.exists() or _last_step(metrics) < 5):

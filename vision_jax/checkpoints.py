@@ -187,8 +187,10 @@ class Checkpoints:
         items = self.manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(leaves), input=ocp.args.JsonRestore(),
-                history=ocp.args.JsonRestore(), config=ocp.args.JsonRestore(),
+                state=ocp.args.StandardRestore(leaves),
+                input=ocp.args.JsonRestore(),
+                history=ocp.args.JsonRestore(),
+                config=ocp.args.JsonRestore(),
             ),
         )
         history = dict(items["history"])

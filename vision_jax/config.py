@@ -6,13 +6,14 @@ A config file has `get_config(variant)` which starts from `default(task)` and se
 """
 
 import dataclasses
-import difflib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
+
+from vision_jax.utils.text import closest
 
 TASKS = ("classification", "gan", "super_resolution")
 DURATION_UNITS = ("steps", "epochs", "examples")
@@ -20,12 +21,6 @@ DURATION_UNITS = ("steps", "epochs", "examples")
 
 class ConfigError(ValueError):
     """A config that cannot run; the message says which option, what was found and what is allowed."""
-
-
-def closest(name: str, valid: Iterable[str]) -> str:
-    """Returns `"; did you mean 'x'?"` for the entry of `valid` closest to `name`, or `""` when none is close."""
-    match = difflib.get_close_matches(name, list(valid), n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +109,9 @@ OPTIONS: dict[str, Any] = {
             False, "Decode photos once into a memory-mapped file, shrunk to what evaluation resizes them to."
         ),
         "on_device": Option(
-            "auto", "Keep the training split on the device: 'auto' up to 1 GiB.", choices=("auto", "always", "never"),
+            "auto",
+            "Keep the training split on the device: 'auto' up to 1 GiB.",
+            choices=("auto", "always", "never"),
             neutral=True,
         ),
         "workers": Option(0, "Processes that load and decode; 0 loads in threads of this one.", low=0, neutral=True),
@@ -123,7 +120,8 @@ OPTIONS: dict[str, Any] = {
         "mean": Option((), "Subtracted from images in [0, 1], one value or one per channel; () is the weights' or 0."),
         "std": Option((), "Divided by after `mean`, one value or one per channel; () is the weights' or 1."),
         "class_weights": Option(
-            "none", "Weights of the classes in the loss, from the training split.",
+            "none",
+            "Weights of the classes in the loss, from the training split.",
             choices=("none", "balanced", "effective_number"),
         ),
     },
@@ -177,7 +175,8 @@ OPTIONS: dict[str, Any] = {
     },
     "schedule": {
         "name": Option(
-            "constant", "Course of the learning rate over training.",
+            "constant",
+            "Course of the learning rate over training.",
             choices=("constant", "step", "cosine", "one_cycle"),
         ),
         **_duration("Linear warm-up from zero", "warmup_"),
@@ -252,7 +251,6 @@ def default(task: str = "classification") -> ConfigDict:
     config = build(OPTIONS)
     config.task = task
     return config.lock()
-
 
 
 def walk(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Option]]:

@@ -17,7 +17,16 @@ import vision_jax
 from vision_jax.ops import onednn
 
 PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "clu", "ml-collections", "numpy", "onednn-cpu-gomp",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "clu",
+    "ml-collections",
+    "numpy",
+    "onednn-cpu-gomp",
 )
 
 

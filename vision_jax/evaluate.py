@@ -68,9 +68,7 @@ def final(run: Run, step: int | None, evaluator: Evaluator | None = None) -> dic
     restored = run.checkpoints.restore(step, run.abstract_state())
     evaluator = evaluator or Evaluator(run)
     sums = {split: evaluator.sums(restored.state, split) for split in run.dataset.splits if split != "train"}
-    metrics = {
-        f"{split}/{name}": value for split in sums for name, value in run.task.summarise(sums[split]).items()
-    }
+    metrics = {f"{split}/{name}": value for split in sums for name, value in run.task.summarise(sums[split]).items()}
     results = {
         "task": run.config.task,
         "data": run.dataset.name,

@@ -13,13 +13,16 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from vision_jax import cache, memory, parallel
 from vision_jax import config as config_lib
+from vision_jax import memory, parallel
+from vision_jax.utils import files
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of all that the run writes; by default runs/<config name>.")
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval"],
+    "mode",
+    "train",
+    ["train", "eval"],
     "'train' starts or continues training; 'eval' makes metrics and report again from a checkpoint in --workdir.",
 )
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint to evaluate; by default the best.")
@@ -66,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
     if not _WORKDIR.value and jax.process_index() == 0:
         print(f"No --workdir given; writing to {workdir}.")
     if config.train.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(cache.cache_dir("compilation")))
+        jax.config.update("jax_compilation_cache_dir", str(files.cache_dir("compilation")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     from vision_jax import checkpoints, evaluate, monitor, run, train  # After the processes have found each other.
 

@@ -106,8 +106,12 @@ def optimizer(
         case "muon":
             rule = [
                 optax.contrib.muon(
-                    rate_of_update, beta=options["momentum"], nesterov=options["nesterov"], weight_decay=decay,
-                    weight_decay_mask=decay_mask, muon_weight_dimension_numbers=_muon_dimensions,
+                    rate_of_update,
+                    beta=options["momentum"],
+                    nesterov=options["nesterov"],
+                    weight_decay=decay,
+                    weight_decay_mask=decay_mask,
+                    muon_weight_dimension_numbers=_muon_dimensions,
                 )
             ]
         case name:

@@ -15,14 +15,16 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vision_jax import cache, environment, parallel
 from vision_jax import config as config_lib
+from vision_jax import environment, parallel
 from vision_jax.checkpoints import CheckpointError, Checkpoints
 from vision_jax.data import cached, datasets, folder, transforms
 from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.pretrained import finetune
 from vision_jax.tasks import base
+from vision_jax.utils import files
+from vision_jax.utils.text import closest
 
 _LOG_STEPS = 50  # Where a config sets no interval.
 
@@ -74,12 +76,17 @@ class Run:
         train, evaluation = transforms.for_config(data)
         source = self.dataset.splits[split]
         if data.cache and evaluation is not None:
-            source = cached.CachedSource(source, cache.cache_dir("decoded"), evaluation.resize, data.interpolation)
+            source = cached.CachedSource(source, files.cache_dir("decoded"), evaluation.resize, data.interpolation)
         elif train is not None:
             source = folder.undecoded(source)  # Crops decode a JPEG no larger than they need.
         return Loader(
-            source, self.mesh, on_device=data.on_device if split == "train" else "never",
-            train_transform=train, eval_transform=evaluation, workers=data.workers, prefetch=data.prefetch,
+            source,
+            self.mesh,
+            on_device=data.on_device if split == "train" else "never",
+            train_transform=train,
+            eval_transform=evaluation,
+            workers=data.workers,
+            prefetch=data.prefetch,
         )
 
 
@@ -100,7 +107,7 @@ def build(config: ConfigDict, workdir: pathlib.Path) -> Run:
     best = config.eval.best_metric or next(iter(task.metrics))
     if best not in task.metrics:
         raise config_lib.ConfigError(
-            f"config.eval.best_metric is {best!r}{config_lib.closest(best, task.metrics)}; "
+            f"config.eval.best_metric is {best!r}{closest(best, task.metrics)}; "
             f"{config.task} measures {', '.join(task.metrics)}."
         )
     checkpoints = Checkpoints(
@@ -112,14 +119,15 @@ def build(config: ConfigDict, workdir: pathlib.Path) -> Run:
 
 def _durations(config: ConfigDict, examples: int) -> base.Durations:
     def steps(section: str, prefix: str) -> int:
-        return config_lib.steps(
-            config[section], prefix, batch_size=config.data.batch_size, train_examples=examples
-        )
+        return config_lib.steps(config[section], prefix, batch_size=config.data.batch_size, train_examples=examples)
 
     epoch = -(-examples // config.data.batch_size)
     return base.Durations(
-        total=steps("train", ""), warmup=steps("schedule", "warmup_"), log=steps("log", "every_") or _LOG_STEPS,
-        evaluate=steps("eval", "every_") or epoch, save=steps("checkpoint", "every_"),
+        total=steps("train", ""),
+        warmup=steps("schedule", "warmup_"),
+        log=steps("log", "every_") or _LOG_STEPS,
+        evaluate=steps("eval", "every_") or epoch,
+        save=steps("checkpoint", "every_"),
     )
 
 
@@ -140,7 +148,9 @@ def _described(dataset: Dataset, image_size: int) -> dict[str, Any]:
     """Returns what using the trained network takes to know of the data set: names, and the shape of one image."""
     shape = (image_size, image_size, 3) if image_size else np.shape(dataset.splits["train"][0]["image"])
     return {
-        "name": dataset.name, "class_names": list(dataset.class_names), "image_shape": [int(n) for n in shape],
+        "name": dataset.name,
+        "class_names": list(dataset.class_names),
+        "image_shape": [int(n) for n in shape],
         "provenance": dict(dataset.provenance),
     }
 

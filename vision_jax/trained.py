@@ -137,14 +137,14 @@ def classifier_of_run(workdir: pathlib.Path, step: int | str = "best") -> Usable
     if config.task != "classification":
         raise ValueError(f"{workdir} is a run of the task {config.task!r}; only 'classification' names classes")
     model = models.build(
-        config.model.name, num_classes=len(trained.class_names), dtype=jnp.dtype(config.train.dtype),
+        config.model.name,
+        num_classes=len(trained.class_names),
+        dtype=jnp.dtype(config.train.dtype),
         **config_lib.network_options(config),
-    )  # fmt: skip
+    )
     name = f"{config.model.name} of {workdir}, step {trained.step}"
     channels = trained.image_shape[-1]
-    return Usable(
-        name, model, trained.variables["model"], preprocessing_of_run(trained), channels, trained.class_names
-    )  # fmt: skip
+    return Usable(name, model, trained.variables["model"], preprocessing_of_run(trained), channels, trained.class_names)
 
 
 def preprocessing_of_run(run: Trained) -> Preprocessing:

@@ -197,12 +197,16 @@ def compare(args: argparse.Namespace) -> None:
         rivals = [medians[r] for r in rows if r[1] == "torch" and r[0] == case.replace("c", "b")]
         table.append(
             {
-                "case": case, "side": side, "variant": variant, "worker_processes": workers,
-                "images_per_second": round(medians[row], 1), "rounds": [round(r, 1) for r, _ in measured[row]],
+                "case": case,
+                "side": side,
+                "variant": variant,
+                "worker_processes": workers,
+                "images_per_second": round(medians[row], 1),
+                "rounds": [round(r, 1) for r, _ in measured[row]],
                 "cpu_ms_per_image": round(statistics.median(c for _, c in measured[row]), 4),
                 "times_fastest_torch": round(medians[row] / max(rivals), 2) if rivals else None,
             }
-        )  # fmt: skip
+        )
     header = f"{'case':6}{'side':8}{'variant':16}{'workers':>8}{'images/s':>12}"
     print(header + f"{'CPU ms/image':>15}{'x fastest PyTorch':>20}")
     for row in table:

@@ -431,8 +431,13 @@ CASES: dict[str, Callable[[], Case]] = {
         "small_filters_cnn", lambda: references.CNN((8, 16, 32), 1, False, 32, (), 100), 128, 32, 100
     ),
     "cifar10_cnn 128x32x32": lambda: Classification(
-        "cifar10_cnn", lambda: references.CNN((32, 64, 128), 2, True, 32, (128,), 10), 128, 32, 10,
-        block_dropout=0.0, dropout=0.0,
+        "cifar10_cnn",
+        lambda: references.CNN((32, 64, 128), 2, True, 32, (128,), 10),
+        128,
+        32,
+        10,
+        block_dropout=0.0,
+        dropout=0.0,
     ),
     "fcn_best 128x32x32": lambda: Classification(
         "fcn_best", lambda: references.MLP(3072, (512, 256), 10), 128, 32, 10, dropout=0.0

@@ -118,9 +118,7 @@ def _torch(net: nn.Module, x: np.ndarray, layout: torch.memory_format) -> Step:
     return step
 
 
-def _point(
-    networks: tuple[str, ...], make: Callable[[], nn.Module], shape: tuple[int, ...], **options: Any
-) -> Point:
+def _point(networks: tuple[str, ...], make: Callable[[], nn.Module], shape: tuple[int, ...], **options: Any) -> Point:
     """Steps on an input of the shape."""
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     ours = _ours(networks, x, **options)

@@ -233,7 +233,9 @@ def _child(*arguments: str, **environment: str) -> tuple[Row, float]:
     """Runs this file with `arguments`; its JSON and the seconds it took."""
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.train_step", *arguments], capture_output=True, text=True,
+        [sys.executable, "-m", "tests.benchmarks.train_step", *arguments],
+        capture_output=True,
+        text=True,
         env={**os.environ, **environment},
     )
     seconds = time.perf_counter() - began
@@ -271,24 +273,41 @@ def environment() -> Row:
     import jax
     import torch
 
-    model = next((line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.machine())
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     return {
-        "date": datetime.date.today().isoformat(), "cpu": model, "cores": len(os.sched_getaffinity(0)),
-        "device": jax.devices()[0].device_kind, "load_before": os.getloadavg()[0],
-        "jax": jax.__version__, "torch": torch.__version__, "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "device": jax.devices()[0].device_kind,
+        "load_before": os.getloadavg()[0],
+        "jax": jax.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
     }
 
 
 def _line(name: str, row: Row) -> str:
     cells = [
-        f"{name:27}", f"{row['seconds']['ours'] * 1e3:9.1f}", f"{row['seconds'][row['torch_best']] * 1e3:9.1f}",
-        f"{row['ratio']:6.2f}", f"{row['spread']['ours']:7.0%}", f"{row['gradient_difference']:9.0e}",
+        f"{name:27}",
+        f"{row['seconds']['ours'] * 1e3:9.1f}",
+        f"{row['seconds'][row['torch_best']] * 1e3:9.1f}",
+        f"{row['ratio']:6.2f}",
+        f"{row['spread']['ours']:7.0%}",
+        f"{row['gradient_difference']:9.0e}",
     ]
     if "memory_ratio" in row:
         start = row["startup_seconds"]
         cells += [
-            f"{row['memory_ratio']:7.2f}", f"{row['compile_seconds']['ours']:7.1f}", f"{row['compile_ratio']:6.2f}",
+            f"{row['memory_ratio']:7.2f}",
+            f"{row['compile_seconds']['ours']:7.1f}",
+            f"{row['compile_ratio']:6.2f}",
             f"{start['cold']:6.1f}/{start['warm']:.1f}/{start['torch']:.1f}",
         ]
     return " ".join(cells)
@@ -327,8 +346,10 @@ def main() -> None:
     from tests.benchmarks import networks
 
     result: Row = {"environment": environment() | {"dtype": options.dtype}, "cases": {}}
-    print(f"{'milliseconds per step':27} {'ours':>9} {'PyTorch':>9} {'ratio':>6} {'spread':>7} {'gradients':>9} "
-          f"{'memory':>7} {'compile':>7} {'plain':>6} start-up cold/warm/PyTorch")
+    print(
+        f"{'milliseconds per step':27} {'ours':>9} {'PyTorch':>9} {'ratio':>6} {'spread':>7} {'gradients':>9} "
+        f"{'memory':>7} {'compile':>7} {'plain':>6} start-up cold/warm/PyTorch"
+    )
     for name in networks.CASES:
         if not any(name.startswith(start) for start in options.cases):
             continue

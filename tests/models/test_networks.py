@@ -25,8 +25,19 @@ def _shapes(name, shape, train=False, **options):
 
 # One of each kind; the others differ in depth and width.
 KINDS = (
-    "mlp", "small_filters_cnn", "resnet18", "resnet50", "vgg11", "googlenet", "mobilenet_v2", "resnet20",
-    "dcgan_generator", "dcgan_discriminator", "mlp_gan_generator", "mlp_gan_discriminator", "srcnn",
+    "mlp",
+    "small_filters_cnn",
+    "resnet18",
+    "resnet50",
+    "vgg11",
+    "googlenet",
+    "mobilenet_v2",
+    "resnet20",
+    "dcgan_generator",
+    "dcgan_discriminator",
+    "mlp_gan_generator",
+    "mlp_gan_discriminator",
+    "srcnn",
 )
 
 
@@ -43,11 +54,23 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(name):
         assert kept["features"][0].shape == (2, params[head]["kernel"].shape[0])
 
 
-@pytest.mark.parametrize("option", [
-    dict(norm="batch"), dict(pool="avg"), dict(pool="stride"), dict(residual=True), dict(squeeze_excite=True),
-    dict(attention=True), dict(global_pool=True), dict(hidden=(8, 8), dropout=0.5), dict(padding="valid"),
-    dict(use_bias=False), dict(block_dropout=(0.1, 0.2)), dict(activation="gelu", convs_per_block=2),
-])
+@pytest.mark.parametrize(
+    "option",
+    [
+        dict(norm="batch"),
+        dict(pool="avg"),
+        dict(pool="stride"),
+        dict(residual=True),
+        dict(squeeze_excite=True),
+        dict(attention=True),
+        dict(global_pool=True),
+        dict(hidden=(8, 8), dropout=0.5),
+        dict(padding="valid"),
+        dict(use_bias=False),
+        dict(block_dropout=(0.1, 0.2)),
+        dict(activation="gelu", convs_per_block=2),
+    ],
+)
 def test_options_of_the_cnn_change_it_and_it_still_runs(option):
     base = dict(channels=(4, 8), num_classes=3)
     plain, expected, _ = _shapes("cnn", (2, 16, 16, 3), train=True, **base)

@@ -12,15 +12,40 @@ from vision_jax.models import registry
 
 # Published counts: the experiments' own networks, torchvision's `num_params`, akamaster's table.
 PUBLISHED = {
-    "small_filters_cnn": 57_332, "dcgan_generator": 370_624, "dcgan_discriminator": 167_808,
-    "mlp_gan_generator": 1_486_352, "mlp_gan_discriminator": 533_505, "fcn_baseline": 309_530,
-    "fcn_best": 1_707_274, "srcnn": 69_251, "resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032,
-    "resnet101": 44_549_160, "resnet152": 60_192_808, "resnext50_32x4d": 25_028_904, "wide_resnet50_2": 68_883_240,
-    "vgg11": 132_863_336, "vgg11_bn": 132_868_840, "vgg13": 133_047_848, "vgg13_bn": 133_053_736,
-    "vgg16": 138_357_544, "vgg16_bn": 138_365_992, "vgg19": 143_667_240, "vgg19_bn": 143_678_248,
-    "densenet121": 7_978_856, "densenet161": 28_681_000, "densenet169": 14_149_480, "densenet201": 20_013_928,
-    "googlenet": 6_624_904, "mobilenet_v2": 3_504_872, "inception_v3": 27_161_264, "resnet20": 269_722,
-    "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018,
+    "small_filters_cnn": 57_332,
+    "dcgan_generator": 370_624,
+    "dcgan_discriminator": 167_808,
+    "mlp_gan_generator": 1_486_352,
+    "mlp_gan_discriminator": 533_505,
+    "fcn_baseline": 309_530,
+    "fcn_best": 1_707_274,
+    "srcnn": 69_251,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "wide_resnet50_2": 68_883_240,
+    "vgg11": 132_863_336,
+    "vgg11_bn": 132_868_840,
+    "vgg13": 133_047_848,
+    "vgg13_bn": 133_053_736,
+    "vgg16": 138_357_544,
+    "vgg16_bn": 138_365_992,
+    "vgg19": 143_667_240,
+    "vgg19_bn": 143_678_248,
+    "densenet121": 7_978_856,
+    "densenet161": 28_681_000,
+    "densenet169": 14_149_480,
+    "densenet201": 20_013_928,
+    "googlenet": 6_624_904,
+    "mobilenet_v2": 3_504_872,
+    "inception_v3": 27_161_264,
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet44": 658_586,
+    "resnet56": 853_018,
 }
 
 
@@ -52,8 +77,9 @@ def test_classifiers_have_a_head_of_the_asked_width(name):
     features = variables["params"][model.head_layers[0]]["kernel"].shape[0]
     x = jax.ShapeDtypeStruct((1, features), jnp.float32)
     head = jax.eval_shape(lambda k, x: model.head_module().init(k, x, train=False), jax.random.key(0), x)
-    assert head["params"] == {model.head_layers[0]: params if len(model.head_layers) == 1 else
-                              variables["params"][model.head_layers[0]]}
+    assert head["params"] == {
+        model.head_layers[0]: params if len(model.head_layers) == 1 else variables["params"][model.head_layers[0]]
+    }
 
 
 def test_weights_of_the_table_are_in_the_manifest():

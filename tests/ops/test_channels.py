@@ -43,8 +43,8 @@ TRANSFORMATIONS = {
     "forward": lambda f: lambda *a: jax.jvp(f, a, a)[1],
     "forward over reverse": lambda f: lambda *a: jax.jvp(gradient(f), a, a)[1],
     "reverse over forward": lambda f: jax.grad(lambda *a: jnp.sum(jax.jvp(f, a, a)[1] * a[0]), (0, 1, 2)),
-    "vmap": lambda f: lambda x, s, b: jax.vmap(gradient(f), (0, None, 0))(
-        jnp.stack([x, 2.0 - x]), s, jnp.stack([b, -b])
+    "vmap": lambda f: (
+        lambda x, s, b: jax.vmap(gradient(f), (0, None, 0))(jnp.stack([x, 2.0 - x]), s, jnp.stack([b, -b]))
     ),
     "scan": lambda f: lambda *a: lax.scan(lambda x, _: (f(x, *a[1:]), None), a[0], None, length=3)[0],
 }

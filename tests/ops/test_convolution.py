@@ -75,8 +75,12 @@ def layers(draw):
     groups = draw(st.sampled_from([1, 1, 1, 2, 4]))
     per_group, outputs_per_group = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     geometry = Geometry(
-        pair(1, 9), kernel, draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (3, 1)])), (pair(0, 3), pair(0, 3)),
-        draw(st.sampled_from([(1, 1), (1, 1), (2, 1)])), groups,
+        pair(1, 9),
+        kernel,
+        draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (3, 1)])),
+        (pair(0, 3), pair(0, 3)),
+        draw(st.sampled_from([(1, 1), (1, 1), (2, 1)])),
+        groups,
     )
     assume(min(geometry.out) >= 1)
     return Layer(geometry, draw(st.integers(1, 3)), groups * per_group, groups * outputs_per_group)
@@ -164,8 +168,9 @@ def test_sharded_over_the_batch_equals_one_device(layer):
     found = quick(value)(split, jax.device_put(w, NamedSharding(mesh, PartitionSpec())))
     assert found[1][0].sharding.is_equivalent_to(split.sharding, 4)
     assert_close(jax.device_get(found), jax.device_get(quick(value)(x, w)))
-    mapped = jax.shard_map(call, mesh=mesh, in_specs=(PartitionSpec("data"), PartitionSpec()),
-                           out_specs=PartitionSpec("data"))
+    mapped = jax.shard_map(
+        call, mesh=mesh, in_specs=(PartitionSpec("data"), PartitionSpec()), out_specs=PartitionSpec("data")
+    )
     assert_close(jax.device_get(quick(mapped)(split, w)), jax.device_get(quick(call)(x, w)))
 
 
@@ -195,10 +200,13 @@ def test_only_the_operands_are_kept_for_the_backward_pass():
 @pytest.mark.parametrize(
     "arguments",
     [
-        dict(padding="SAME"), dict(padding="VALID"), dict(padding=[(-1, 1), (0, 0)]),
+        dict(padding="SAME"),
+        dict(padding="VALID"),
+        dict(padding=[(-1, 1), (0, 0)]),
         dict(padding=[(1, 1), (2, 0)], lhs_dilation=(2, 2)),
         dict(padding="SAME", dimension_numbers=("NCHW", "OIHW", "NCHW")),
-        dict(padding="SAME", preferred_element_type=jnp.float32, dtype=jnp.bfloat16), dict(padding=[(9, 9), (0, 5)]),
+        dict(padding="SAME", preferred_element_type=jnp.float32, dtype=jnp.bfloat16),
+        dict(padding=[(9, 9), (0, 5)]),
         dict(padding="SAME", dtype=jnp.int32),
     ],
     ids=str,
@@ -222,7 +230,9 @@ def test_mistakes_raise_the_errors_of_jax():
 
 @settings(max_examples=15)
 @given(
-    st.tuples(st.integers(1, 6), st.integers(1, 6)), st.integers(1, 5), st.integers(1, 3),
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.integers(1, 5),
+    st.integers(1, 3),
     st.sampled_from(["SAME", "VALID", ((1, 1), (1, 1)), ((2, 3), (0, 1))]),
 )
 def test_transposed_convolution_equals_the_plain_one(size, k, s, padding):

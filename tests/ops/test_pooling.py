@@ -57,9 +57,10 @@ def test_max_and_its_gradient_equal_the_plain_ones(case, dtype):
         return y, vjp(y + 10)[0]
 
     found = quick(
-        lambda: [
-            both(functools.partial(f, w)) for f in (pooling.plain_max, pooling.chained_max)
-        ] + [both(lambda x: ops.max_pool(x, *arguments))]
+        lambda: (
+            [both(functools.partial(f, w)) for f in (pooling.plain_max, pooling.chained_max)]
+            + [both(lambda x: ops.max_pool(x, *arguments))]
+        )
     )()
     for y, dx in found[1:]:
         np.testing.assert_array_equal(y, found[0][0])

@@ -57,9 +57,10 @@ def _cnn(channels, convs, norm, size, hidden, outputs, **options) -> Case:
 _INCEPTION_STAGES = {"pool1": "maxpool1", "pool2": "maxpool2"} | {
     f"Mixed_{m}": f"Mixed_{m}" for m in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 }
-_MOBILENET_STAGES = {
-    f"stage{i}": f"features.{last}" for i, last in enumerate((1, 3, 6, 10, 13, 16, 17), 1)
-} | {"stem": "features.0", "last": "features.18"}
+_MOBILENET_STAGES = {f"stage{i}": f"features.{last}" for i, last in enumerate((1, 3, 6, 10, 13, 16, 17), 1)} | {
+    "stem": "features.0",
+    "last": "features.18",
+}
 
 CASES: dict[str, Case] = {
     "mlp": Case(lambda: ref.MLP(3072, (512, 256), 10), None, (32, 4)),
@@ -90,17 +91,25 @@ CASES: dict[str, Case] = {
     "densenet169": _densenet("densenet169"),
     "densenet201": _densenet("densenet201"),
     "googlenet": Case(
-        ref.from_torchvision("googlenet", init_weights=False, dropout=0.0, dropout_aux=0.0), (64, 96), (64, 8),
+        ref.from_torchvision("googlenet", init_weights=False, dropout=0.0, dropout_aux=0.0),
+        (64, 96),
+        (64, 8),
         {name: name for name in ("inception3a", "inception3b", "inception4a", "inception4e", "inception5b")},
         dict(num_classes=10, aux_logits=True, dropout=0.0, aux_dropout=0.0),
     ),
     "mobilenet_v2": Case(
-        ref.from_torchvision("mobilenet_v2", dropout=0.0), (64, 96), (64, 8), _MOBILENET_STAGES,
+        ref.from_torchvision("mobilenet_v2", dropout=0.0),
+        (64, 96),
+        (64, 8),
+        _MOBILENET_STAGES,
         dict(num_classes=10, dropout=0.0),
     ),
     # The auxiliary head needs a 17×17 map, which takes images of 287 pixels at least.
     "inception_v3": Case(
-        ref.from_torchvision("inception_v3", init_weights=False, dropout=0.0), (75, 107), (299, 2), _INCEPTION_STAGES,
+        ref.from_torchvision("inception_v3", init_weights=False, dropout=0.0),
+        (75, 107),
+        (299, 2),
+        _INCEPTION_STAGES,
         dict(num_classes=10, dropout=0.0),
     ),
     "fid_inception": Case(ref.fid_inception, (75, 107), (107, 4), _INCEPTION_STAGES, dict(dropout=0.0)),
@@ -108,9 +117,7 @@ CASES: dict[str, Case] = {
     "resnet32": _cifar(5),
     "resnet44": _cifar(7),
     "resnet56": _cifar(9),
-    "resnet18_cifar": Case(
-        ref.resnet18_cifar, (32, 40), (16, 8), {f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}
-    ),
+    "resnet18_cifar": Case(ref.resnet18_cifar, (32, 40), (16, 8), {f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}),
     "dcgan_generator": Case(lambda: ref.DCGANGenerator(3), None, (0, 8)),
     "dcgan_discriminator": Case(lambda: ref.DCGANDiscriminator(3), None, (32, 8)),
     "mlp_gan_generator": Case(ref.MLPGenerator, None, (0, 4)),

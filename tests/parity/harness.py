@@ -67,9 +67,7 @@ def compare(name: str, case: Case) -> Row:
         logits.append(logit)
         stages += stage
     gradients, statistics = _training_step(name, case, net, variables)
-    return Row(
-        name, models.entry(name).parameters, tuple(logits), max(stages, default=None), gradients, statistics
-    )
+    return Row(name, models.entry(name).parameters, tuple(logits), max(stages, default=None), gradients, statistics)
 
 
 def randomise(net: nn.Module, seed: int) -> None:
@@ -206,9 +204,7 @@ def _training_step(name: str, case: Case, net: nn.Module, variables: Any) -> tup
     expected = {key: value.grad.numpy() for key, value in net.named_parameters()}
     norm = np.linalg.norm
     floor = 1e-3 * max(norm(value) for value in expected.values())
-    by_name = {
-        key: float(norm(gradients[key] - value) / max(norm(value), floor)) for key, value in expected.items()
-    }
+    by_name = {key: float(norm(gradients[key] - value) / max(norm(value), floor)) for key, value in expected.items()}
     statistics = port.to_state_dict(name, {"batch_stats": statistics}, **case.options)
     buffers = {key: value.numpy() for key, value in net.named_buffers() if "running" in key}
     moved = [float(np.abs(statistics[key] - value).max() / np.abs(value).max()) for key, value in buffers.items()]

@@ -28,7 +28,8 @@ def test_parity(name):
 
 def test_parity_of_a_narrow_resnet():
     case = dataclasses.replace(
-        cases.CASES["resnet18"], reference=lambda: references.resnet18_of_width(16),
+        cases.CASES["resnet18"],
+        reference=lambda: references.resnet18_of_width(16),
         options=dict(num_classes=10, width=16),
     )
     assert not harness.compare("resnet18", case).problems()

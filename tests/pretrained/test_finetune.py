@@ -33,8 +33,12 @@ def make(**options):
 
 @pytest.mark.parametrize(
     ("freeze", "trained"),
-    [((), None), (("all_but", "head"), {"head"}), (("all_but", "block3", "head"), {"block3", "head"}),
-     (("block1",), {"block2", "block3", "hidden1", "head"})],
+    [
+        ((), None),
+        (("all_but", "head"), {"head"}),
+        (("all_but", "block3", "head"), {"block3", "head"}),
+        (("block1",), {"block2", "block3", "hidden1", "head"}),
+    ],
 )
 def test_frozen_stages_do_not_move_nor_their_statistics(freeze, trained):
     task, state, batch = make(model__freeze=freeze)
@@ -42,8 +46,11 @@ def test_frozen_stages_do_not_move_nor_their_statistics(freeze, trained):
     after, _ = jax.jit(task.train_step)(state, batch, jax.random.key(1))
     after = after.networks["model"].variables()
     changed = {
-        kind: {path[0] for path, leaf in traverse_util.flatten_dict(after[kind]).items()
-               if not np.array_equal(leaf, traverse_util.flatten_dict(before[kind])[path])}
+        kind: {
+            path[0]
+            for path, leaf in traverse_util.flatten_dict(after[kind]).items()
+            if not np.array_equal(leaf, traverse_util.flatten_dict(before[kind])[path])
+        }
         for kind in ("params", "batch_stats")
     }
     everything = {"block1", "block2", "block3", "hidden1", "head"}
@@ -205,8 +212,11 @@ def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path
 
 @pytest.mark.parametrize(
     "options",
-    [{"model__freeze": ("block1",)}, {"model__freeze": ("all_but", "head"), "data__augment": ("horizontal_flip",)},
-     {"model__freeze": ("all_but", "head"), "data__image_size": 16}],
+    [
+        {"model__freeze": ("block1",)},
+        {"model__freeze": ("all_but", "head"), "data__augment": ("horizontal_flip",)},
+        {"model__freeze": ("all_but", "head"), "data__image_size": 16},
+    ],
 )
 def test_cached_features_are_refused_where_they_would_differ(options):
     with pytest.raises(config_lib.ConfigError, match="cache_features"):

@@ -119,20 +119,23 @@ BAD_SHAPES = {
     "huge size": (dict(size=b"\x8a\x09" + b"\xff" * 8 + b"\x00\x85", stride=b"K\x00\x85"), "reasonable"),
     "large size of stride 0": (dict(size=b"J\x00\x00\x00\x40\x85", stride=b"K\x00\x85"), "far larger"),
     "product of sizes": (
-        dict(size=b"(" + b"M\xff\xff" * 32 + b"t", stride=b"(" + b"K\x00" * 32 + b"t"), "far larger",
+        dict(size=b"(" + b"M\xff\xff" * 32 + b"t", stride=b"(" + b"K\x00" * 32 + b"t"),
+        "far larger",
     ),
     "empty but enormous": (
-        dict(size=b"K\x00" + b"J\xff\xff\xff\x7f" * 2 + b"\x87", stride=b"K\x00" * 3 + b"\x87"), "empty",
+        dict(size=b"K\x00" + b"J\xff\xff\xff\x7f" * 2 + b"\x87", stride=b"K\x00" * 3 + b"\x87"),
+        "empty",
     ),
     "rank and strides differ": (dict(size=b"K\x02K\x02\x86"), "2 sizes and 1 strides"),
     "rank too high": (dict(size=b"(" + b"K\x01" * 99 + b"t", stride=b"(" + b"K\x01" * 99 + b"t"), "99 sizes"),
     "storage of another size": (dict(storage=STORAGE.replace(b"K\x04tQ", b"M\x00\x10tQ")), "4,?096|16,384"),
     "storage of negative size": (dict(storage=STORAGE.replace(b"K\x04tQ", b"J\xff\xff\xff\xfftQ")), "no sense"),
     "storage of huge size": (
-        dict(storage=STORAGE.replace(b"K\x04tQ", b"\x8a\x08" + b"\xff" * 7 + b"\x7ftQ")), "storage",
+        dict(storage=STORAGE.replace(b"K\x04tQ", b"\x8a\x08" + b"\xff" * 7 + b"\x7ftQ")),
+        "storage",
     ),
     "storage is not one": (dict(storage=b"N"), "not known"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD_SHAPES)
@@ -166,8 +169,11 @@ EXPLOSIVE = {
     "endless instructions": (b"N0" * 600_000 + b".", "more than 1,000,000"),
     "endless name": (b"c" + b"a" * 10_000, "255"),
     "copies of a long text": (
-        b"X\x40\x42\x0f\x00" + b"a" * 1_000_000 + b"q\x00c_codecs\nencode\nq\x01X\x06\x00\x00\x00latin1q\x02]"
-        + b"h\x01h\x00h\x02\x86Ra" * 10_000 + b".",
+        b"X\x40\x42\x0f\x00"
+        + b"a" * 1_000_000
+        + b"q\x00c_codecs\nencode\nq\x01X\x06\x00\x00\x00latin1q\x02]"
+        + b"h\x01h\x00h\x02\x86Ra" * 10_000
+        + b".",
         "far larger",
     ),
     "copies of a long list": (
@@ -175,8 +181,11 @@ EXPLOSIVE = {
         "far larger",
     ),
     "copies of a tensor": (
-        b"ctorch._utils\n_rebuild_tensor_v2\nq\x00(" + STORAGE + b"K\x00J\x00\x00\x10\x00\x85K\x00\x85tq\x0100]"
-        + b"h\x00h\x01Ra" * 10_000 + b".",
+        b"ctorch._utils\n_rebuild_tensor_v2\nq\x00("
+        + STORAGE
+        + b"K\x00J\x00\x00\x10\x00\x85K\x00\x85tq\x0100]"
+        + b"h\x00h\x01Ra" * 10_000
+        + b".",
         "far larger",
     ),
     "no value": (b".", "stack"),
@@ -191,7 +200,7 @@ EXPLOSIVE = {
     "add to a dictionary": (b"}(N\x90.", "not a set"),
     "a storage as the value": (STORAGE + b".", "neither a tensor"),
     "a function as the value": (REBUILD + b".", "neither a tensor"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", EXPLOSIVE)

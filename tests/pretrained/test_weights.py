@@ -13,11 +13,12 @@ import pytest
 from flax import traverse_util
 
 from tests.torchvision_import import import_torchvision
-from vision_jax import cache, models
+from vision_jax import models
 from vision_jax.pretrained import download, port, torch_file, torch_writer, weights
 from vision_jax.pretrained.download import DownloadError
 from vision_jax.pretrained.torch_file import TorchFileError
 from vision_jax.pretrained.weights import Preprocessing, Record
+from vision_jax.utils import files
 
 
 def random_variables(name, seed=0, **options):
@@ -36,7 +37,7 @@ def assert_same(found, expected):
 @pytest.fixture
 def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("VISION_JAX_HOME", str(tmp_path / "home"))
-    return cache.cache_dir("weights")
+    return files.cache_dir("weights")
 
 
 # The manifest.
@@ -238,9 +239,15 @@ def test_files_of_this_project(tmp_path, own_cache):
     variables = random_variables("cnn", num_classes=3, channels=(4, 5))
     preprocessing = Preprocessing(40, 32, "bicubic", (0.5, 0.4, 0.3), (1.0, 2.0, 3.0))
     record = Record(
-        "cnn", "a run", "ab" * 32, options={"channels": [4, 5]}, input_shape=(32, 32, 3),
-        class_names=("a", "b", "c"), preprocessing=preprocessing, top1=None,
-    )  # fmt: skip
+        "cnn",
+        "a run",
+        "ab" * 32,
+        options={"channels": [4, 5]},
+        input_shape=(32, 32, 3),
+        class_names=("a", "b", "c"),
+        preprocessing=preprocessing,
+        top1=None,
+    )
     path = tmp_path / "own.safetensors"
     weights.save(path, variables, record)
     found, read = weights.load("cnn", path)

@@ -78,8 +78,10 @@ def test_evaluation_uses_the_averaged_parameters():
     expected = task.model.apply(network.variables(network.averaged), images, train=False)
     np.testing.assert_array_equal(task.logits(state, batch["image"]), expected)
     assert not np.allclose(before, expected)
-    assert not np.allclose(expected, task.model.apply(
-        network.variables(network.params), task._normalise(base.to_unit(batch["image"])), train=False))
+    assert not np.allclose(
+        expected,
+        task.model.apply(network.variables(network.params), task._normalise(base.to_unit(batch["image"])), train=False),
+    )
 
 
 def test_bfloat16_keeps_float32_parameters():

@@ -65,8 +65,9 @@ def test_step_is_discriminator_first_then_generator_through_the_new_discriminato
     assert float(metrics["discriminator_loss"]) == pytest.approx(float(d_loss(d.params)), rel=1e-5)
     assert float(metrics["generator_loss"]) == pytest.approx(float(g_loss(g.params)), rel=1e-5)
     for name, expected in (("discriminator", new_d), ("generator", new_g)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-                     after.networks[name].params, expected)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.networks[name].params, expected
+        )
 
 
 def test_samples_are_in_range_and_fixed_for_a_state(gan):

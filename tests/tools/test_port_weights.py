@@ -17,8 +17,13 @@ from vision_jax.tools import port_weights
 
 def convert(file=None, out=None, **options):
     defaults = {
-        "torch": False, "model": None, "options": {}, "workdir": None, "checkpoint": "best", "network": "",
-    }  # fmt: skip
+        "torch": False,
+        "model": None,
+        "options": {},
+        "workdir": None,
+        "checkpoint": "best",
+        "network": "",
+    }
     return port_weights.convert(file and str(file), str(out), **(defaults | options))
 
 
@@ -125,8 +130,11 @@ def test_the_command(tmp_path, repository):
     command = [sys.executable, "-m", "vision_jax.tools.port_weights", tmp_path / "w.pth", "--model=resnet20"]
     done = subprocess.run(
         [*command, f"--out={tmp_path}/o.safetensors", "--options", json.dumps({"num_classes": 10})],
-        capture_output=True, text=True, check=False, cwd=repository,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=repository,
+    )
     assert done.returncode == 0, done.stderr
     assert "269,722 parameters" in done.stdout
     done = subprocess.run([*command, "--out=o.pth"], capture_output=True, text=True, check=False, cwd=repository)

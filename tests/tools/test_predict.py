@@ -112,9 +112,14 @@ def test_csv(capsys):
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["class"] for row in rows] == ["cat", "dog", ""]
     assert rows[0] == {
-        "image": "a, b.jpg", "rank": "1", "class": "cat", "index": "3", "probability": "0.750000", "error": "",
+        "image": "a, b.jpg",
+        "rank": "1",
+        "class": "cat",
+        "index": "3",
+        "probability": "0.750000",
+        "error": "",
         "explanation": "x/0.png",
-    }  # fmt: skip
+    }
     assert rows[2]["error"] == "c.jpg: damaged"
     assert "Not read: c.jpg: damaged" in err
 
@@ -236,8 +241,11 @@ def test_explanations_are_written(network, pictures, tmp_path):
 def command(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "vision_jax.tools.predict", *map(str, arguments)],
-        capture_output=True, text=True, check=False, cwd=cwd,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
 
 
 def test_the_command(weight_file, pictures, repository):
@@ -271,8 +279,15 @@ def test_what_cannot_be_done_is_refused_in_sentences(paths, options, match, caps
 
 def test_an_empty_folder_is_an_error(run_folder, tmp_path, capsys):
     status = predict.run(
-        [str(tmp_path)], workdir=str(run_folder), checkpoint="newest", model=None, weights="", top=1, form="table",
-        batch_size=1, explain_in=None,
-    )  # fmt: skip
+        [str(tmp_path)],
+        workdir=str(run_folder),
+        checkpoint="newest",
+        model=None,
+        weights="",
+        top=1,
+        form="table",
+        batch_size=1,
+        explain_in=None,
+    )
     assert status == 2
     assert "there is no picture" in capsys.readouterr().err

@@ -3,9 +3,9 @@
 import pytest
 from absl import app, flags
 from absl.testing import flagsaver
-
-from tests.data import publishers_files as files
 from tests.data.test_prepare import random_splits
+
+from tests.data.prepare import publishers_files as files
 from vision_jax.data import prepare
 from vision_jax.tools import prepare_data
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from vision_jax import cache
 from vision_jax.data import decode
+from vision_jax.utils import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ def check_photos(root: pathlib.Path, paths: Sequence[str]) -> tuple[dict[str, Ph
     Returns:
       The usable files, and the others with the reason.
     """
-    record = cache.cache_dir("data") / "checked" / f"{_digest(os.fsencode(root.resolve()))[:16]}.json"
+    record = files.cache_dir("data") / "checked" / f"{_digest(os.fsencode(root.resolve()))[:16]}.json"
     known = _read(record)
     photos, broken, fresh = {}, {}, {}
     with concurrent.futures.ThreadPoolExecutor() as pool:

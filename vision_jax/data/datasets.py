@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from vision_jax import cache
-from vision_jax.config import closest
 from vision_jax.data import splits
 from vision_jax.data.sources import ArraySource, Dataset, Source, Subset
+from vision_jax.utils import files
+from vision_jax.utils.text import closest
 
 Options = Mapping[str, Any]
 
@@ -59,8 +59,11 @@ def folder(options: Options) -> Dataset:
     if not options["root"]:
         raise ValueError("config.data.name='folder' needs config.data.root, the folder with a folder per class.")
     return folder_lib.load(
-        options["root"], val_fraction=options["val_fraction"], test_fraction=options["test_fraction"],
-        seed=options["split_seed"], on_broken=options["on_broken"],
+        options["root"],
+        val_fraction=options["val_fraction"],
+        test_fraction=options["test_fraction"],
+        seed=options["split_seed"],
+        on_broken=options["on_broken"],
     )
 
 
@@ -68,7 +71,7 @@ def _prepared(name: str) -> Callable[[Options], Dataset]:
     def load_prepared(options: Options) -> Dataset:
         from vision_jax.data import prepare
 
-        return prepare.open_prepared(name, pathlib.Path(options["data_dir"] or cache.cache_dir("data")))
+        return prepare.open_prepared(name, pathlib.Path(options["data_dir"] or files.cache_dir("data")))
 
     load_prepared.__doc__ = f"The prepared data set {name}."
     return load_prepared

@@ -25,9 +25,19 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 
 # What Pillow's readers raise on files that are damaged or lie about themselves.
 _DAMAGE = (
-    OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError,
-    struct.error, zlib.error, RuntimeError,
-)  # fmt: skip
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    RuntimeError,
+)
 
 
 class ImageError(ValueError):

@@ -11,15 +11,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vision_jax.config import closest
 from vision_jax.data import checks, decode, splits
 from vision_jax.data.sources import Dataset, Example, Source, Subset
+from vision_jax.utils.text import closest
 
 _SPLITS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 _LAYOUTS = (
     "Expected ROOT/train/CLASS/photo.jpg, with val and test beside train if you have them, or ROOT/CLASS/photo.jpg."

@@ -6,12 +6,12 @@ import tempfile
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from vision_jax import cache
+from vision_jax.utils import files
 
 
 def photo_folder() -> str:
     """Cuts scikit-learn's two photos into 60 JPEGs of 64x64 each, once; returns the folder ROOT/{temple,flower}."""
-    folder = cache.cache_dir("data") / "photo_tiles_by_class"
+    folder = files.cache_dir("data") / "photo_tiles_by_class"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:

@@ -16,8 +16,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from vision_jax.config import closest
 from vision_jax.data import decode
+from vision_jax.utils.text import closest
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,

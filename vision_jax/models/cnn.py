@@ -27,6 +27,7 @@ from vision_jax.models.layers import (
     per_block,
 )
 from vision_jax.models.network import Classifier
+from vision_jax.utils.text import closest
 
 NORMS = ("none", "batch")
 POOLS = ("max", "avg", "stride")
@@ -99,9 +100,21 @@ class CNN(Classifier):
         x = x.astype(self.dtype)
         rates = per_block(self.block_dropout, len(self.channels), "block_dropout")
         for i, (features, rate) in enumerate(zip(self.channels, rates, strict=True), 1):
-            block = Block(features, self.convs_per_block, self.kernel_size, self.norm, self.activation, self.pool,
-                          padding, self.use_bias, self.residual, self.squeeze_excite, rate, self.dtype,
-                          name=f"block{i}")
+            block = Block(
+                features,
+                self.convs_per_block,
+                self.kernel_size,
+                self.norm,
+                self.activation,
+                self.pool,
+                padding,
+                self.use_bias,
+                self.residual,
+                self.squeeze_excite,
+                rate,
+                self.dtype,
+                name=f"block{i}",
+            )
             x = self.keep(f"block{i}", block(x, train=train))
         if self.attention:
             x = self.keep("attention", SelfAttention(dtype=self.dtype, name="attention")(x))
@@ -140,8 +153,16 @@ class Block(nn.Module):
         for i in range(1, self.convs + 1):
             last = i == self.convs
             stride = 2 if last and self.pool == "stride" else 1
-            conv = Conv(self.features, (k, k), (stride, stride), pads, use_bias=self.use_bias, dtype=self.dtype,
-                        kernel_init=kaiming_fan_in, name=f"conv{i}")
+            conv = Conv(
+                self.features,
+                (k, k),
+                (stride, stride),
+                pads,
+                use_bias=self.use_bias,
+                dtype=self.dtype,
+                kernel_init=kaiming_fan_in,
+                name=f"conv{i}",
+            )
             x = conv(x)
             if self.norm == "batch":
                 x = BatchNorm(dtype=self.dtype, name=f"norm{i}")(x, train=train)
@@ -149,8 +170,16 @@ class Block(nn.Module):
                 x = SqueezeExcite(dtype=self.dtype, name="gate")(x)
             if last and self.residual:
                 if shortcut.shape[-1] != self.features or stride == 2:
-                    project = Conv(self.features, (1, 1), (stride, stride), 0, use_bias=self.use_bias,
-                                   dtype=self.dtype, kernel_init=kaiming_fan_in, name="project")
+                    project = Conv(
+                        self.features,
+                        (1, 1),
+                        (stride, stride),
+                        0,
+                        use_bias=self.use_bias,
+                        dtype=self.dtype,
+                        kernel_init=kaiming_fan_in,
+                        name="project",
+                    )
                     shortcut = project(shortcut)
                 x = x + shortcut
             x = act(x)
@@ -163,6 +192,4 @@ class Block(nn.Module):
 
 def _check(option: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
-        from vision_jax.config import closest
-
         raise ValueError(f"{option} is {value!r}{closest(value, valid)}; it can be {', '.join(valid)}")

@@ -51,12 +51,21 @@ class DCGANGenerator(Network):
         x = x.reshape(x.shape[0], 1, 1, -1).astype(self.dtype)
         for i in range(n):
             stride, padding = (1, 0) if i == 0 else (2, 1)
-            up = ConvTranspose(self.width * 2 ** (n - 1 - i), 4, stride, padding, use_bias=False, dtype=self.dtype,
-                               kernel_init=_KERNEL, name=f"convt{i}")
+            up = ConvTranspose(
+                self.width * 2 ** (n - 1 - i),
+                4,
+                stride,
+                padding,
+                use_bias=False,
+                dtype=self.dtype,
+                kernel_init=_KERNEL,
+                name=f"convt{i}",
+            )
             x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(up(x), train=train)
             x = self.keep(f"up{i}", nn.relu(x))
-        x = ConvTranspose(self.channels, 4, 2, 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL,
-                          name=f"convt{n}")(x)
+        x = ConvTranspose(
+            self.channels, 4, 2, 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL, name=f"convt{n}"
+        )(x)
         return jnp.tanh(at_least_float32(x))
 
 
@@ -84,12 +93,22 @@ class DCGANDiscriminator(Network):
         n = _upsamplings(self.image_size)
         expected = (self.image_size, self.image_size, self.channels)
         if x.shape[1:] != expected:
-            raise ValueError(f"this DCGAN discriminator takes images {expected}, not {x.shape[1:]}; "
-                             "set image_size and channels, or resize the images")
+            raise ValueError(
+                f"this DCGAN discriminator takes images {expected}, not {x.shape[1:]}; "
+                "set image_size and channels, or resize the images"
+            )
         x = x.astype(self.dtype)
         for i in range(n):
-            x = Conv(self.width * 2**i, (4, 4), (2, 2), 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL,
-                     name=f"conv{i}")(x)
+            x = Conv(
+                self.width * 2**i,
+                (4, 4),
+                (2, 2),
+                1,
+                use_bias=False,
+                dtype=self.dtype,
+                kernel_init=_KERNEL,
+                name=f"conv{i}",
+            )(x)
             if i > 0:
                 x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(x, train=train)
             x = self.keep(f"down{i}", nn.leaky_relu(x, 0.2))

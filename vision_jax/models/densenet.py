@@ -121,6 +121,12 @@ class Transition(nn.Module):
 def _conv(features: int, side: int, dtype: Any, name: str, stride: int = 1) -> Conv:
     """A convolution without bias that keeps the size at stride 1, as all here are."""
     return Conv(
-        features, (side, side), (stride, stride), side // 2, use_bias=False, dtype=dtype,
-        kernel_init=kaiming_fan_in, name=name,
+        features,
+        (side, side),
+        (stride, stride),
+        side // 2,
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=kaiming_fan_in,
+        name=name,
     )

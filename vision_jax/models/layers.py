@@ -17,6 +17,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from vision_jax import ops
+from vision_jax.utils.text import closest
 
 # Kaiming-normal over the outputs, torchvision's choice for convolutions followed by ReLU (He et al. 2015).
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -42,8 +43,6 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
         ValueError: no activation has that name.
     """
     if name not in _ACTIVATIONS:
-        from vision_jax.config import closest
-
         valid = tuple(_ACTIVATIONS)
         raise ValueError(f"no activation is called {name!r}{closest(name, valid)}; there are {', '.join(valid)}")
     return _ACTIVATIONS[name]
@@ -157,8 +156,9 @@ class Dropout(nn.Module):
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False) -> jax.Array:
     """Maximum over square windows, output size as `torch.nn.MaxPool2d` (with `ceil_mode`, partial windows count)."""
-    pairs = tuple((padding, padding + (_ceil_extra(n, window, stride, padding) if ceil_mode else 0))
-                  for n in x.shape[1:3])
+    pairs = tuple(
+        (padding, padding + (_ceil_extra(n, window, stride, padding) if ceil_mode else 0)) for n in x.shape[1:3]
+    )
     return ops.max_pool(x, (window, window), (stride, stride), pairs)
 
 

@@ -106,8 +106,14 @@ class InvertedResidual(nn.Module):
 def _conv(features: int, side: int, stride: int, dtype: Any, name: str, groups: int = 1) -> Conv:
     """A convolution without bias that keeps the size at stride 1, as all here are."""
     return Conv(
-        features, (side, side), (stride, stride), side // 2, use_bias=False, feature_group_count=groups,
-        dtype=dtype, name=name,
+        features,
+        (side, side),
+        (stride, stride),
+        side // 2,
+        use_bias=False,
+        feature_group_count=groups,
+        dtype=dtype,
+        name=name,
     )
 
 

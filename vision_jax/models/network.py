@@ -109,8 +109,14 @@ class ConvNormRelu(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N,H,W,C] → [N,H',W',features]."""
         x = Conv(
-            self.features, self.kernel_size, (self.stride, self.stride), self.padding, use_bias=False,
-            dtype=self.dtype, kernel_init=self.kernel_init, name="conv",
+            self.features,
+            self.kernel_size,
+            (self.stride, self.stride),
+            self.padding,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+            name="conv",
         )(x)
         return nn.relu(BatchNorm(epsilon=0.001, dtype=self.dtype, name="bn")(x, train=train))
 

@@ -22,6 +22,7 @@ from vision_jax.models.network import Classifier, Network
 from vision_jax.models.resnet import CifarResNet, ResNet
 from vision_jax.models.srcnn import SRCNN
 from vision_jax.models.vgg import VGG
+from vision_jax.utils.text import closest
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ MODELS: dict[str, Entry] = {
     "garbage_cnn": Entry(CNN, 4_288_454, (128, 128, 3), dict(num_classes=6, channels=(32, 64, 128), hidden=(128,))),
     "svhn_cnn": Entry(CNN, 545_098, (32, 32, 3), dict(channels=(32, 64), hidden=(128,))),
     "cifar10_cnn": Entry(
-        CNN, 551_466, (32, 32, 3),
+        CNN,
+        551_466,
+        (32, 32, 3),
         dict(convs_per_block=2, norm="batch", block_dropout=(0.2, 0.3, 0.4), hidden=(128,), dropout=0.5),
     ),
     # ImageNet classifiers, named and laid out as in torchvision.
@@ -91,8 +94,12 @@ MODELS: dict[str, Entry] = {
     "vgg19_bn": Entry(VGG, 143_678_248, _IMAGENET, dict(depth=19, batch_norm=True), "vgg19_bn", 74.218),
     "densenet121": Entry(DenseNet, 7_978_856, _IMAGENET, dict(layers=(6, 12, 24, 16)), "densenet121", 74.434),
     "densenet161": Entry(
-        DenseNet, 28_681_000, _IMAGENET, dict(layers=(6, 12, 36, 24), growth_rate=48, init_features=96),
-        "densenet161", 77.138,
+        DenseNet,
+        28_681_000,
+        _IMAGENET,
+        dict(layers=(6, 12, 36, 24), growth_rate=48, init_features=96),
+        "densenet161",
+        77.138,
     ),
     "densenet169": Entry(DenseNet, 14_149_480, _IMAGENET, dict(layers=(6, 12, 32, 32)), "densenet169", 75.600),
     "densenet201": Entry(DenseNet, 20_013_928, _IMAGENET, dict(layers=(6, 12, 48, 32)), "densenet201", 76.896),
@@ -124,8 +131,6 @@ def entry(name: str) -> Entry:
         ValueError: no network has that name.
     """
     if name not in MODELS:
-        from vision_jax.config import closest
-
         raise ValueError(f"no network is called {name!r}{closest(name, tuple(MODELS))}; there are {', '.join(MODELS)}")
     return MODELS[name]
 
@@ -155,8 +160,6 @@ def build(name: str, *, num_classes: int | None = None, dtype: Any = jnp.float32
     valid = options(name)
     for key in given:
         if key not in valid:
-            from vision_jax.config import closest
-
             if key == "num_classes":
                 raise ValueError(f"{name} has no classes, so num_classes={num_classes} means nothing; leave it out")
             raise ValueError(

@@ -63,8 +63,15 @@ class ResNet(Classifier):
         last_scale = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
         for i, blocks in enumerate(self.blocks):
             stage = Stage(
-                blocks, self.width * 2**i, 1 if i == 0 else 2, self.bottleneck, self.groups, self.width_per_group,
-                last_scale, self.dtype, name=f"layer{i + 1}",
+                blocks,
+                self.width * 2**i,
+                1 if i == 0 else 2,
+                self.bottleneck,
+                self.groups,
+                self.width_per_group,
+                last_scale,
+                self.dtype,
+                name=f"layer{i + 1}",
             )
             x = self.keep(f"layer{i + 1}", stage(x, train=train))
         x = self.keep("features", global_avg_pool(x))
@@ -142,8 +149,14 @@ class Bottleneck(nn.Module):
 def _conv(features: int, side: int, stride: int, padding: int, dtype: Any, name: str, groups: int = 1) -> Conv:
     """A convolution without bias, as all here are."""
     return Conv(
-        features, (side, side), (stride, stride), padding, use_bias=False, feature_group_count=groups,
-        dtype=dtype, name=name,
+        features,
+        (side, side),
+        (stride, stride),
+        padding,
+        use_bias=False,
+        feature_group_count=groups,
+        dtype=dtype,
+        name=name,
     )
 
 

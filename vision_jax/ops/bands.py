@@ -38,7 +38,8 @@ def _blocks(g: Geometry, x: jax.Array, b: int) -> jax.Array:
     width = (blocks + pieces - 1) * step
     height = (oh - 1) * sh + kh
     x = lax.pad(
-        x, jnp.zeros((), x.dtype),
+        x,
+        jnp.zeros((), x.dtype),
         ((0, 0, 0), (top, height - top - g.image[0], 0), (left, width - left - g.image[1], 0), (0, 0, 0)),
     )
     parts = []

@@ -6,8 +6,6 @@ what they sum is never written to memory: a BatchNorm keeps its input for the ba
 `materialise` is for what should be written to memory.
 """
 
-import pathlib
-
 import jax
 from jax import lax
 from jax import numpy as jnp
@@ -25,7 +23,7 @@ def available() -> bool:
 
 def _load() -> None:
     symbols = ["VisionJaxMoments", "VisionJaxCentredDot", "VisionJaxChannelSum", "VisionJaxSame"]
-    native.register(symbols, pathlib.Path(__file__).with_suffix(".cc"))
+    native.register(symbols, native.FOLDER / "channels.cc")
 
 
 def moments(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -107,7 +105,9 @@ native.define(
 )
 native.define(_centred_scale_p, _centred_scale, lambda x, mean, scale: promoted(x.shape, x, mean, scale))
 native.define(
-    _centred_dot_p, _centred_dot, lambda x, mean, y: promoted(mean.shape, x, mean, y),
+    _centred_dot_p,
+    _centred_dot,
+    lambda x, mean, y: promoted(mean.shape, x, mean, y),
     Foreign("VisionJaxCentredDot", available),
 )
 native.define(_sum_p, _sum, lambda x: promoted(x.shape[-1:], x), Foreign("VisionJaxChannelSum", available))

@@ -30,10 +30,20 @@ def conv_general_dilated(
     Same arguments, result and errors. What is not a two-dimensional NHWC/HWIO convolution of floats without image
     dilation and with padding of at least zero is handed to `lax.conv_general_dilated` as it is.
     """
+
     def plain() -> jax.Array:
         return lax.conv_general_dilated(
-            lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
-            batch_group_count, precision, preferred_element_type,
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            dimension_numbers,
+            feature_group_count,
+            batch_group_count,
+            precision,
+            preferred_element_type,
         )
 
     if not (jnp.ndim(lhs) == jnp.ndim(rhs) == 4 and lhs.dtype == rhs.dtype and jnp.issubdtype(lhs.dtype, jnp.floating)):
@@ -60,7 +70,12 @@ def conv_general_dilated(
     if not consistent or min(min(p) for p in pads) < 0:
         return plain()  # which raises the error that fits
     g = Geometry(
-        pair(lhs.shape[1:3]), pair(kernel), pair(window_strides), pair(pads), pair(dilation), feature_group_count,
+        pair(lhs.shape[1:3]),
+        pair(kernel),
+        pair(window_strides),
+        pair(pads),
+        pair(dilation),
+        feature_group_count,
         precision,
     )
     return primitive.forward(lhs, rhs, g)
@@ -74,6 +89,7 @@ def conv_transpose(
     `padding` is 'SAME' (H' = H * stride), 'VALID' or pairs: zeros around the spread image, before the kernel slides
     over it. It is the input gradient of a convolution with the reversed kernel, and is computed as that.
     """
+
     def plain() -> jax.Array:
         return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=_NHWC)
 

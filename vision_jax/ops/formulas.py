@@ -54,7 +54,13 @@ def tap(x: jax.Array, g: Geometry, i: int, j: int) -> jax.Array:
 def forward_plain(g: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     """`lax.conv_general_dilated`."""
     return lax.conv_general_dilated(
-        x, w, g.strides, g.pads, rhs_dilation=g.dilation, dimension_numbers=DIMENSIONS, feature_group_count=g.groups,
+        x,
+        w,
+        g.strides,
+        g.pads,
+        rhs_dilation=g.dilation,
+        dimension_numbers=DIMENSIONS,
+        feature_group_count=g.groups,
         precision=g.precision,
     )
 
@@ -200,9 +206,7 @@ def row_patches(g: Geometry, x: jax.Array) -> list[jax.Array]:
 
 def forward_rows(g: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     """Sum over kernel rows of (row patches) @ w[i]."""
-    parts = [
-        matmul(rows(p), w[i].reshape(-1, w.shape[3]), g.precision) for i, p in enumerate(row_patches(g, x))
-    ]
+    parts = [matmul(rows(p), w[i].reshape(-1, w.shape[3]), g.precision) for i, p in enumerate(row_patches(g, x))]
     return sum(parts[1:], parts[0]).reshape(x.shape[0], *g.out, w.shape[3])
 
 

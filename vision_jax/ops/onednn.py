@@ -28,7 +28,7 @@ def available() -> bool:
 def _load() -> None:
     library = _library()
     link = [str(library), f"-Wl,-rpath,{library.parent}"] if library.is_absolute() else [f"-l:{library}"]
-    native.register([_TARGET], pathlib.Path(__file__).with_suffix(".cc"), link)
+    native.register([_TARGET], native.FOLDER / "onednn.cc", link)
 
 
 def _library() -> pathlib.Path:
@@ -56,6 +56,11 @@ def convolve(kind: str, g: Geometry, a: jax.Array, b: jax.Array) -> jax.Array:
             shape = (*g.kernel, a.shape[3] // g.groups, b.shape[3])
     call = jax.ffi.ffi_call(_TARGET, jax.ShapeDtypeStruct(shape, a.dtype))
     return call(
-        a, b, kind=np.int64(_KINDS.index(kind)), groups=np.int64(g.groups), strides=np.array(g.strides),
-        pads=np.array(g.pads).ravel(), dilation=np.array(g.dilation),
+        a,
+        b,
+        kind=np.int64(_KINDS.index(kind)),
+        groups=np.int64(g.groups),
+        strides=np.array(g.strides),
+        pads=np.array(g.pads).ravel(),
+        dilation=np.array(g.dilation),
     )

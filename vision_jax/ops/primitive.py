@@ -91,9 +91,7 @@ def _batch(primitive: Primitive, operands, axes, *, geometry: Geometry):
     if primitive is not weight_p and axes[1] is None:
         y = primitive.bind(_into_rows(a), b, geometry=geometry)
         return y.reshape(size, -1, *y.shape[1:]), 0
-    a, b = (
-        jnp.broadcast_to(x, (size, *x.shape)) if axis is None else x for x, axis in zip((a, b), axes, strict=True)
-    )
+    a, b = (jnp.broadcast_to(x, (size, *x.shape)) if axis is None else x for x, axis in zip((a, b), axes, strict=True))
     grouped = dataclasses.replace(geometry, groups=geometry.groups * size)
     return _from_channels(primitive.bind(_into_channels(a), _into_channels(b), geometry=grouped), size), 0
 

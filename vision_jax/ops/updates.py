@@ -4,8 +4,6 @@ XLA's CPU compiler makes three functions of Adam's three results, each of which 
 squares of a gradient to memory before it sums them. In float32 programs for one CPU device `updates.cc` does both.
 """
 
-import pathlib
-
 import jax
 from jax import numpy as jnp
 from jax.extend.core import Primitive
@@ -20,7 +18,7 @@ def available() -> bool:
 
 
 def _load() -> None:
-    native.register(["VisionJaxAdam", "VisionJaxSquareSum"], pathlib.Path(__file__).with_suffix(".cc"))
+    native.register(["VisionJaxAdam", "VisionJaxSquareSum"], native.FOLDER / "updates.cc")
 
 
 def adam(

@@ -13,9 +13,10 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from vision_jax.config import ConfigError, closest
+from vision_jax.config import ConfigError
 from vision_jax.models.network import AuxiliaryClassifier, Classifier, Network
 from vision_jax.pretrained import weights as weights_lib
+from vision_jax.utils.text import closest
 
 Path = tuple[str, ...]
 Tree = Any
@@ -123,8 +124,9 @@ def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
         data.image_size, data.crop_fraction = record.crop, record.crop / record.resize
         data.interpolation = record.interpolation
     if photos and data.name == "folder" and not data.image_size:
-        raise ConfigError("A batch takes photos of one size, and neither weights nor config say which; "
-                          "set config.data.image_size.")
+        raise ConfigError(
+            "A batch takes photos of one size, and neither weights nor config say which; set config.data.image_size."
+        )
 
 
 def features(model: Classifier, variables: Mapping[str, Tree], images: jax.Array) -> jax.Array:

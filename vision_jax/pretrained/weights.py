@@ -20,11 +20,12 @@ import numpy as np
 import safetensors
 from flax import traverse_util
 
-from vision_jax import cache, models
-from vision_jax.config import closest
+from vision_jax import models
 from vision_jax.models.network import Classifier
 from vision_jax.pretrained import download, port, torch_file, torch_writer
 from vision_jax.pretrained.torch_file import TorchFileError
+from vision_jax.utils import files
+from vision_jax.utils.text import closest
 
 _METADATA = "vision_jax"
 
@@ -129,15 +130,20 @@ class Published:
         """Returns what goes with the weights once their full checksum is known."""
         names = class_names(self.classes) if self.classes else None
         return Record(
-            self.model, f"{self.source} ({self.url})", sha256, self.licence,
-            class_names=names, preprocessing=self.preprocessing, top1=self.top1,
-        )  # fmt: skip
+            self.model,
+            f"{self.source} ({self.url})",
+            sha256,
+            self.licence,
+            class_names=names,
+            preprocessing=self.preprocessing,
+            top1=self.top1,
+        )
 
 
 @functools.cache
 def manifest() -> dict[str, Published]:
     """Returns all published weights that are known, by the key that `models.Entry.weights` uses."""
-    rows = json.loads(cache.third_party("weights.json").read_text())
+    rows = json.loads(files.third_party("weights.json").read_text())
     return {
         key: Published(**{**row, "preprocessing": Preprocessing.of(row["preprocessing"])}) for key, row in rows.items()
     }
@@ -146,7 +152,7 @@ def manifest() -> dict[str, Published]:
 @functools.cache
 def class_names(file: str) -> tuple[str, ...]:
     """Returns the lines of a file of class names in `third_party/`."""
-    return tuple(cache.third_party(file).read_text().splitlines())
+    return tuple(files.third_party(file).read_text().splitlines())
 
 
 def published(model_name: str, weights: str = "") -> Published | None:
@@ -207,7 +213,7 @@ def find(model_name: str, weights: str | os.PathLike, *, progress: bool = True) 
     models.entry(model_name)  # first of all, is there such a network?
     row = published(model_name, os.fspath(weights)) if weights else None
     if row is not None:
-        return download.fetch(row.url, cache.cache_dir("weights") / row.file, sha256=row.sha256, progress=progress)
+        return download.fetch(row.url, files.cache_dir("weights") / row.file, sha256=row.sha256, progress=progress)
     path = Path(weights).expanduser()
     if path.is_file():
         return path
@@ -294,7 +300,7 @@ def _converted(path: Path, record: Record) -> dict[str, Any]:
     parts = [str(record.sha256), record.model, json.dumps([record.options, record.input_shape], sort_keys=True)]
     parts.append(hashlib.sha256(Path(port.__file__).read_bytes()).hexdigest())
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    kept = cache.cache_dir("weights") / "converted" / f"{record.model}-{key}.safetensors"
+    kept = files.cache_dir("weights") / "converted" / f"{record.model}-{key}.safetensors"
     if kept.is_file():
         try:
             return _nested(torch_file.read(kept))

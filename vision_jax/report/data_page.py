@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
 from vision_jax import config as config_lib
-from vision_jax.data import augment, survey, transforms
+from vision_jax.data import augment, transforms
+from vision_jax.data.inspect import survey
 from vision_jax.data.sources import Dataset, Source
 from vision_jax.report import page, plots
 

@@ -33,13 +33,17 @@ class Classification(base.Task):
         if self.classes < 2:
             raise ValueError(f"Classification needs two classes or more; {dataset.name} has {self.classes}.")
         model = models.build(
-            config.model.name, num_classes=self.classes, dtype=jnp.dtype(config.train.dtype),
+            config.model.name,
+            num_classes=self.classes,
+            dtype=jnp.dtype(config.train.dtype),
             **config_lib.network_options(config),
         )
         frozen = finetune.frozen_modules(model, config.model.freeze)
         self.model = model.clone(frozen=frozen, freeze_statistics=config.model.freeze_statistics)
         self.trainer, self.rate = base.network_trainer(
-            config, durations, config.optimizer.learning_rate,
+            config,
+            durations,
+            config.optimizer.learning_rate,
             multiplier=finetune.rate_multiplier(model, config.optimizer.head_multiplier, config.optimizer.stage_decay),
             trained=(lambda path: path[0] not in frozen) if frozen else None,
         )
@@ -120,7 +124,10 @@ class Classification(base.Task):
                 logits = self.head.apply({"params": params}, batch["image"], train=True, rngs=rngs)
                 return mean(logits), (logits, network.batch_stats)
             logits, mutated = self.model.apply(
-                network.variables(params), self._normalise(batch["image"]), train=True, rngs=rngs,
+                network.variables(params),
+                self._normalise(batch["image"]),
+                train=True,
+                rngs=rngs,
                 mutable=["batch_stats", "aux_logits"],
             )
             loss = mean(logits)
@@ -195,7 +202,8 @@ class Classification(base.Task):
         plots.image_grid(grid, images, captions, colors=["crimson" if w else None for w in wrong])
         report.pictures.append(
             (
-                f"First {len(images)} images ({split})", grid,
+                f"First {len(images)} images ({split})",
+                grid,
                 "An arrow leads from the true to the predicted class of errors.",
             )
         )

@@ -39,7 +39,9 @@ class GAN(base.Task):
         given = {"image_size": height, "channels": channels, "image_shape": self.shape, "latent": self.latent}
         self.generator, self.discriminator = (
             models.build(
-                name, dtype=jnp.dtype(config.train.dtype), **config_lib.network_options(config),
+                name,
+                dtype=jnp.dtype(config.train.dtype),
+                **config_lib.network_options(config),
                 **{option: value for option, value in given.items() if option in registry.options(name)},
             )
             for name in (f"{config.model.name}_generator", f"{config.model.name}_discriminator")
@@ -76,7 +78,10 @@ class GAN(base.Task):
 
         def generate(params: base.Tree) -> tuple[jax.Array, base.Tree]:
             images, mutated = self.generator.apply(
-                generator.variables(params), noise, train=True, rngs={"dropout": dropout_keys[0]},
+                generator.variables(params),
+                noise,
+                train=True,
+                rngs={"dropout": dropout_keys[0]},
                 mutable=["batch_stats"],
             )
             return images, mutated.get("batch_stats", {})

@@ -41,7 +41,9 @@ class SuperResolution(base.Task):
         psnr = f"psnr_y_x{self.scale}_shave{self.scale}"
         self.metrics = {psnr: True, f"bicubic_{psnr}": True, f"gain_{psnr}": True}
         self.model = models.build(
-            config.model.name, channels=shape[-1], dtype=jnp.dtype(config.train.dtype),
+            config.model.name,
+            channels=shape[-1],
+            dtype=jnp.dtype(config.train.dtype),
             **config_lib.network_options(config),
         )
         self.trainer, self.rate = base.network_trainer(config, durations, config.optimizer.learning_rate)

@@ -131,11 +131,18 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 2:
             raise ValueError(f"one file at a time; found {', '.join(argv[1:])}")
-        print(convert(
-            argv[1] if len(argv) == 2 else None, given.out, torch=given.to_torch, model=given.model,
-            options=json.loads(given.options), workdir=given.workdir, checkpoint=given.checkpoint,
-            network=given.network,
-        ))  # fmt: skip
+        print(
+            convert(
+                argv[1] if len(argv) == 2 else None,
+                given.out,
+                torch=given.to_torch,
+                model=given.model,
+                options=json.loads(given.options),
+                workdir=given.workdir,
+                checkpoint=given.checkpoint,
+                network=given.network,
+            )
+        )
     except (ValueError, OSError, CheckpointError) as error:
         sys.exit(f"ERROR: {error}")
 

@@ -216,9 +216,16 @@ def main(argv: list[str]) -> int:
     if not given["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # Orbax describes what it reads.
     return run(
-        argv[1:], workdir=given.workdir, checkpoint=given.checkpoint, model=given.model, weights=given.weights,
-        top=given.top, form=given.format, batch_size=given.batch_size, explain_in=given.explain,
-    )  # fmt: skip
+        argv[1:],
+        workdir=given.workdir,
+        checkpoint=given.checkpoint,
+        model=given.model,
+        weights=given.weights,
+        top=given.top,
+        form=given.format,
+        batch_size=given.batch_size,
+        explain_in=given.explain,
+    )
 
 
 if __name__ == "__main__":

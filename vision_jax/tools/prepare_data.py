@@ -12,8 +12,8 @@ import sys
 from absl import app, flags, logging
 
 from vision_jax.data import prepare
-from vision_jax.data.archives import ArchiveError
-from vision_jax.data.originals import VerificationError
+from vision_jax.data.prepare.archives import ArchiveError
+from vision_jax.data.prepare.originals import VerificationError
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data sets lie; default $VISION_JAX_HOME/data.")
 _ARCHIVES = flags.DEFINE_string("archives", None, "Folder with the publisher's original files; no network is used.")

@@ -13,10 +13,11 @@ import threading
 
 import numpy as np
 import pytest
-
-from tests.data import publishers_files as files
 from tests.data.test_prepare import pets, random_splits
-from vision_jax.data import formats, manifest, prepare, store, through_tfds
+
+from tests.data.prepare import publishers_files as files
+from vision_jax.data import prepare
+from vision_jax.data.prepare import formats, manifest, store, tfds
 
 pytest.importorskip("tensorflow", reason="TFDS needs TensorFlow to prepare")
 pytestmark = pytest.mark.filterwarnings("ignore")  # TFDS's and TensorFlow's own
@@ -144,7 +145,7 @@ def test_any_other_set_of_tfds(served, tmp_path, monkeypatch):
     monkeypatch.setattr(mnist.KMNIST, "URL", served[1])
     monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 30)
     monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 10)
-    monkeypatch.setattr(through_tfds, "unreachable", lambda urls: [])
+    monkeypatch.setattr(tfds, "unreachable", lambda urls: [])
     with pytest.raises(prepare.NotPreparedError, match="prepare_data tfds:kmnist"):
         prepare.open_prepared("tfds:kmnist", tmp_path)
     prepare.prepare("tfds:kmnist", tmp_path)
@@ -192,6 +193,6 @@ def test_any_other_set_without_network(tmp_path):
 
 
 def test_without_tensorflow_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(through_tfds.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tfds.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'vision_jax\[tensorflow\]'"):
         prepare.prepare("tfds:kmnist", tmp_path)

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vision_jax.data import augment_color as color
-from vision_jax.data.augment_base import FILL, INTERPOLATION, Integer, Operation, option, whole
-from vision_jax.data.augment_geometry import inverse_affine, warp
+from vision_jax.data.augment import color
+from vision_jax.data.augment.base import FILL, INTERPOLATION, Integer, Operation, option, whole
+from vision_jax.data.augment.geometry import inverse_affine, warp
 
 OPERATIONS = (
     "identity",
@@ -46,9 +46,7 @@ class Step(NamedTuple):
     magnitude: jax.Array
 
 
-def apply_step(
-    image: jax.Array, step: Step, fill: float | tuple[float, ...], interpolation: str
-) -> jax.Array:
+def apply_step(image: jax.Array, step: Step, fill: float | tuple[float, ...], interpolation: str) -> jax.Array:
     """Applies one operation to one image; matches torchvision's `_apply_op`.
 
     Args:

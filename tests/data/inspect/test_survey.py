@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax.data import survey
+from vision_jax.data.inspect import survey
 from vision_jax.data.sources import ArraySource, Subset
 
 RNG = np.random.default_rng(0)
@@ -87,7 +87,7 @@ def test_equal_bytes_of_different_shape_are_no_duplicates():
 
 
 def test_cifar100_has_ten_images_in_both_splits(unpacked_data):
-    from vision_jax.data import formats
+    from vision_jax.data.prepare import formats
 
     splits = {}
     for split in ("train", "test"):

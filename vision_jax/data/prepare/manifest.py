@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from vision_jax import cache
+from vision_jax.utils import files
 
 Checksum = Mapping[str, str]  # {"sha256" or "md5": digest, "origin": who says so}
 
@@ -60,7 +60,7 @@ class Entry:
 @functools.cache
 def entries() -> Mapping[str, Entry]:
     """All data sets of the manifest by name."""
-    return {name: _entry(name, raw) for name, raw in json.loads(cache.third_party("datasets.json").read_text()).items()}
+    return {name: _entry(name, raw) for name, raw in json.loads(files.third_party("datasets.json").read_text()).items()}
 
 
 def _entry(name: str, raw: dict[str, Any]) -> Entry:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.data.augment_base import (
+from vision_jax.data.augment.base import (
     FILL,
     PROBABILITY,
     Batch,
@@ -27,7 +27,7 @@ from vision_jax.data.augment_base import (
     option,
     whole,
 )
-from vision_jax.data.augment_geometry import BOX_DRAWS, Box, sample_box
+from vision_jax.data.augment.geometry import BOX_DRAWS, Box, sample_box
 
 
 def _inside(box: Box, height: int, width: int) -> jax.Array:

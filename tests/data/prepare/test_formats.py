@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import scipy.io
 
-from tests.data import publishers_files as files
-from vision_jax.data import formats
-from vision_jax.data.archives import ArchiveError
+from tests.data.prepare import publishers_files as files
 from vision_jax.data.decode import decode_image
+from vision_jax.data.prepare import formats
+from vision_jax.data.prepare.archives import ArchiveError
 
 RNG = np.random.default_rng(0)
 BOUND = 1 << 20
@@ -66,8 +66,11 @@ def test_mnist_files_that_do_not_belong_together(tmp_path):
     files.write_idx(tmp_path / "small", np.zeros((3, 8, 8), np.uint8))
     files.write_idx(tmp_path / "two", np.zeros(2, np.uint8))
     files.write_idx(tmp_path / "ten", np.array([1, 2, 10], np.uint8))
-    for images, labels, said in (("images", "two", "expected are"), ("small", "two", "expected are"),
-                                 ("images", "ten", "a label 10")):  # fmt: skip
+    for images, labels, said in (
+        ("images", "two", "expected are"),
+        ("small", "two", "expected are"),
+        ("images", "ten", "a label 10"),
+    ):
         with pytest.raises(ArchiveError, match=said):
             formats.read_mnist(tmp_path / images, tmp_path / labels, max_bytes=BOUND)
 
@@ -197,8 +200,15 @@ def test_pets_list():
     names = ["Abyssinian", "american_bulldog"]
     expected = [("Abyssinian_100", 0), ("american_bulldog_2", 1), ("Abyssinian_1", 0)]
     assert formats.read_pets_list(text, names, "trainval.txt") == expected
-    for line in (b"../x_1 1 1 1", b"Abyssinian_1 3 1 1", b"Abyssinian_1 0 1 1", b"Abyssinian_1 2 1 1", b"Abyssinian_1",
-                 b"Abyssinian_1 1 1 1\nAbyssinian_1 1 1 1", b"/etc/passwd_1 1 1 1"):  # fmt: skip
+    for line in (
+        b"../x_1 1 1 1",
+        b"Abyssinian_1 3 1 1",
+        b"Abyssinian_1 0 1 1",
+        b"Abyssinian_1 2 1 1",
+        b"Abyssinian_1",
+        b"Abyssinian_1 1 1 1\nAbyssinian_1 1 1 1",
+        b"/etc/passwd_1 1 1 1",
+    ):
         with pytest.raises(ArchiveError):
             formats.read_pets_list(line, names, "trainval.txt")
 

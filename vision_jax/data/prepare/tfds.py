@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vision_jax.data import manifest, store
+from vision_jax.data.prepare import manifest, store
 from vision_jax.data.sources import Dataset, Example, Source
 
 _PROBE_SECONDS = 4.0

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from vision_jax.data import formats, manifest, store
-from vision_jax.data.archives import ArchiveError, read_gz, read_tar
+from vision_jax.data.prepare import formats, manifest, store
+from vision_jax.data.prepare.archives import ArchiveError, read_gz, read_tar
 
 
 class VerificationError(ValueError):

@@ -18,27 +18,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vision_jax.data import augment_color, augment_geometry, augment_mix, augment_policy
-from vision_jax.data.augment_base import Batch, Operation
+from vision_jax.data.augment import color, geometry, mix, policy
+from vision_jax.data.augment.base import Batch, Operation
+from vision_jax.utils.text import closest
 
 OPERATIONS: dict[str, type[Operation]] = {
-    "horizontal_flip": augment_geometry.HorizontalFlip,
-    "vertical_flip": augment_geometry.VerticalFlip,
-    "transpose": augment_geometry.Transpose,
-    "rot90": augment_geometry.Rot90,
-    "random_crop": augment_geometry.RandomCrop,
-    "random_resized_crop": augment_geometry.RandomResizedCrop,
-    "translate": augment_geometry.Translate,
-    "rotation": augment_geometry.Rotation,
-    "affine": augment_geometry.Affine,
-    "color_jitter": augment_color.ColorJitter,
-    "grayscale": augment_color.Grayscale,
-    "cutout": augment_mix.Cutout,
-    "random_erasing": augment_mix.RandomErasing,
-    "mixup": augment_mix.Mixup,
-    "cutmix": augment_mix.CutMix,
-    "rand_augment": augment_policy.RandAugment,
-    "trivial_augment": augment_policy.TrivialAugment,
+    "horizontal_flip": geometry.HorizontalFlip,
+    "vertical_flip": geometry.VerticalFlip,
+    "transpose": geometry.Transpose,
+    "rot90": geometry.Rot90,
+    "random_crop": geometry.RandomCrop,
+    "random_resized_crop": geometry.RandomResizedCrop,
+    "translate": geometry.Translate,
+    "rotation": geometry.Rotation,
+    "affine": geometry.Affine,
+    "color_jitter": color.ColorJitter,
+    "grayscale": color.Grayscale,
+    "cutout": mix.Cutout,
+    "random_erasing": mix.RandomErasing,
+    "mixup": mix.Mixup,
+    "cutmix": mix.CutMix,
+    "rand_augment": policy.RandAugment,
+    "trivial_augment": policy.TrivialAugment,
 }
 
 
@@ -63,10 +64,8 @@ def build(
     """
     operations = [parse(spec) for spec in _sequence(specs)]
     for operation in operations:
-        if isinstance(operation, augment_mix.Mixup | augment_mix.CutMix) and num_classes is None:
-            raise ValueError(
-                f"{name_of(operation)} mixes labels and needs num_classes: it is for classification only."
-            )
+        if isinstance(operation, mix.Mixup | mix.CutMix) and num_classes is None:
+            raise ValueError(f"{name_of(operation)} mixes labels and needs num_classes: it is for classification only.")
 
     def augment(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         _check_images("image", batch)
@@ -129,19 +128,17 @@ def parse(spec: str) -> Operation:
     name = name_node.id
     if name not in OPERATIONS:
         raise ValueError(
-            f"There is no augmentation {name!r}{_closest(name, OPERATIONS)} (valid: {', '.join(OPERATIONS)})"
+            f"There is no augmentation {name!r}{closest(name, OPERATIONS)} (valid: {', '.join(OPERATIONS)})"
         )
     cls = OPERATIONS[name]
     valid = [field.name for field in dataclasses.fields(cls)]
     options: dict[str, Any] = {}
     if call and call.args:
-        raise ValueError(
-            f"Name the options in {spec!r}: {name}({', '.join(f'{option}=…' for option in valid)})."
-        )
+        raise ValueError(f"Name the options in {spec!r}: {name}({', '.join(f'{option}=…' for option in valid)}).")
     for word in call.keywords if call else ():
         assert word.arg is not None
         if word.arg not in valid:
-            hint = f"{_closest(word.arg, valid)} (valid: {', '.join(valid)})" if valid else "; it has none"
+            hint = f"{closest(word.arg, valid)} (valid: {', '.join(valid)})" if valid else "; it has none"
             raise ValueError(f"The augmentation {name} has no option {word.arg!r}{hint}")
         if word.arg in options:
             raise ValueError(f"The option {word.arg} stands twice in {spec!r}.")
@@ -177,16 +174,8 @@ def describe() -> list[dict[str, Any]]:
 
 def _sequence(specs: Sequence[str]) -> Sequence[str]:
     if isinstance(specs, str):
-        raise ValueError(
-            f"Augmentations are a tuple of texts, found the single text {specs!r}: write ({specs!r},)."
-        )
+        raise ValueError(f"Augmentations are a tuple of texts, found the single text {specs!r}: write ({specs!r},).")
     return specs
-
-
-def _closest(name: str, valid: Any) -> str:
-    from vision_jax.config import closest  # the configuration checks itself with this module
-
-    return closest(name, list(valid))
 
 
 def _keys(key: jax.Array, position: int, count: int) -> jax.Array:

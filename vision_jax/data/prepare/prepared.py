@@ -15,10 +15,10 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 
-from vision_jax import cache
-from vision_jax.config import closest
-from vision_jax.data import manifest, originals, store, through_tfds
+from vision_jax.data.prepare import manifest, originals, store, tfds
 from vision_jax.data.sources import Dataset
+from vision_jax.utils import files
+from vision_jax.utils.text import closest
 
 TFDS_PREFIX = "tfds:"
 # Data sets that are there without preparation, and why.
@@ -54,15 +54,15 @@ def open_prepared(name: str, data_dir: str | os.PathLike | None = None) -> Datas
     """
     folder = _folder(name, data_dir)
     is_tfds = name.startswith(TFDS_PREFIX)
-    if not (through_tfds.is_complete(folder) if is_tfds else store.is_complete(folder)):
+    if not (tfds.is_complete(folder) if is_tfds else store.is_complete(folder)):
         root = _path(data_dir)
-        elsewhere = "" if root in (None, cache.cache_dir("data")) else f" --data_dir {root}"
+        elsewhere = "" if root in (None, files.cache_dir("data")) else f" --data_dir {root}"
         raise NotPreparedError(
             f"The data set {name!r} is not prepared (looked in {folder}). Prepare it once with\n"
             f"  python -m vision_jax.tools.prepare_data {name}{elsewhere}\n"
             "or, without network, add --archives DIR with the folder of the publisher's files."
         )
-    return through_tfds.open_record(folder) if is_tfds else store.open_folder(folder)
+    return tfds.open_record(folder) if is_tfds else store.open_folder(folder)
 
 
 def prepare(
@@ -99,7 +99,7 @@ def prepare(
         raise FileNotFoundError(f"--archives {archives}: there is no such folder.")
     label = name.replace("/", "_").replace(":", "_")
     with _lock(root, label):
-        if through_tfds.is_complete(target) if is_tfds else store.is_complete(target):
+        if tfds.is_complete(target) if is_tfds else store.is_complete(target):
             say(f"{name} is prepared already: {target}")
             return target
         if target.exists():
@@ -109,9 +109,7 @@ def prepare(
         work.mkdir()
         try:
             if is_tfds:
-                through_tfds.prepare_any(
-                    name.removeprefix(TFDS_PREFIX), target, manual_dir=_path(archives), work=work, say=say
-                )
+                tfds.prepare_any(name.removeprefix(TFDS_PREFIX), target, manual_dir=_path(archives), work=work, say=say)
             else:
                 _prepare_named(manifest.entries()[name], root, work, _path(archives), allow_unverified, say)
                 os.rename(work, target)
@@ -136,7 +134,7 @@ def _prepare_named(
             say(f"  {file}: {note}")
         return
     urls = [file.url for file in entry.files.values()]
-    if silent := through_tfds.unreachable(urls):
+    if silent := tfds.unreachable(urls):
         raise ConnectionError(
             f"{', '.join(silent)} cannot be reached from here. With a network, run this again. Without one, fetch on "
             "another machine, and put into one folder DIR, "
@@ -145,7 +143,7 @@ def _prepare_named(
         )
     download = entry.tfds_download_bytes or sum(file.bytes or 0 for file in entry.files.values())
     _check_space(root, 2 * download + 2 * entry.prepared_bytes)  # archives, unpacked archives, TFDS's files, ours
-    through_tfds.prepare_named(entry, root / "downloads" / entry.name, work, say=say)
+    tfds.prepare_named(entry, root / "downloads" / entry.name, work, say=say)
 
 
 def _path(path: str | os.PathLike | None) -> pathlib.Path | None:
@@ -153,11 +151,11 @@ def _path(path: str | os.PathLike | None) -> pathlib.Path | None:
 
 
 def _folder(name: str, data_dir: str | os.PathLike | None) -> pathlib.Path:
-    root = _path(data_dir) or cache.cache_dir("data")
+    root = _path(data_dir) or files.cache_dir("data")
     if name in _NEED_NOTHING:
         raise ValueError(f"The data set {name!r} {_NEED_NOTHING[name]}: there is nothing to prepare.")
     if name.startswith(TFDS_PREFIX):
-        return through_tfds.record_path(root, name.removeprefix(TFDS_PREFIX))
+        return tfds.record_path(root, name.removeprefix(TFDS_PREFIX))
     if name not in manifest.entries():
         raise ValueError(
             f"There is no data set {name!r}{closest(name, names()) or '.'} Valid are {', '.join(names())}, and "

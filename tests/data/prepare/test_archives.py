@@ -10,8 +10,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from tests.data.publishers_files import pickled_py2
-from vision_jax.data.archives import ArchiveError, read_gz, read_pickled_dict, read_tar
+from tests.data.prepare.publishers_files import pickled_py2
+from vision_jax.data.prepare.archives import ArchiveError, read_gz, read_pickled_dict, read_tar
 
 
 def tar_file(path, members, mode="w:gz", format=tarfile.PAX_FORMAT):
@@ -80,8 +80,12 @@ def test_refuses_a_member_that_comes_twice(tmp_path):
 
 def test_refuses_a_sparse_member_that_unpacks_to_a_terabyte(tmp_path):
     def change(member):
-        member.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0",
-                              "GNU.sparse.size": str(1 << 40)}  # fmt: skip
+        member.pax_headers = {
+            "GNU.sparse.major": "0",
+            "GNU.sparse.minor": "1",
+            "GNU.sparse.map": "0,0",
+            "GNU.sparse.size": str(1 << 40),
+        }
 
     with pytest.raises(ArchiveError, match=r"sparse|announces"):
         read_all(tar_file(tmp_path / "a.tar", [("d/x", change)], "w"))

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from vision_jax.data import augment, augment_policy
-from vision_jax.data.augment_mix import Erasure
+from vision_jax.data import augment
+from vision_jax.data.augment import policy
+from vision_jax.data.augment.mix import Erasure
 
 SHAPE = (16, 20, 3)
 SQUARE = (16, 16, 3)
@@ -74,9 +75,7 @@ def test_translations():
 def test_ranges_are_uniform_and_reach_both_ends(spec, get, low, high):
     unit = (np.sort(get(draws(spec))) - low) / (high - low)
     assert unit[0] >= 0 and unit[0] < 0.01 and unit[-1] <= 1 and unit[-1] > 0.99
-    assert np.abs(unit - np.linspace(0, 1, len(unit))).max() < 1.95 / np.sqrt(
-        len(unit)
-    )  # Kolmogorov-Smirnov, 0.1 %
+    assert np.abs(unit - np.linspace(0, 1, len(unit))).max() < 1.95 / np.sqrt(len(unit))  # Kolmogorov-Smirnov, 0.1 %
 
 
 def test_affine_shifts_are_whole_pixels_up_to_the_fraction():
@@ -88,9 +87,7 @@ def test_jitter_orders_are_equally_likely_and_factors_follow_their_step():
     drawn = draws("color_jitter(brightness=(0.1, 0.2), contrast=(0.3, 0.4), saturation=(0.5, 0.6), hue=0.05)")
     assert_uniform(drawn.step @ np.array([64, 16, 4, 1]), sorted_orders())
     lows, highs = np.array([0.1, 0.3, 0.5, -0.05]), np.array([0.2, 0.4, 0.6, 0.05])
-    assert (drawn.factor >= lows[drawn.step] - 1e-6).all() and (
-        drawn.factor <= highs[drawn.step] + 1e-6
-    ).all()
+    assert (drawn.factor >= lows[drawn.step] - 1e-6).all() and (drawn.factor <= highs[drawn.step] + 1e-6).all()
 
 
 def sorted_orders() -> list[int]:
@@ -120,9 +117,7 @@ def test_boxes_fit_and_follow_scale_and_ratio(spec):
 
 def test_crop_falls_back_to_the_centre_when_nothing_fits():
     box = draws("random_resized_crop(scale=(1, 1), ratio=(4, 4))", count=8)
-    assert (box.top == 5.0).all() or (
-        box.top == 6.0
-    ).all()  # 20 wide at a ratio of 4: 5 of 16 rows, in the middle
+    assert (box.top == 5.0).all() or (box.top == 6.0).all()  # 20 wide at a ratio of 4: 5 of 16 rows, in the middle
     assert (box.height == 5).all() and (box.left == 0).all() and (box.width == 20).all()
 
 
@@ -181,15 +176,13 @@ def test_mixing_twice_keeps_a_distribution():
 @pytest.mark.parametrize("name", ["rand_augment(num_ops=1)", "trivial_augment"])
 def test_policies_draw_all_operations_with_both_signs(name):
     drawn = jax.tree.map(np.ravel, draws(name, count=8000))
-    assert_uniform(drawn.operation, list(range(len(augment_policy.OPERATIONS))))
-    for index, operation in enumerate(augment_policy.OPERATIONS):
+    assert_uniform(drawn.operation, list(range(len(policy.OPERATIONS))))
+    for index, operation in enumerate(policy.OPERATIONS):
         magnitude = drawn.magnitude[drawn.operation == index]
         if operation in ("identity", "autocontrast", "equalize"):
             assert (magnitude == 0).all()
         elif operation == "posterize":
-            assert set(magnitude) == (
-                {7.0} if name.startswith("rand") else {2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0}
-            )
+            assert set(magnitude) == ({7.0} if name.startswith("rand") else {2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0})
         elif operation == "solarize":
             assert magnitude.min() >= -1e-6 and magnitude.max() <= 1
         else:

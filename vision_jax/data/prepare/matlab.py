@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vision_jax.data.archives import ArchiveError
+from vision_jax.data.prepare.archives import ArchiveError
 
 _MATRIX, _COMPRESSED = 14, 15
 _CLASSES = {

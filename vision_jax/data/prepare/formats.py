@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vision_jax.data.archives import ArchiveError, read_gz, read_pickled_dict
 from vision_jax.data.decode import ImageError, decode_image
-from vision_jax.data.matlab import read_mat
+from vision_jax.data.prepare.archives import ArchiveError, read_gz, read_pickled_dict
+from vision_jax.data.prepare.matlab import read_mat
 
 Split = tuple[np.ndarray, np.ndarray]
 

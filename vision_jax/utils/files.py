@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-_PACKAGE = pathlib.Path(__file__).resolve().parent
+_PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
 def cache_dir(kind: str) -> pathlib.Path:

@@ -11,10 +11,7 @@ from scipy import ndimage
 
 from tests.torchvision_import import import_torchvision
 from vision_jax.data import augment
-from vision_jax.data import augment_color as color
-from vision_jax.data import augment_geometry as geometry
-from vision_jax.data import augment_mix as mix
-from vision_jax.data import augment_policy as policy
+from vision_jax.data.augment import color, geometry, mix, policy
 
 BYTES = np.random.default_rng(5).integers(20, 230, (15, 18, 3), np.uint8)
 IMAGE = BYTES.astype(np.float32) / 255
@@ -66,9 +63,7 @@ def test_translate():
         expected = np.broadcast_to(np.float32([0.1, 0.2, 0.3]), IMAGE.shape).copy()
         rows, columns = np.arange(15) - down, np.arange(18) - right
         inside = np.ix_((rows >= 0) & (rows < 15), (columns >= 0) & (columns < 18))
-        expected[inside] = IMAGE[
-            np.ix_(rows[(rows >= 0) & (rows < 15)], columns[(columns >= 0) & (columns < 18)])
-        ]
+        expected[inside] = IMAGE[np.ix_(rows[(rows >= 0) & (rows < 15)], columns[(columns >= 0) & (columns < 18)])]
         np.testing.assert_array_equal(apply(spec, np.array([down, right])), expected)
 
 
@@ -78,9 +73,7 @@ BOXES = [(0, 0, 15, 18), (2, 3, 9, 7), (5, 1, 3, 16), (14, 17, 1, 1)]
 @pytest.mark.parametrize("size", [(6, 5), (15, 18), (24, 31)])
 def test_random_resized_crop_against_pillow(size):
     for top, left, height, width in BOXES:
-        made = apply(
-            f"random_resized_crop(size={size})", geometry.Box(*np.float32([top, left, height, width]))
-        )
+        made = apply(f"random_resized_crop(size={size})", geometry.Box(*np.float32([top, left, height, width])))
         for channel in range(3):
             plane = Image.fromarray(IMAGE[top : top + height, left : left + width, channel])
             resized = plane.resize(size[::-1], Image.Resampling.BILINEAR)
@@ -91,9 +84,7 @@ def test_random_resized_crop_against_torchvision():
     F = functional()
     for top, left, height, width in BOXES:
         expected = back(F.resized_crop(torch_image(), top, left, height, width, [10, 20], antialias=True))
-        made = apply(
-            "random_resized_crop(size=(10, 20))", geometry.Box(*np.float32([top, left, height, width]))
-        )
+        made = apply("random_resized_crop(size=(10, 20))", geometry.Box(*np.float32([top, left, height, width])))
         np.testing.assert_allclose(made, expected, atol=2e-6)
 
 
@@ -111,9 +102,7 @@ def forward_matrix(angle, translate, scale, shear):
     turn, slant = np.deg2rad(angle), np.tan(np.deg2rad(shear))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     linear = scale * rotation @ np.array([[1, -slant], [0, 1]])
-    return np.linalg.inv(
-        np.block([[linear, np.array(translate)[:, None]], [np.zeros((1, 2)), np.ones((1, 1))]])
-    )
+    return np.linalg.inv(np.block([[linear, np.array(translate)[:, None]], [np.zeros((1, 2)), np.ones((1, 1))]]))
 
 
 @pytest.mark.parametrize(("interpolation", "order"), [("nearest", 0), ("bilinear", 1)])
@@ -126,9 +115,7 @@ def test_affine_against_scipy(interpolation, order):
         # A frame of fill, continued without end, is the image on an endless plane of fill.
         framed = [np.pad(IMAGE[..., c], 1, constant_values=level) for c, level in enumerate((0.2, 0.5, 0.9))]
         where = [position[1] + 7.0 + 1, position[0] + 8.5 + 1]
-        expected = np.stack(
-            [ndimage.map_coordinates(p, where, order=order, mode="nearest") for p in framed], -1
-        )
+        expected = np.stack([ndimage.map_coordinates(p, where, order=order, mode="nearest") for p in framed], -1)
         np.testing.assert_allclose(apply(spec, drawn), expected, atol=3e-5)
 
 
@@ -137,25 +124,17 @@ def test_affine_and_rotation_against_torchvision(interpolation):
     F = functional()
     mode = F.InterpolationMode(interpolation)
     for drawn in MAPS:
-        expected = F.affine(
-            torch_image(), drawn["angle"], drawn["translate"], drawn["scale"], drawn["shear"], mode
-        )
-        np.testing.assert_allclose(
-            apply(f"affine(interpolation='{interpolation}')", drawn), back(expected), atol=3e-5
-        )
+        expected = F.affine(torch_image(), drawn["angle"], drawn["translate"], drawn["scale"], drawn["shear"], mode)
+        np.testing.assert_allclose(apply(f"affine(interpolation='{interpolation}')", drawn), back(expected), atol=3e-5)
     for angle in (-77.7, 12.1, 160.3):
         expected = back(F.rotate(torch_image(), angle, mode))
-        np.testing.assert_allclose(
-            apply(f"rotation(interpolation='{interpolation}')", angle), expected, atol=3e-5
-        )
+        np.testing.assert_allclose(apply(f"rotation(interpolation='{interpolation}')", angle), expected, atol=3e-5)
 
 
 def test_rotation_by_quarter_turns_is_exact():
     square = IMAGE[:, :15]
     for turns in (1, 2, 3):
-        np.testing.assert_allclose(
-            apply("rotation", 90.0 * turns, square), np.rot90(square, turns), atol=2e-5
-        )
+        np.testing.assert_allclose(apply("rotation", 90.0 * turns, square), np.rot90(square, turns), atol=2e-5)
     np.testing.assert_array_equal(apply("rotation", 0.0), IMAGE)
 
 
@@ -197,9 +176,7 @@ def test_blends(name, partner):
 
 def test_hue():
     function = jax.jit(color.hue)
-    image = np.concatenate(
-        [IMAGE, np.zeros_like(IMAGE[:1]), np.full_like(IMAGE[:1], 0.5)]
-    )  # black and grey, too
+    image = np.concatenate([IMAGE, np.zeros_like(IMAGE[:1]), np.full_like(IMAGE[:1], 0.5)])  # black and grey, too
     for turn in (-0.5, -0.13, 0.0, 0.31):
         made = function(image, turn)
         for pixel in [(0, 0), (3, 4), (14, 17), (15, 2), (16, 2)]:
@@ -207,9 +184,7 @@ def test_hue():
             np.testing.assert_allclose(made[pixel], colorsys.hsv_to_rgb((h + turn) % 1, s, v), atol=3e-6)
     F = functional()
     for turn in (-0.5, -0.13, 0.31):
-        np.testing.assert_allclose(
-            function(image, turn), back(F.adjust_hue(torch_image(image), turn)), atol=3e-6
-        )
+        np.testing.assert_allclose(function(image, turn), back(F.adjust_hue(torch_image(image), turn)), atol=3e-6)
 
 
 def test_point_operations_against_pillow():
@@ -233,9 +208,7 @@ def test_equalize_against_pillow():
     for plane in (ramp, dark, np.full((20, 20), 77, np.uint8), dark[:12, :12]):
         image = np.stack([plane, plane[::-1], 255 - plane], -1)
         made = jax.jit(color.equalize)(image.astype(np.float32) / 255)
-        np.testing.assert_allclose(
-            made, np.asarray(ImageOps.equalize(Image.fromarray(image))) / 255, atol=1e-6
-        )
+        np.testing.assert_allclose(made, np.asarray(ImageOps.equalize(Image.fromarray(image))) / 255, atol=1e-6)
 
 
 def test_grayscale():

@@ -13,7 +13,7 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
-from vision_jax.data.augment_base import PROBABILITY, Interval, Operation, between, option
+from vision_jax.data.augment.base import PROBABILITY, Interval, Operation, between, option
 
 
 def _channels(image: jax.Array) -> int:
@@ -150,12 +150,8 @@ class ColorJitter(Operation):
 
     def active(self, channels: int) -> tuple[str, ...]:
         """The steps that change anything."""
-        names = (
-            ("brightness", "contrast", "saturation", "hue") if channels == 3 else ("brightness", "contrast")
-        )
-        return tuple(
-            name for name in names if getattr(self, name) != ((0.0, 0.0) if name == "hue" else (1.0, 1.0))
-        )
+        names = ("brightness", "contrast", "saturation", "hue") if channels == 3 else ("brightness", "contrast")
+        return tuple(name for name in names if getattr(self, name) != ((0.0, 0.0) if name == "hue" else (1.0, 1.0)))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Jitter:
         """See `Operation`."""

@@ -27,10 +27,19 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-from vision_jax import cache
+from vision_jax.utils import files
 
+FOLDER = pathlib.Path(__file__).parent  # of the sources
 _FLAGS = (
-    "-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared", "-w",
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fopenmp",
+    "-fPIC",
+    "-shared",
+    "-w",
 )
 
 
@@ -143,7 +152,7 @@ def _compile(source: pathlib.Path, link: Sequence[str]) -> pathlib.Path:
     command = [*_FLAGS, f"-I{jax.ffi.include_dir()}", str(source), *link]
     circumstances = f"{jaxlib.__version__} {command} {_processor()}"
     key = hashlib.sha256(source.read_bytes() + circumstances.encode()).hexdigest()[:16]
-    compiled = cache.cache_dir("ops") / f"{source.stem}-{key}.so"
+    compiled = files.cache_dir("ops") / f"{source.stem}-{key}.so"
     if compiled.exists():
         return compiled
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")

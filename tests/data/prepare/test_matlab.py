@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from vision_jax.data.archives import ArchiveError
-from vision_jax.data.matlab import read_mat
+from vision_jax.data.prepare.archives import ArchiveError
+from vision_jax.data.prepare.matlab import read_mat
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

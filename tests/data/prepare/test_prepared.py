@@ -10,10 +10,11 @@ import urllib.request
 import numpy as np
 import pytest
 
-from tests.data import publishers_files as files
-from vision_jax.data import manifest, originals, prepare, store, through_tfds
-from vision_jax.data.archives import ArchiveError
+from tests.data.prepare import publishers_files as files
+from vision_jax.data import prepare
 from vision_jax.data.decode import decode_image
+from vision_jax.data.prepare import manifest, originals, store, tfds
+from vision_jax.data.prepare.archives import ArchiveError
 
 RNG = np.random.default_rng(0)
 
@@ -277,8 +278,12 @@ def test_an_interrupted_preparation_leaves_nothing_and_can_be_repeated(small, tm
     (small.data / ".mnist.partial" / "stale").touch()
     check_arrays(prepared("mnist", tmp_path, small.archives)[0], small.splits)
     assert sorted(path.name for path in (small.data / "mnist").iterdir()) == [
-        "info.json", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"
-    ]  # fmt: skip
+        "info.json",
+        "test_images.npy",
+        "test_labels.npy",
+        "train_images.npy",
+        "train_labels.npy",
+    ]
     assert not (small.data / ".mnist.partial").exists()
 
 
@@ -330,18 +335,23 @@ def test_names():
 
 
 def test_without_network_it_says_what_to_fetch(tmp_path, monkeypatch):
-    monkeypatch.setattr(through_tfds, "prepare_named", None)  # TFDS and its retries are not reached
+    monkeypatch.setattr(tfds, "prepare_named", None)  # TFDS and its retries are not reached
     with pytest.raises(ConnectionError) as error:
         prepare.prepare("oxford_iiit_pet", tmp_path)
-    for part in ("https://thor.robots.ox.ac.uk cannot be reached", "all of", "images.tar.gz (791,918,971 bytes)  https://",
-                 "annotations.tar.gz", "prepare_data oxford_iiit_pet --archives DIR"):  # fmt: skip
+    for part in (
+        "https://thor.robots.ox.ac.uk cannot be reached",
+        "all of",
+        "images.tar.gz (791,918,971 bytes)  https://",
+        "annotations.tar.gz",
+        "prepare_data oxford_iiit_pet --archives DIR",
+    ):
         assert part in str(error.value)
 
 
 def test_a_resolver_that_hangs_does_not_hold_us_up(monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: released.wait())
-    assert through_tfds.unreachable(["http://a/x", "https://b/y", "http://a/z"], seconds=0.2) == [
+    assert tfds.unreachable(["http://a/x", "https://b/y", "http://a/z"], seconds=0.2) == [
         "http://a",
         "https://b",
     ]

@@ -192,9 +192,7 @@ def test_description_is_complete():
         assert entry["summary"].endswith("."), name
         for option in entry["options"]:  # every default is itself a valid specification
             augment.parse(f"{name}({option['name']}={option['default']!r})")
-    assert {"name": "p", "default": 0.5, "valid": "a number from 0 to 1"} in described["vertical_flip"][
-        "options"
-    ]
+    assert {"name": "p", "default": 0.5, "valid": "a number from 0 to 1"} in described["vertical_flip"]["options"]
 
 
 PAIRED = ("horizontal_flip", "vertical_flip", "transpose", "rot90", "grayscale(p=0.5)")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vision_jax.data.augment_base import (
+from vision_jax.data.augment.base import (
     FILL,
     INTERPOLATION,
     PROBABILITY,
@@ -66,9 +66,7 @@ class VerticalFlip(Operation):
 def _require_square(operation: Operation, shape: tuple[int, ...]) -> None:
     if shape[0] != shape[1]:
         name = spec_name(type(operation))
-        raise ValueError(
-            f"{name} needs square images, found {shape[0]}x{shape[1]}: crop to a square before it."
-        )
+        raise ValueError(f"{name} needs square images, found {shape[0]}x{shape[1]}: crop to a square before it.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,9 +286,7 @@ def inverse_affine(
     return jnp.concatenate([linear, offset[:, None]], axis=1)
 
 
-def warp(
-    image: jax.Array, matrix: jax.Array, fill: float | tuple[float, ...], interpolation: str
-) -> jax.Array:
+def warp(image: jax.Array, matrix: jax.Array, fill: float | tuple[float, ...], interpolation: str) -> jax.Array:
     """Resamples one image: output (x, y), from the centre, is the input at matrix @ (x, y, 1).
 
     Outside the image lies the fill colour; bilinear interpolation blends into it within one pixel of the
@@ -325,9 +321,7 @@ def warp(
     windows = jax.lax.gather(
         canvas,
         jnp.stack([top, left], axis=-1).astype(jnp.int32),
-        jax.lax.GatherDimensionNumbers(
-            offset_dims=(2, 3, 4), collapsed_slice_dims=(), start_index_map=(0, 1)
-        ),
+        jax.lax.GatherDimensionNumbers(offset_dims=(2, 3, 4), collapsed_slice_dims=(), start_index_map=(0, 1)),
         slice_sizes=(2, 2, channels),
         mode="promise_in_bounds",
     )

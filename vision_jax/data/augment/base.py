@@ -114,11 +114,7 @@ class Interval:
     def __str__(self) -> str:
         limits = f"{self.low:g} {'<' if self.above else '<='} low <= high"
         limits += "" if math.isinf(self.high) else f" <= {self.high:g}"
-        single = (
-            ""
-            if self.centre is None
-            else f"a number d >= 0 for ({self.centre:g} - d, {self.centre:g} + d), or "
-        )
+        single = "" if self.centre is None else f"a number d >= 0 for ({self.centre:g} - d, {self.centre:g} + d), or "
         return f"{single}a pair (low, high) with {limits}"
 
 
@@ -203,8 +199,7 @@ class Operation:
                 object.__setattr__(self, field.name, check(value))
             except ValueError:
                 raise ValueError(
-                    f"{spec_name(type(self))}({field.name}={value!r}) is out of range: "
-                    f"{field.name} must be {check}."
+                    f"{spec_name(type(self))}({field.name}={value!r}) is out of range: {field.name} must be {check}."
                 ) from None
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Any:
@@ -237,9 +232,7 @@ class Operation:
 def levels(value: float | tuple[float, ...], channels: int, owner: str) -> jax.Array:
     """A fill colour as float32 [channels]; ValueError when a tuple has another length."""
     if isinstance(value, tuple) and len(value) != channels:
-        raise ValueError(
-            f"{owner} got a colour of {len(value)} levels {value} for images with {channels} channel(s)."
-        )
+        raise ValueError(f"{owner} got a colour of {len(value)} levels {value} for images with {channels} channel(s).")
     return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (channels,))
 
 

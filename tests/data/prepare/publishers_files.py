@@ -92,8 +92,12 @@ def cifar_batches(splits, class_names, hundred, binary):
                 contents[f"{name}.bin"] = np.concatenate(columns, axis=1).tobytes()
             else:
                 key = b"fine_labels" if hundred else b"labels"
-                batch = {b"batch_label": b"one of them", key: [int(i) for i in labels[index]], b"data": rows[index],
-                         b"filenames": [b"picture.png"] * len(index)}  # fmt: skip
+                batch = {
+                    b"batch_label": b"one of them",
+                    key: [int(i) for i in labels[index]],
+                    b"data": rows[index],
+                    b"filenames": [b"picture.png"] * len(index),
+                }
                 contents[name] = pickled_py2(batch)
     if binary:
         listed = "\n".join(class_names).encode() + b"\n\n"
