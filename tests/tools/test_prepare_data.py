@@ -3,7 +3,7 @@
 import pytest
 from absl import app, flags
 from absl.testing import flagsaver
-from tests.data.test_prepare import random_splits
+from tests.data.prepare.test_prepared import random_splits
 
 from tests.data.prepare import publishers_files as files
 from vision_jax.data import prepare

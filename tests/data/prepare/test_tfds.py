@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 import pytest
-from tests.data.test_prepare import pets, random_splits
+from tests.data.prepare.test_prepared import pets, random_splits
 
 from tests.data.prepare import publishers_files as files
 from vision_jax.data import prepare
