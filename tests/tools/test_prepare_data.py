@@ -3,9 +3,9 @@
 import pytest
 from absl import app, flags
 from absl.testing import flagsaver
-from tests.data.prepare.test_prepared import random_splits
 
 from tests.data.prepare import publishers_files as files
+from tests.data.prepare.test_prepared import random_splits
 from vision_jax.data import prepare
 from vision_jax.tools import prepare_data
 

@@ -13,9 +13,9 @@ import threading
 
 import numpy as np
 import pytest
-from tests.data.prepare.test_prepared import pets, random_splits
 
 from tests.data.prepare import publishers_files as files
+from tests.data.prepare.test_prepared import pets, random_splits
 from vision_jax.data import prepare
 from vision_jax.data.prepare import formats, manifest, store, tfds
 
