@@ -3,18 +3,18 @@
 Options of the config are set after it: `--config.optimizer.learning_rate=3e-4`. Without --config, lists the configs.
 """
 
-import ast
 import contextlib
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vision_jax import config as config_lib
-from vision_jax import memory, parallel
+from vision_jax import listing, memory, parallel
 from vision_jax.utils import files
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
@@ -27,23 +27,13 @@ _MODE = flags.DEFINE_enum(
 )
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint to evaluate; by default the best.")
 _ALLOW_CHANGE = flags.DEFINE_bool("allow_config_change", False, "Continue a run although its config has changed.")
+_network_options: dict[str, Any] = {}  # Of the command line, as `config_lib.assign` takes them.
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "'host:port' of process 0 when several processes make up the run; 'auto' asks the cluster."
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes make up the run.")
+_OPTIONS = flags.DEFINE_string("options", None, "List the options: 'config', or those of a network by its name.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
-
-
-def list_configs() -> str:
-    """Returns one line for each config beside the package or in ./configs, from its docstring."""
-    here = pathlib.Path(__file__).resolve().parent
-    folders = (pathlib.Path("configs"), here.parent / "configs", here / "configs")
-    folder = next((f for f in folders if f.is_dir()), None)
-    lines = ["Name a config with --config=FILE; every one also has a quick variant, --config=FILE:smoke."]
-    for path in sorted(folder.glob("*.py")) if folder else ():
-        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
-        lines.append(f"  {path}  {doc.splitlines()[0] if doc else ''}")
-    return "\n".join(lines)
 
 
 def _config_name() -> str:
@@ -57,11 +47,14 @@ def main(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax describes every file it writes.
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
-    if _CONFIG.value is None:
-        print(list_configs())
+    if _OPTIONS.value is not None or _CONFIG.value is None:
+        with _sentences(ValueError):
+            print(listing.options(_OPTIONS.value) if _OPTIONS.value is not None else listing.configs())
         return
     config = _CONFIG.value
     with _sentences(config_lib.ConfigError):
+        for name, value in _network_options.items():
+            config_lib.assign(config, name, value)
         config_lib.validate(config)
     memory.keep_freed()
     parallel.start_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -79,8 +72,10 @@ def main(argv: Sequence[str]) -> None:
         if _MODE.value == "train":
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)
         else:
-            run.refuse_other_config(built, allow=_ALLOW_CHANGE.value)
-            evaluate.final(built, built.checkpoints.best() if _CHECKPOINT.value is None else _CHECKPOINT.value)
+            if not _ALLOW_CHANGE.value:
+                built.checkpoints.refuse_other_config(config_lib.to_dict(built.config))
+            step = built.checkpoints.best() if _CHECKPOINT.value is None else _CHECKPOINT.value
+            evaluate.final(built, step, evaluate.Evaluation(built))
 
 
 @contextlib.contextmanager
@@ -95,8 +90,10 @@ def _sentences(*expected: type[Exception]) -> Iterator[None]:
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses flags; a wrong option of the config is a sentence, not a traceback."""
+    sys.argv, found = config_lib.take_network_options(argv)  # `config_flags` reads sys.argv.
+    _network_options.update(found)
     try:
-        return app.parse_flags_with_usage(list(argv))
+        return app.parse_flags_with_usage(sys.argv)
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(f"ERROR: {' '.join(str(argument) for argument in error.args)}")
 

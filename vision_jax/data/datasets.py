@@ -120,10 +120,19 @@ def load(options: Options) -> Dataset:
                 if split != "train"
                 else f"The training split of {name} is empty; lower config.data.val_fraction and test_fraction."
             )
-        if 0 < options["limit"] < len(source):
-            made[split] = take(source, np.linspace(0, len(source) - 1, options["limit"]).astype(np.int64))
-    ordered: dict[str, Source] = {split: made[split] for split in ("train", "val", "test") if split in made}
+        made[split] = limited(source, options["limit"])
+    ordered = {split: made[split] for split in dict.fromkeys(("train", "val", "test", *made)) if split in made}
     return Dataset(dataset.name, ordered, dataset.class_names, dataset.provenance)
+
+
+def evenly(count: int, limit: int) -> np.ndarray:
+    """Returns the numbers of at most `limit` of `count` examples, spread evenly (0: all), int64."""
+    return np.arange(count) if not 0 < limit < count else np.linspace(0, count - 1, limit).astype(np.int64)
+
+
+def limited(source: Source, limit: int) -> Source:
+    """Returns a source with at most `limit` examples of this one, spread evenly; 0 takes all."""
+    return take(source, evenly(len(source), limit)) if 0 < limit < len(source) else source
 
 
 def take(source: Source, indices: np.ndarray) -> Source:

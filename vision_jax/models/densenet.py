@@ -4,7 +4,7 @@ Source: Huang et al. 2017 (arXiv 1608.06993). Reference implementation: `torchvi
 names are kept (`features_denseblock1/denselayer1/norm1` is `features.denseblock1.denselayer1.norm1`).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from vision_jax.models.layers import (
     max_pool,
 )
 from vision_jax.models.network import Classifier
+from vision_jax.utils.options import Between
 
 
 class DenseNet(Classifier):
@@ -38,7 +39,7 @@ class DenseNet(Classifier):
     layers: tuple[int, ...] = (6, 12, 24, 16)
     growth_rate: int = 32
     init_features: int = 64
-    drop_rate: float = 0.0
+    drop_rate: Annotated[float, Between(0, 0.95)] = 0.0
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:

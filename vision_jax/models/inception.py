@@ -6,7 +6,7 @@ on. Module names are torchvision's.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from jax import numpy as jnp
 
 from vision_jax.models.layers import Dense, Dropout, at_least_float32, avg_pool, global_avg_pool, max_pool
 from vision_jax.models.network import AuxiliaryClassifier, ConvNormRelu, imagenet_to_unit_range
+from vision_jax.utils.options import Between
 
 _INIT = nn.initializers.normal(0.1)
 
@@ -104,7 +105,7 @@ class InceptionV3(AuxiliaryClassifier):
     """
 
     aux_logits: bool = True
-    dropout: float = 0.5
+    dropout: Annotated[float, Between(0, 0.95)] = 0.5
     transform_input: bool = False
     fid: bool = False
 

@@ -65,7 +65,7 @@ def rate_multiplier(model: Network, head_multiplier: float, stage_decay: float) 
     return lambda path: factors[path[0]]
 
 
-def take_over(model: Network, name: str, weights: str, variables: Mapping[str, Tree]) -> dict[str, Tree]:
+def load_pretrained(model: Network, name: str, weights: str, variables: Mapping[str, Tree]) -> dict[str, Tree]:
     """Returns `variables` with everything replaced that pretrained weights hold; a head of other width stays new.
 
     Args:
@@ -102,7 +102,7 @@ def take_over(model: Network, name: str, weights: str, variables: Mapping[str, T
     return traverse_util.unflatten_dict(taken)
 
 
-def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
+def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> None:
     """Fills in what the config leaves to the weights: mean and std, and for photos resizing and cropping.
 
     Without weights, what is not set stays as it is: images in [0, 1].
@@ -129,7 +129,9 @@ def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
         )
 
 
-def features(model: Classifier, variables: Mapping[str, Tree], images: jax.Array) -> jax.Array:
-    """Returns what the head sees, float32 [N, F], for normalised images [N, H, W, C]."""
-    _, kept = model.apply(variables, images, train=False, mutable=["intermediates"])
-    return kept["intermediates"]["features"][0].astype(jnp.float32)
+def logits_and_features(
+    model: Classifier, variables: Mapping[str, Tree], images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns float32 logits [N, K] and what the head sees, float32 [N, F], for normalized images [N, H, W, C]."""
+    logits, kept = model.apply(variables, images, train=False, mutable=["intermediates"])
+    return logits, kept["intermediates"]["features"][0].astype(jnp.float32)

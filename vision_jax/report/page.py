@@ -73,6 +73,11 @@ class Picture:
     caption: str = ""
 
 
+def picture(path: str | os.PathLike[str], title: str, caption: str) -> Picture:
+    """Returns a picture whose title is its `alt` and heads its caption."""
+    return Picture(path, alt=title, caption=f"{title}. {caption}" if caption else title)
+
+
 @dataclasses.dataclass(frozen=True)
 class KeyValues:
     """Names and their values."""
