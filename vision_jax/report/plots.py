@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vision_jax.utils import files
+
 _DPI = 150  # of charts; a page shows them at 96 per inch, so that they stay crisp on dense screens
 _WIDTH = 5.4  # inches of curves and bars; a page shows two of them side by side
 _SPLITS = ("train", "val", "test")  # look the same in all plots
@@ -349,6 +351,5 @@ def _save(figure: Any, path: PathLike, colors: int | None = None) -> None:
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     if colors:  # a third of the size, to the eye the same
         picture = picture.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="png", optimize=True, dpi=(figure.dpi, figure.dpi))
-    os.replace(temporary, path)
+    with files.atomic_write(path) as file:
+        picture.save(file, format="png", optimize=True, dpi=(figure.dpi, figure.dpi))
