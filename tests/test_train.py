@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from vision_jax import checkpoints, monitor, train, writers
+from vision_jax import checkpoints, monitor, parallel, train, writers
 from vision_jax import config as config_lib
 from vision_jax import run as run_lib
 from vision_jax.tasks import base
+from vision_jax.utils import trees
 
 CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_photos"}
 
@@ -37,7 +38,7 @@ def trained(config, workdir, **kwargs):
 def final_state(config, workdir):
     with run_lib.build(config, workdir) as run:
         restored = run.checkpoints.restore(run.checkpoints.newest(), run.abstract_state())
-        return {name: np.asarray(leaf) for name, leaf in checkpoints.flat(restored.state).items()}
+        return {name: np.asarray(leaf) for name, leaf in trees.flatten(restored.state).items()}
 
 
 @pytest.mark.parametrize("task", CONFIGS)
@@ -161,8 +162,8 @@ def test_not_finite_stops_with_step_metric_and_last_good_checkpoint(load_config,
 
     original = Classification.train_step
 
-    def poisoned(self, state, batch, key):
-        state, metrics = original(self, state, batch, key)
+    def poisoned(self, state, constants, batch, key):
+        state, metrics = original(self, state, constants, batch, key)
         metrics["loss"] = jax.numpy.where(state.step == 10, jax.numpy.nan, metrics["loss"])
         return state, metrics
 
@@ -204,9 +205,9 @@ def test_one_compilation_and_no_hidden_transfers(per_dispatch, load_config, tmp_
     config = tiny(load_config, "classification", train__steps_per_dispatch=per_dispatch, data__on_device="never")
     with run_lib.build(config, tmp_path) as run:
         loader = run.loader("train")
-        dispatches = train.Dispatches(run, loader, start=0)
+        dispatches = train.Dispatches(run, {}, loader, start=0)
         state = run.initial_state()
-        carry = dispatches((state, run_lib.zeros(dispatches.running_shapes(state), run.mesh)), 1)
+        carry = dispatches((state, parallel.zeros(dispatches.sums_shapes(state), run.mesh)), 1)
         with jax.transfer_guard("disallow"), lowered_programs() as lowered:
             for count in [per_dispatch, 1, min(2, per_dispatch)]:
                 carry = dispatches(carry, count)

@@ -88,6 +88,11 @@ class Writer:
         for view in self._views:
             view.write_images(step, {name: np.array(batch) for name, batch in images.items()})
 
+    def write_final(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Placeholder."""
+        for view in self._views:
+            view.write_scalars(step, metrics)
+
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Writes the run's options, nested mappings welcome; TensorBoard keeps those of the first start."""
         flat = dict(_flatten(hparams))

@@ -18,9 +18,12 @@ from torch.nn import functional
 
 from tests.parity import harness, references
 from vision_jax import config as config_lib
-from vision_jax import models, parallel, run, tasks, train
+from vision_jax import models, parallel, train
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.pretrained import port
+from vision_jax.tasks import registry
+from vision_jax.tasks.base import Durations
+from vision_jax.tasks.state import TrainState
 
 RATE = 1e-4
 
@@ -137,16 +140,16 @@ def _project_step(task: Any, state: Any, batch: dict[str, np.ndarray], name_of: 
     key = parallel.put_replicated_key(0, mesh)
     count = parallel.put_replicated(np.int32(1), mesh)
     steps = train.Steps(task, key)
-    box = {"carry": (state, run.zeros(steps.running_shapes(state, {}, batch), mesh))}
-    program = steps.program(several=False)
+    box = {"carry": (state, parallel.zeros(steps.sums_shapes(state, {}, {}, batch), mesh))}
+    program = steps.program(several=False, out_shardings=parallel.replicated(mesh))
 
     def compiled():
-        box["program"] = program.lower(*box["carry"], {}, batch, count).compile()
+        box["program"] = program.lower(*box["carry"], {}, {}, batch, count).compile()
 
     def step():
         if "program" not in box:
             compiled()
-        box["carry"] = box["program"](*box["carry"], {}, batch, count)
+        box["carry"] = box["program"](*box["carry"], {}, {}, batch, count)
         return box["carry"]
 
     def parameters():
@@ -183,14 +186,13 @@ class Classification(Case):
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
         """See `Case`."""
         config = _config("classification", self.network, self.batch, optimizer, dtype)
-        for name, value in self.options.items():
-            config.model[name] = value
+        config.model[self.network] = self.options
         dataset = _dataset(self.images(), self.classes)
-        durations = tasks.base.Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
-        task = tasks.base.build(config, dataset, durations)
+        durations = Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
+        task = registry.build(config, dataset, durations)
         options = {**self.options, "num_classes": self.classes}
         variables = self.variables(self.network, self.reference(self.network, self.make), **options)
-        state = tasks.base.TrainState(jnp.zeros((), jnp.int32), {"model": task.trainer.init(variables)})
+        state = TrainState.first(model=task.network.init(variables))
         source = dataset.splits["train"]
         batch = {"image": source.images, "label": source.labels}
         return _project_step(task, state, batch, {"model": (self.network, options)})
@@ -230,14 +232,14 @@ class GAN(Case):
         """See `Case`."""
         config = _config("gan", self.network, self.batch, optimizer, dtype)
         config.optimizer.learning_rate = RATE if optimizer == "adam" else 0.1
-        durations = tasks.base.Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
-        task = tasks.base.build(config, _dataset(self.images(self.channels), 2), durations)
+        durations = Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
+        task = registry.build(config, _dataset(self.images(self.channels), 2), durations)
         variables = {part: self.variables(f"{self.network}_{part}", net) for part, net in self._nets().items()}
         networks = {
-            "generator": task.generator_trainer.init(variables["generator"]),
-            "discriminator": task.discriminator_trainer.init(variables["discriminator"]),
+            "generator": task.generator_optimizer.init(variables["generator"]),
+            "discriminator": task.discriminator_optimizer.init(variables["discriminator"]),
         }
-        state = tasks.base.TrainState(jnp.zeros((), jnp.int32), networks)
+        state = TrainState.first(**networks)
         names = {part: (f"{self.network}_{part}", {}) for part in self.makers}
         return _project_step(task, state, {"image": self.images(self.channels)}, names)
 
@@ -280,14 +282,14 @@ class SuperResolution(Case):
     def _task(self, optimizer: str, dtype: str = "float32"):
         config = _config("super_resolution", self.network, self.batch, optimizer, dtype)
         config.super_resolution.patch_size = self.size
-        durations = tasks.base.Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
-        return tasks.base.build(config, _dataset(self.images(), 2), durations)
+        durations = Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
+        return registry.build(config, _dataset(self.images(), 2), durations)
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
         """See `Case`."""
         task = self._task(optimizer, dtype)
         variables = self.variables(self.network, self.reference(self.network, references.SRCNN))
-        state = tasks.base.TrainState(jnp.zeros((), jnp.int32), {"model": task.trainer.init(variables)})
+        state = TrainState.first(model=task.network.init(variables))
         return _project_step(task, state, {"image": self.images()}, {"model": (self.network, {})})
 
     def torch(self, optimizer: str, form: Form) -> Side:

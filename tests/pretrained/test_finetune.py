@@ -8,22 +8,21 @@ from flax import traverse_util
 
 from vision_jax import config as config_lib
 from vision_jax import models, run, train
-from vision_jax.checkpoints import flat
 from vision_jax.data import pipeline
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.pretrained import finetune, weights
 from vision_jax.tasks import base
 from vision_jax.tasks.classification import Classification
+from vision_jax.utils import trees
 
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 
 def make(**options):
     config = config_lib.default()
-    config.model.update({"name": "cnn", "channels": (4, 8, 8), "norm": "batch", "hidden": (6,)})
+    config.model.cnn = dict(channels=(4, 8, 8), norm="batch", hidden=(6,))
     for name, value in options.items():
-        section, option = name.split("__")
-        config[section][option] = value
+        config_lib.assign(config, name.replace("__", "."), value)
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
     source = ArraySource(images, np.arange(8) % 4)
     task = Classification(config, Dataset("toy", {"train": source, "val": source}, tuple("abcd"), {}), DURATIONS)
@@ -43,7 +42,7 @@ def make(**options):
 def test_frozen_stages_do_not_move_nor_their_statistics(freeze, trained):
     task, state, batch = make(model__freeze=freeze)
     before = state.networks["model"].variables()
-    after, _ = jax.jit(task.train_step)(state, batch, jax.random.key(1))
+    after, _ = jax.jit(task.train_step)(state, {}, batch, jax.random.key(1))
     after = after.networks["model"].variables()
     changed = {
         kind: {
@@ -61,12 +60,14 @@ def test_frozen_stages_do_not_move_nor_their_statistics(freeze, trained):
 def test_fixed_statistics_make_batchnorm_an_affine_map_that_trains():
     task, state, batch = make(model__freeze_statistics=True, model__dropout=0.0)
     network = state.networks["model"]
-    after, metrics = jax.jit(task.train_step)(state, batch, jax.random.key(1))
+    after, metrics = jax.jit(task.train_step)(state, {}, batch, jax.random.key(1))
     after = after.networks["model"]
     jax.tree.map(np.testing.assert_array_equal, after.batch_stats, network.batch_stats)
-    trained = {name: (flat(after.params)[name] != leaf).any() for name, leaf in flat(network.params).items()}
+    trained = {
+        name: (trees.flatten(after.params)[name] != leaf).any() for name, leaf in trees.flatten(network.params).items()
+    }
     assert all(trained.values())
-    sums = jax.jit(task.eval_step)(state, {**batch, "mask": jnp.ones(8)}, jax.random.key(2))
+    sums, _ = jax.jit(task.eval_step)(state, {}, {**batch, "mask": jnp.ones(8)}, jax.random.key(2))
     np.testing.assert_allclose(metrics["loss"], sums["loss"] / 8, rtol=1e-5)  # Training computes what evaluation does.
 
 
@@ -76,7 +77,7 @@ def test_frozen_parts_cost_neither_memory_nor_work():
         task, state, batch = make(model__freeze=freeze)
         network = state.networks["model"]
         moments = sum(leaf.size for leaf in jax.tree.leaves(network.opt_state))
-        compiled = jax.jit(task.train_step).lower(state, batch, jax.random.key(0)).compile()
+        compiled = jax.jit(task.train_step).lower(state, {}, batch, jax.random.key(0)).compile()
         costs.append((moments, compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes))
     full, head = costs
     assert head[0] < 0.05 * full[0]
@@ -101,7 +102,7 @@ def test_rates_fall_from_the_head_to_the_input():
     jax.tree.map(np.testing.assert_array_equal, state.networks["model"].params, same.networks["model"].params)
 
     def change(trained, before):
-        after, _ = trained.train_step(before, batch, jax.random.key(1))
+        after, _ = trained.train_step(before, {}, batch, jax.random.key(1))
         old, new = before.networks["model"].params, after.networks["model"].params
         return jax.tree.map(lambda a, b: np.asarray(a - b), new, old)
 
@@ -133,9 +134,9 @@ def test_weights_are_taken_over_and_a_head_of_other_width_is_new(weights_file):
     initial = np.asarray(state.networks["model"].params["head"]["kernel"])
     network = task.start(state).networks["model"]
     new = network.variables()
-    for name, leaf in flat(saved).items():
+    for name, leaf in trees.flatten(saved).items():
         if "params/head" not in name:
-            np.testing.assert_array_equal(flat(new)[name], leaf, err_msg=name)
+            np.testing.assert_array_equal(trees.flatten(new)[name], leaf, err_msg=name)
     assert new["params"]["head"]["kernel"].shape == (6, 4)
     np.testing.assert_array_equal(network.params["head"]["kernel"], initial)
     assert set(network.params) == {"head"} == set(network.averaged)
@@ -153,7 +154,7 @@ def test_auxiliary_heads_are_new_left_out_or_missed(tmp_path):
         weights.save(tmp_path / f"{aux}.safetensors", variables(10, aux_logits=aux), record)
     for aux in (False, True):
         model = models.build("googlenet", num_classes=4, aux_logits=aux)
-        taken = flat(finetune.take_over(model, "googlenet", files[True], variables(4, aux_logits=aux)))
+        taken = trees.flatten(finetune.take_over(model, "googlenet", files[True], variables(4, aux_logits=aux)))
         heads = {f"params/{layer}/{part}" for layer in model.head_layers for part in ("kernel", "bias")}
         assert {name for name, leaf in taken.items() if (leaf == 4).all()} == heads
     with pytest.raises(ValueError, match=r"do not fit googlenet as configured:\n  batch_stats/aux1/"):
@@ -162,7 +163,7 @@ def test_auxiliary_heads_are_new_left_out_or_missed(tmp_path):
 
 def test_weights_of_another_network_are_refused(weights_file):
     path, _ = weights_file
-    task, state, _ = make(model__weights=str(path), model__channels=(4, 8))
+    task, state, _ = make(model__weights=str(path), model__cnn__channels=(4, 8))
     with pytest.raises(ValueError, match="do not fit cnn as configured:\n  params/hidden1/kernel is"):
         task.start(state)
 
@@ -201,7 +202,7 @@ def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path
         with run.build(config, tmp_path / str(cached)) as built:
             train.train(built)
             restored = built.checkpoints.restore(built.checkpoints.newest(), built.abstract_state())
-            states.append(flat(restored.state))
+            states.append(trees.flatten(restored.state))
             evaluations.append([row["val/loss"] for row in restored.history["evaluations"]])
     assert len(computed) == 3 < len(evaluations[0])  # Each split's features once, however often it is evaluated.
     np.testing.assert_allclose(evaluations[1], evaluations[0], rtol=1e-4)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vision_jax import config as config_lib
+from vision_jax import environment
 from vision_jax import run as run_lib
 
 
@@ -21,14 +22,14 @@ def run_folder(tmp_path_factory) -> pathlib.Path:
     config.data.batch_size = 8
     config.data.mean, config.data.std = (0.3,), (0.5,)
     config.model.name = "cnn"
-    config.model.channels = (4, 6)
-    config.model.norm = "batch"
+    config.model.cnn = dict(channels=(4, 6), norm="batch")
     config.optimizer.ema_decay = 0.9
     config.train.epochs = 1.0
     with run_lib.build(config, workdir) as run:
-        run_lib.describe(run)
+        state = run.initial_state()
+        environment.describe(run.workdir, run.config, run.dataset, state)
         history = {"evaluations": [], "seconds": 0.0}
-        run.checkpoints.save(3, run.initial_state(), {}, history, config_lib.to_dict(config))
+        run.checkpoints.save(3, state, {}, history, config_lib.to_dict(config))
         run.checkpoints.wait()
     return workdir
 
