@@ -102,7 +102,7 @@ def build(config: ConfigDict, workdir: pathlib.Path) -> Run:
     dataset = datasets.load(config.data)
     durations = _durations(config, len(dataset.splits["train"]))
     photos = not isinstance(dataset.splits["train"], ArraySource)
-    finetune.preprocess_as_trained(config, photos=photos)
+    finetune.resolve_preprocessing(config, photos=photos)
     task = base.build(config, dataset, durations)
     best = config.eval.best_metric or next(iter(task.metrics))
     if best not in task.metrics:

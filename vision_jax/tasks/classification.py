@@ -89,7 +89,7 @@ class Classification(base.Task):
             return state
         network = state.networks["model"]
         initial = {**network.variables(), "params": base.merge(network.params, network.fixed)}
-        variables = finetune.take_over(self.model, self.config.model.name, self.config.model.weights, initial)
+        variables = finetune.load_pretrained(self.model, self.config.model.name, self.config.model.weights, initial)
         return state.replace(networks={"model": self.trainer.init(variables)})
 
     def loader(self, state: base.TrainState, loader: Loader) -> Loader:
