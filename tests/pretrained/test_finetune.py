@@ -154,17 +154,19 @@ def test_auxiliary_heads_are_new_left_out_or_missed(tmp_path):
         weights.save(tmp_path / f"{aux}.safetensors", variables(10, aux_logits=aux), record)
     for aux in (False, True):
         model = models.build("googlenet", num_classes=4, aux_logits=aux)
-        taken = trees.flatten(finetune.take_over(model, "googlenet", files[True], variables(4, aux_logits=aux)))
+        taken = trees.flatten(finetune.load_pretrained(model, "googlenet", files[True], variables(4, aux_logits=aux)))
         heads = {f"params/{layer}/{part}" for layer in model.head_layers for part in ("kernel", "bias")}
         assert {name for name, leaf in taken.items() if (leaf == 4).all()} == heads
-    with pytest.raises(ValueError, match=r"do not fit googlenet as configured:\n  batch_stats/aux1/"):
-        finetune.take_over(model, "googlenet", files[False], variables(4, aux_logits=True))
+    with pytest.raises(ValueError, match=r"do not fit googlenet as configured:\n  missing: batch_stats/aux1/"):
+        finetune.load_pretrained(model, "googlenet", files[False], variables(4, aux_logits=True))
 
 
 def test_weights_of_another_network_are_refused(weights_file):
     path, _ = weights_file
     task, state, _ = make(model__weights=str(path), model__cnn__channels=(4, 8))
-    with pytest.raises(ValueError, match="do not fit cnn as configured:\n  params/hidden1/kernel is"):
+    with pytest.raises(
+        ValueError, match="do not fit cnn as configured:\n  other shape or type: params/hidden1/kernel is"
+    ):
         task.start(state)
 
 
@@ -172,13 +174,13 @@ def test_preprocessing_comes_from_the_weights_unless_the_config_says_otherwise(w
     path, _ = weights_file
     config = config_lib.default()
     config.model.name, config.model.weights, config.data.std = "cnn", str(path), (1.0,)
-    finetune.preprocess_as_trained(config, photos=True)
+    finetune.resolve_preprocessing(config, photos=True)
     assert config.data.mean == (0.4, 0.5, 0.6) and config.data.std == (1.0,)
     assert (config.data.image_size, config.data.interpolation) == (32, "bicubic")
     assert round(config.data.image_size / config.data.crop_fraction) == 36
     published = config_lib.default()
     published.model.name, published.model.weights = "resnet18", "imagenet"
-    finetune.preprocess_as_trained(published, photos=False)  # Known without the file.
+    finetune.resolve_preprocessing(published, photos=False)  # Known without the file.
     assert published.data.mean == (0.485, 0.456, 0.406) and published.data.image_size == 0
 
 
@@ -186,7 +188,7 @@ def test_photos_of_a_folder_need_a_size_from_somewhere():
     config = config_lib.default()
     config.data.name = "folder"
     with pytest.raises(config_lib.ConfigError, match=r"set config\.data\.image_size"):
-        finetune.preprocess_as_trained(config, photos=True)
+        finetune.resolve_preprocessing(config, photos=True)
 
 
 def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path, monkeypatch):

@@ -37,8 +37,6 @@ def test_networks_of_dense_layers_take_the_shape_of_the_images():
     after, metrics = jax.jit(task.train_step)(state, {}, {"image": images}, jax.random.key(1))
     samples = task.pictures(after, {}, {"image": images})["samples"]
     assert samples.shape == (64, 8, 8, 1) and np.isfinite(float(metrics["generator_loss"]))
-        float(metrics["generator_loss"])
-    )
 
 
 def test_step_is_discriminator_first_then_generator_through_the_new_discriminator(gan):

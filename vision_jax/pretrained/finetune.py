@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from ml_collections import ConfigDict
 
-from vision_jax.config import ConfigError
 from vision_jax.models.network import AuxiliaryClassifier, Classifier, Network
 from vision_jax.pretrained import weights as weights_lib
+from vision_jax.utils import trees
+from vision_jax.utils.options import ConfigError
 from vision_jax.utils.text import closest
 
 Path = tuple[str, ...]
@@ -80,26 +80,18 @@ def load_pretrained(model: Network, name: str, weights: str, variables: Mapping[
     """
     options: dict[str, Any] = {"aux_logits": model.aux_logits} if isinstance(model, AuxiliaryClassifier) else {}
     loaded, _ = weights_lib.load(name, weights, **options)
-    old, new = traverse_util.flatten_dict(dict(variables)), traverse_util.flatten_dict(dict(loaded))
-    heads = tuple(tuple(layer.split("/")) for layer in model.head_layers) if isinstance(model, Classifier) else ()
-    taken, problems = {}, []
-    for path, leaf in old.items():
-        if path not in new:
-            problems.append(f"{'/'.join(path)} is missing")
-        elif new[path].shape == leaf.shape:
-            taken[path] = np.asarray(new[path], leaf.dtype)
-        elif any(path[1 : 1 + len(head)] == head for head in heads):
-            taken[path] = leaf
-        else:
-            problems.append(f"{'/'.join(path)} is {new[path].shape}, the network has {leaf.shape}")
-    if problems:
-        raise ValueError(f"The weights {weights!r} do not fit {name} as configured:\n  " + "\n  ".join(problems))
-    # A head is taken over as a whole or not at all.
-    for head in heads:
-        parts = [path for path in old if path[1 : 1 + len(head)] == head]
-        if any(taken[path] is old[path] for path in parts):
-            taken |= {path: old[path] for path in parts}
-    return traverse_util.unflatten_dict(taken)
+    old, new = trees.flatten(variables), trees.flatten(loaded)
+    new = {path: new[path] for path in old if path in new}  # what has no place here is left behind
+    for head in model.head_layers if isinstance(model, Classifier) else ():
+        # A head is taken over as a whole or not at all.
+        parts = [path for path in new if path.partition("/")[2].startswith(f"{head}/")]
+        if any(new[path].shape != old[path].shape for path in parts):
+            new |= {path: old[path] for path in parts}
+    if problems := trees.differences(old, new, types=False):
+        raise ValueError(f"The weights {weights!r} do not fit {name} as configured:{trees.shown(problems)}")
+    return trees.unflatten(
+        {path: leaf if new[path] is leaf else np.asarray(new[path], leaf.dtype) for path, leaf in old.items()}
+    )
 
 
 def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> None:

@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import safetensors
-from flax import traverse_util
 
 from vision_jax import models
 from vision_jax.models.network import Classifier
 from vision_jax.pretrained import download, port, torch_file, torch_writer
 from vision_jax.pretrained.torch_file import TorchFileError
-from vision_jax.utils import files
+from vision_jax.utils import files, trees
 from vision_jax.utils.text import closest
 
 _METADATA = "vision_jax"
@@ -238,7 +237,7 @@ def save(path: str | os.PathLike, variables: Mapping[str, Any], record: Record) 
     Arrays are named by their path, 'params/conv1/kernel'; the record stands as JSON in the file's metadata.
     """
     collections = {name: variables[name] for name in ("params", "batch_stats") if variables.get(name)}
-    flat = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(collections, sep="/").items()}
+    flat = {name: np.asarray(leaf) for name, leaf in trees.flatten(collections).items()}
     torch_writer.write_safetensors(path, flat, {_METADATA: json.dumps(dataclasses.asdict(record))})
 
 
@@ -277,21 +276,13 @@ def _own_variables(path: Path, record: Record) -> dict[str, Any]:
         model = model.clone(num_classes=bias.size)
     shapes = models.shapes(model, record.input_shape or models.entry(record.model).input_shape)
     shapes = {name: shapes[name] for name in ("params", "batch_stats") if name in shapes}
-    expected = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(shapes, sep="/").items()}
-    problems = [f"missing: {name} {list(expected[name])}" for name in expected if name not in flat]
-    problems += [f"left over: {name} {list(flat[name].shape)}" for name in flat if name not in expected]
-    problems += [
-        f"shape: {name} is {list(flat[name].shape)}, expected {list(shape)}"
-        for name, shape in expected.items()
-        if name in flat and flat[name].shape != shape
-    ]
-    if problems:
-        raise TorchFileError(f"{path} does not fit {record.model}:\n  " + "\n  ".join(problems))
+    if problems := trees.differences(trees.flatten(shapes), flat, types=False):
+        raise TorchFileError(f"{path} does not fit {record.model}:{trees.shown(problems)}")
     return _nested(flat)
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {"params": {}, "batch_stats": {}} | traverse_util.unflatten_dict(flat, sep="/")
+    return {"params": {}, "batch_stats": {}} | trees.unflatten(flat)
 
 
 def _converted(path: Path, record: Record) -> dict[str, Any]:

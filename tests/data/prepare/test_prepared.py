@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from tests.data.prepare import publishers_files as files
-from vision_jax.data import prepare
+from vision_jax.data import prepare, sources
 from vision_jax.data.decode import decode_image
 from vision_jax.data.prepare import manifest, originals, store, tfds
+from vision_jax.data.prepare import prepared as preparation
 from vision_jax.data.prepare.archives import ArchiveError
 
 RNG = np.random.default_rng(0)
@@ -265,6 +266,18 @@ def test_a_second_call_does_nothing(small, tmp_path, monkeypatch):
     check_arrays(dataset, small.splits)
 
 
+def test_splits_know_what_they_hold(small, tmp_path, publish):
+    first, _ = prepared("mnist", tmp_path, small.archives)
+    again, _ = prepared("mnist", tmp_path / "again", small.archives)
+    files.write_pets(tmp_path / "pets", pets(), manifest.entries()["oxford_iiit_pet"].class_names)
+    publish("oxford_iiit_pet", tmp_path / "pets", {"train": 4, "test": 2})
+    encoded, _ = prepared("oxford_iiit_pet", tmp_path, tmp_path / "pets")
+    seen = [sources.fingerprint(source) for each in (first, encoded) for source in each.splits.values()]
+    assert len(set(seen)) == 4
+    for split, source in first.splits.items():
+        assert sources.fingerprint(source) == sources.fingerprint(again.splits[split])
+
+
 def test_an_interrupted_preparation_leaves_nothing_and_can_be_repeated(small, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(store, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt()))
@@ -288,7 +301,7 @@ def test_an_interrupted_preparation_leaves_nothing_and_can_be_repeated(small, tm
 
 
 def test_two_processes_do_not_prepare_the_same_set(small, tmp_path):
-    with prepare._lock(small.data, "mnist"), pytest.raises(BlockingIOError, match="Another process"):
+    with preparation._lock(small.data, "mnist"), pytest.raises(BlockingIOError, match="Another process"):
         prepared("mnist", tmp_path, small.archives)
 
 

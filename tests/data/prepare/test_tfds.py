@@ -16,7 +16,7 @@ import pytest
 
 from tests.data.prepare import publishers_files as files
 from tests.data.prepare.test_prepared import pets, random_splits
-from vision_jax.data import prepare
+from vision_jax.data import prepare, sources
 from vision_jax.data.prepare import formats, manifest, store, tfds
 
 pytest.importorskip("tensorflow", reason="TFDS needs TensorFlow to prepare")
@@ -161,6 +161,11 @@ def test_any_other_set_of_tfds(served, tmp_path, monkeypatch):
             example = source[i]
             assert expected.pop(example["image"].tobytes()) == example["label"] == source.labels[i]
         assert not expected
+
+    again = prepare.open_prepared("tfds:kmnist", tmp_path).splits
+    found = {split: sources.fingerprint(source) for split, source in dataset.splits.items()}
+    assert found == {split: sources.fingerprint(source) for split, source in again.items()}
+    assert len(set(found.values())) == 2
 
     said = []
     prepare.prepare("tfds:kmnist", tmp_path, say=said.append)
