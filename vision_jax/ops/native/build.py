@@ -3,9 +3,11 @@
 The standard library alone: whoever builds a wheel runs this file where neither JAX nor this package is installed.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
 import platform
@@ -131,6 +133,26 @@ def compile_library(
     stubs = [_stub(compiler, library.parent / name) for name in NEEDS.get(source.stem, ())]
     options = [*FLAGS, f"-march={instructions}", f"-I{include}", "-Wl,--no-as-needed"]
     _call(compiler, [*options, source, *stubs], library)
+
+
+def compile_wheel(folder: pathlib.Path, include: str) -> list[pathlib.Path]:
+    """Libraries of all sources for all LEVELS, named SOURCE-LEVEL-CHECKSUM.so, in an empty folder.
+
+    Raises:
+        UnavailableError: one of them cannot be compiled.
+    """
+    check_system()
+    compiler = find_compiler()
+
+    def make(case: tuple[pathlib.Path, str]) -> pathlib.Path:
+        source, instructions = case
+        made = folder / f"{source.stem}-{instructions}" / "library.so"
+        made.parent.mkdir()
+        compile_library(compiler, source, made, instructions, include)
+        return made.replace(folder / f"{made.parent.name}-{checksum(made.read_bytes())}.so")
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(make, itertools.product(sorted(FOLDER.glob("*.cc")), LEVELS)))
 
 
 def run(command: Sequence[str | pathlib.Path], environment: Mapping[str, str] | None = None) -> tuple[int, str]:
