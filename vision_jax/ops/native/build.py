@@ -131,8 +131,8 @@ def compile_library(
         UnavailableError: the compiler fails, or does not end within SECONDS.
     """
     stubs = [_stub(compiler, library.parent / name) for name in NEEDS.get(source.stem, ())]
-    options = [*FLAGS, f"-march={instructions}", f"-I{include}", "-Wl,--no-as-needed"]
-    _call(compiler, [*options, source, *stubs], library)
+    options = [*FLAGS, f"-march={instructions}", f"-I{include}", "-Wl,--no-as-needed", *map(str, stubs)]
+    _call(compiler, options, source, library)
 
 
 def compile_wheel(folder: pathlib.Path, include: str) -> list[pathlib.Path]:
@@ -189,20 +189,20 @@ def _stub(compiler: Compiler, library: pathlib.Path) -> pathlib.Path:
     """An empty library to link with: the name is all that a library keeps of one that it needs."""
     empty = library.with_suffix(".cc")
     empty.touch()
-    _call(compiler, ["-shared", "-nostdlib", f"-Wl,-soname,{library.name}", empty], library)
+    _call(compiler, ["-shared", "-nostdlib", f"-Wl,-soname,{library.name}"], empty, library)
     return library
 
 
-def _call(compiler: Compiler, arguments: Sequence[str | pathlib.Path], made: pathlib.Path) -> None:
+def _call(compiler: Compiler, options: Sequence[str], source: pathlib.Path, library: pathlib.Path) -> None:
     name = shlex.join(compiler.command)
     if name in _hung:
         raise UnavailableError(f"{name} did not end before")
     try:
-        status, output = run([*compiler.command, *arguments, "-o", made])
+        status, output = run([*compiler.command, *options, source, "-o", library])
     except UnavailableError:
         _hung.add(name)
         raise
     if status:
-        raise UnavailableError(f"{name} could not compile {made.name}, status {status}:\n{output}")
-    if not made.is_file():
-        raise UnavailableError(f"{name} reported success and wrote no {made.name}")
+        raise UnavailableError(f"{name} could not compile {source.name}, status {status}:\n{output}")
+    if not library.is_file():
+        raise UnavailableError(f"{name} reported success and wrote no library of {source.name}")

@@ -178,7 +178,8 @@ def _test(library: pathlib.Path, source: pathlib.Path, needs: Sequence[pathlib.P
     command = [sys.executable, "-P", "-W", "ignore", str(_SELFTEST), source.stem, str(library), *map(str, needs)]
     status, output = build.run(command, {**inherited, **ours})
     if status:
-        raise UnavailableError(f"{library.name} failed its test, status {status}:\n{output}")
+        last = output.strip().rpartition("\n")[2]
+        raise UnavailableError(f"{library.name} failed its test, status {status}: {last}")
 
 
 def _keep(made: pathlib.Path, folder: pathlib.Path, name: str) -> pathlib.Path:
