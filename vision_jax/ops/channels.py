@@ -1,8 +1,8 @@
 """What BatchNorm does over [..., C] and per channel [C], with sums that XLA's CPU compiler would make slowly.
 
-Three sums (`channels.cc` in float32 programs for one CPU device, plain JAX everywhere else) and the two elementwise
-maps that they are the transposes of. As primitives they are closed under differentiation, in any order and mode, and
-what they sum is never written to memory: a BatchNorm keeps its input for the backward pass and nothing else.
+Three sums (`native/channels.cc` in float32 programs for one CPU device, plain JAX everywhere else) and the two
+elementwise maps that they are the transposes of. As primitives they are closed under differentiation, in any order and
+mode, and what they sum is never written to memory: a BatchNorm keeps its input for the backward pass and nothing else.
 `materialise` is for what should be written to memory.
 """
 
@@ -13,7 +13,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad
 
 from vision_jax.ops import native
-from vision_jax.ops.native import Foreign, promoted
+from vision_jax.ops.foreign import Foreign, define, promoted
 
 
 def available() -> bool:
@@ -100,20 +100,20 @@ _vanishing_shift_p = Primitive("vanishing_shift")
 _materialise_p = Primitive("materialise")
 
 
-native.define(
+define(
     _moments_p, _moments, lambda x, shift: [promoted(shift.shape, x, shift)] * 2, Foreign("VisionJaxMoments", available)
 )
-native.define(_centred_scale_p, _centred_scale, lambda x, mean, scale: promoted(x.shape, x, mean, scale))
-native.define(
+define(_centred_scale_p, _centred_scale, lambda x, mean, scale: promoted(x.shape, x, mean, scale))
+define(
     _centred_dot_p,
     _centred_dot,
     lambda x, mean, y: promoted(mean.shape, x, mean, y),
     Foreign("VisionJaxCentredDot", available),
 )
-native.define(_sum_p, _sum, lambda x: promoted(x.shape[-1:], x), Foreign("VisionJaxChannelSum", available))
-native.define(_spread_p, _spread, lambda x, shape: promoted(shape, x))
-native.define(_vanishing_shift_p, _vanishing_shift, lambda mean, scale: promoted(scale.shape, scale))
-native.define(
+define(_sum_p, _sum, lambda x: promoted(x.shape[-1:], x), Foreign("VisionJaxChannelSum", available))
+define(_spread_p, _spread, lambda x, shape: promoted(shape, x))
+define(_vanishing_shift_p, _vanishing_shift, lambda mean, scale: promoted(scale.shape, scale))
+define(
     _materialise_p, _same, lambda x: promoted(x.shape, x), Foreign("VisionJaxSame", available, {0: 0}, any_type=True)
 )
 

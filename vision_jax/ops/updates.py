@@ -1,7 +1,8 @@
 """What a step does with every parameter once its gradient is known, in one pass over memory.
 
 XLA's CPU compiler makes three functions of Adam's three results, each of which reads its operands anew, and writes the
-squares of a gradient to memory before it sums them. In float32 programs for one CPU device `updates.cc` does both.
+squares of a gradient to memory before it sums them. In float32 programs for one CPU device `native/updates.cc` does
+both.
 """
 
 import jax
@@ -9,7 +10,7 @@ from jax import numpy as jnp
 from jax.extend.core import Primitive
 
 from vision_jax.ops import native
-from vision_jax.ops.native import Foreign, promoted
+from vision_jax.ops.foreign import Foreign, define, promoted
 
 
 def available() -> bool:
@@ -60,7 +61,7 @@ _adam_p = Primitive("adam")
 _adam_p.multiple_results = True
 _square_sum_p = Primitive("square_sum")
 
-native.define(
+define(
     _adam_p,
     _adam,
     lambda gradient, mean, square, corrections, **decays: [
@@ -70,4 +71,4 @@ native.define(
     ],
     Foreign("VisionJaxAdam", available, aliases={1: 1, 2: 2}),
 )
-native.define(_square_sum_p, _square_sum, lambda x: promoted((), x), Foreign("VisionJaxSquareSum", available))
+define(_square_sum_p, _square_sum, lambda x: promoted((), x), Foreign("VisionJaxSquareSum", available))
