@@ -22,7 +22,7 @@ def _batch_norm(x, train, **options):
     return np.asarray(y), state.get("batch_stats", stats)
 
 
-def test_batch_norm_normalises_with_the_biased_variance_and_keeps_the_unbiased_one():
+def test_batch_norm_normalizes_with_the_biased_variance_and_keeps_the_unbiased_one():
     x = _random((2, 3, 2, 4))
     y, stats = _batch_norm(x, train=True, momentum=0.25)
     flat = x.reshape(-1, 4)

@@ -92,19 +92,19 @@ class ConvTranspose(nn.Module):
 
 
 class Dense(nn.Dense):
-    """`flax.linen.Dense` with `torch.nn.Linear`'s uniform kernel initialisation and a zero bias."""
+    """`flax.linen.Dense` with `torch.nn.Linear`'s uniform kernel initialization and a zero bias."""
 
     kernel_init: Any = linear_uniform
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with `torch.nn.BatchNorm2d`'s conventions.
+    """Batch normalization over all axes but the last, with `torch.nn.BatchNorm2d`'s conventions.
 
     running = (1 - momentum) * running + momentum * batch: `momentum` is the weight of the *new* value (PyTorch's
-    convention; Flax writes 1 - momentum). The batch is normalised with the biased variance, the running variance takes
+    convention; Flax writes 1 - momentum). The batch is normalized with the biased variance, the running variance takes
     the unbiased one (n / (n - 1)). Statistics are float32 and, under `jit` over a mesh, those of the global batch.
 
-    With `train=False` the running statistics normalise and nothing is updated.
+    With `train=False` the running statistics normalize and nothing is updated.
 
     Raises:
         ValueError: training with one value per channel, whose variance says nothing.
@@ -117,7 +117,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalise `x` [..., C]."""
+        """Normalize `x` [..., C]."""
         channels = (x.shape[-1],)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
@@ -136,7 +136,7 @@ class BatchNorm(nn.Module):
             running_var.value = (1 - self.momentum) * running_var.value + self.momentum * (var * (n / (n - 1)))
         else:
             mean, var = running_mean.value, running_var.value
-        return ops.normalise(x32, mean, lax.rsqrt(var + self.epsilon) * scale, bias).astype(self.dtype)
+        return ops.normalize(x32, mean, lax.rsqrt(var + self.epsilon) * scale, bias).astype(self.dtype)
 
 
 class Dropout(nn.Module):

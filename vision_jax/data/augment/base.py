@@ -89,20 +89,20 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A pair (low, high) within limits; with `centre`, also one number d for (centre - d, centre + d)."""
+    """A pair (low, high) within limits; with `center`, also one number d for (center - d, center + d)."""
 
     low: float
     high: float = math.inf
-    centre: float | None = None
+    center: float | None = None
     above: bool = False
 
     def __call__(self, value: Any) -> tuple[float, float]:
         """See `Check`."""
-        if _is_number(value) and self.centre is not None and value >= 0:
+        if _is_number(value) and self.center is not None and value >= 0:
             # Factors stop at zero (there is no negative brightness); an angle or a hue may be negative.
             value = (
-                max(self.centre - value, self.low) if self.centre == 1 else self.centre - value,
-                self.centre + value,
+                max(self.center - value, self.low) if self.center == 1 else self.center - value,
+                self.center + value,
             )
         if not isinstance(value, tuple | list) or len(value) != 2 or not all(map(_is_number, value)):
             raise ValueError
@@ -114,7 +114,7 @@ class Interval:
     def __str__(self) -> str:
         limits = f"{self.low:g} {'<' if self.above else '<='} low <= high"
         limits += "" if math.isinf(self.high) else f" <= {self.high:g}"
-        single = "" if self.centre is None else f"a number d >= 0 for ({self.centre:g} - d, {self.centre:g} + d), or "
+        single = "" if self.center is None else f"a number d >= 0 for ({self.center:g} - d, {self.center:g} + d), or "
         return f"{single}a pair (low, high) with {limits}"
 
 
@@ -153,8 +153,8 @@ class Size:
 
 
 @dataclasses.dataclass(frozen=True)
-class Colour:
-    """A grey level in [0, 1], or a tuple with one level per channel; `words` are further valid values."""
+class Color:
+    """A gray level in [0, 1], or a tuple with one level per channel; `words` are further valid values."""
 
     words: tuple[str, ...] = ()
 
@@ -172,7 +172,7 @@ class Colour:
 
 
 PROBABILITY = Number(0, 1)
-FILL = Colour()
+FILL = Color()
 INTERPOLATION = Choice(("nearest", "bilinear"))
 
 
@@ -230,9 +230,9 @@ class Operation:
 
 
 def levels(value: float | tuple[float, ...], channels: int, owner: str) -> jax.Array:
-    """A fill colour as float32 [channels]; ValueError when a tuple has another length."""
+    """A fill color as float32 [channels]; ValueError when a tuple has another length."""
     if isinstance(value, tuple) and len(value) != channels:
-        raise ValueError(f"{owner} got a colour of {len(value)} levels {value} for images with {channels} channel(s).")
+        raise ValueError(f"{owner} got a color of {len(value)} levels {value} for images with {channels} channel(s).")
     return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (channels,))
 
 

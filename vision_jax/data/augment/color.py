@@ -1,4 +1,4 @@
-"""Augmentations that change values in place: colour jitter, grayscale, the policies' point operations.
+"""Augmentations that change values in place: color jitter, grayscale, the policies' point operations.
 
 All keep the range [0, 1]. They match torchvision's functions for float tensors (which are Pillow's up to
 its rounding to 256 levels), except `posterize` and `equalize`, which torchvision has for bytes alone: they
@@ -19,12 +19,12 @@ from vision_jax.data.augment.base import PROBABILITY, Interval, Operation, betwe
 def _channels(image: jax.Array) -> int:
     channels = image.shape[-1]
     if channels not in (1, 3):
-        raise ValueError(f"Colour augmentation needs images with 1 or 3 channels, found {channels}.")
+        raise ValueError(f"Color augmentation needs images with 1 or 3 channels, found {channels}.")
     return channels
 
 
 def luma(image: jax.Array) -> jax.Array:
-    """The grey version [H, W, 1] of an image [H, W, 1 or 3] (weights .2989, .587, .114)."""
+    """The gray version [H, W, 1] of an image [H, W, 1 or 3] (weights .2989, .587, .114)."""
     return image if _channels(image) == 1 else jnp.asarray(dm_pix.rgb_to_grayscale(image))
 
 
@@ -39,12 +39,12 @@ def brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Blends with the mean of the grey image: 0 is a grey plane, 1 the image."""
+    """Blends with the mean of the gray image: 0 is a gray plane, 1 the image."""
     return blend(image, jnp.mean(luma(image)), factor)
 
 
 def saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Blends with the grey image: 0 is grey, 1 the image."""
+    """Blends with the gray image: 0 is gray, 1 the image."""
     return blend(image, luma(image), factor)
 
 
@@ -112,7 +112,7 @@ def equalize(image: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Grayscale(Operation):
-    """Replace the image by its grey version (same number of channels) with probability p."""
+    """Replace the image by its gray version (same number of channels) with probability p."""
 
     paired: ClassVar[bool] = True
     p: float = option(0.1, PROBABILITY)
@@ -127,7 +127,7 @@ class Grayscale(Operation):
 
 
 class Jitter(NamedTuple):
-    """The drawn steps of a colour jitter, in the order of their application; both [active steps]."""
+    """The drawn steps of a color jitter, in the order of their application; both [active steps]."""
 
     step: jax.Array  # int32, position in `ColorJitter.active`
     factor: jax.Array  # float32
@@ -139,14 +139,14 @@ class ColorJitter(Operation):
 
     Matches torchvision's ColorJitter. A number d means factors from 1 - d (at least 0) to 1 + d, for hue
     turns from -d to d of the circle; a pair gives the range itself. A pair of images gets the same factors,
-    order and (for contrast) mean grey level.
+    order and (for contrast) mean gray level.
     """
 
     paired: ClassVar[bool] = True
-    brightness: tuple[float, float] = option(0.0, Interval(0, centre=1))
-    contrast: tuple[float, float] = option(0.0, Interval(0, centre=1))
-    saturation: tuple[float, float] = option(0.0, Interval(0, centre=1))
-    hue: tuple[float, float] = option(0.0, Interval(-0.5, 0.5, centre=0))
+    brightness: tuple[float, float] = option(0.0, Interval(0, center=1))
+    contrast: tuple[float, float] = option(0.0, Interval(0, center=1))
+    saturation: tuple[float, float] = option(0.0, Interval(0, center=1))
+    hue: tuple[float, float] = option(0.0, Interval(-0.5, 0.5, center=0))
 
     def active(self, channels: int) -> tuple[str, ...]:
         """The steps that change anything."""
@@ -174,18 +174,18 @@ class ColorJitter(Operation):
         return high, low
 
     def _jitter(self, images: Sequence[jax.Array], drawn: Jitter) -> list[jax.Array]:
-        """Applies the same steps to all images; the mean grey level of contrast is the first one's."""
+        """Applies the same steps to all images; the mean gray level of contrast is the first one's."""
         names = self.active(_channels(images[0]))
         # Channel planes instead of a last axis of three: this runs several times faster on CPU.
         planes = [[image[..., channel] for channel in range(image.shape[-1])] for image in images]
         for position in range(len(names)):
             step, factor = drawn.step[position], drawn.factor[position]
-            mean = jnp.mean(_grey_plane(planes[0]))
+            mean = jnp.mean(_gray_plane(planes[0]))
             planes = [_jitter_step(image, names, step, factor, mean) for image in planes]
         return [jnp.stack(image, axis=-1) for image in planes]
 
 
-def _grey_plane(planes: list[jax.Array]) -> jax.Array:
+def _gray_plane(planes: list[jax.Array]) -> jax.Array:
     return planes[0] if len(planes) == 1 else luma(jnp.stack(planes, axis=-1))[..., 0]
 
 
@@ -197,7 +197,7 @@ def _jitter_step(
     if "contrast" in names:
         partner = jnp.where(step == names.index("contrast"), mean, partner)
     if "saturation" in names:
-        partner = jnp.where(step == names.index("saturation"), _grey_plane(planes), partner)
+        partner = jnp.where(step == names.index("saturation"), _gray_plane(planes), partner)
     blended = [blend(plane, partner, factor) for plane in planes]
     if "hue" not in names:
         return blended

@@ -1,7 +1,7 @@
 """Augmentations that move pixels: flips, quarter turns, crops, rotation, affine maps, translation.
 
 Flips, crops and translations move whole pixels and keep values as they are. Warps and resizing take
-weighted means of pixels and the fill colour. So all keep the range [0, 1].
+weighted means of pixels and the fill color. So all keep the range [0, 1].
 """
 
 import dataclasses
@@ -216,9 +216,9 @@ def sample_box(
 def _resize_weights(start: jax.Array, length: jax.Array, size_in: int, size_out: int) -> jax.Array:
     """Weights [size_out, size_in] of antialiased bilinear resizing of the window [start, start + length)."""
     step = length / size_out
-    centre = start + (jnp.arange(size_out, dtype=jnp.float32) + 0.5) * step
+    center = start + (jnp.arange(size_out, dtype=jnp.float32) + 0.5) * step
     pixel = jnp.arange(size_in, dtype=jnp.float32)
-    distance = jnp.abs(pixel[None, :] + 0.5 - centre[:, None]) / jnp.maximum(step, 1.0)
+    distance = jnp.abs(pixel[None, :] + 0.5 - center[:, None]) / jnp.maximum(step, 1.0)
     inside = (pixel >= start) & (pixel < start + length)
     weights = jnp.where(inside[None, :], jnp.maximum(1.0 - distance, 0.0), 0.0)
     return weights / jnp.sum(weights, axis=1, keepdims=True)
@@ -271,9 +271,9 @@ def inverse_affine(
     scale: jax.Array | float = 1.0,
     shear: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """The matrix [2, 3] from output to input positions of a map around the image's centre.
+    """The matrix [2, 3] from output to input positions of a map around the image's center.
 
-    Positions are (x, y) in pixels from the centre, y down. The forward map shears along x by `shear`
+    Positions are (x, y) in pixels from the center, y down. The forward map shears along x by `shear`
     degrees, scales by `scale`, turns clockwise by `angle` degrees, then shifts by `translate` (x, y)
     pixels: torchvision's `affine`.
     """
@@ -287,9 +287,9 @@ def inverse_affine(
 
 
 def warp(image: jax.Array, matrix: jax.Array, fill: float | tuple[float, ...], interpolation: str) -> jax.Array:
-    """Resamples one image: output (x, y), from the centre, is the input at matrix @ (x, y, 1).
+    """Resamples one image: output (x, y), from the center, is the input at matrix @ (x, y, 1).
 
-    Outside the image lies the fill colour; bilinear interpolation blends into it within one pixel of the
+    Outside the image lies the fill color; bilinear interpolation blends into it within one pixel of the
     edge. There is no antialiasing where the map shrinks the image. Matches torchvision for float tensors
     (with a fill other than black, torchvision weights that one-pixel seam twice).
 
@@ -337,9 +337,9 @@ def warp(image: jax.Array, matrix: jax.Array, fill: float | tuple[float, ...], i
 
 @dataclasses.dataclass(frozen=True)
 class Rotation(Operation):
-    """Turn counter-clockwise around the centre by a uniform angle (degrees); torchvision's RandomRotation."""
+    """Turn counter-clockwise around the center by a uniform angle (degrees); torchvision's RandomRotation."""
 
-    degrees: tuple[float, float] = option(15.0, Interval(-360, 360, centre=0))
+    degrees: tuple[float, float] = option(15.0, Interval(-360, 360, center=0))
     fill: float | tuple[float, ...] = option(0.0, FILL)
     interpolation: str = option("bilinear", INTERPOLATION)
 
@@ -354,16 +354,16 @@ class Rotation(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class Affine(Operation):
-    """Turn, shift, scale and shear (along x) around the centre; matches torchvision's RandomAffine.
+    """Turn, shift, scale and shear (along x) around the center; matches torchvision's RandomAffine.
 
     `degrees` and `shear` are ranges of angles (clockwise), `translate` the largest shift as fractions of
     width and height (whole pixels are drawn), `scale` a range of factors.
     """
 
-    degrees: tuple[float, float] = option(10.0, Interval(-360, 360, centre=0))
+    degrees: tuple[float, float] = option(10.0, Interval(-360, 360, center=0))
     translate: tuple[float, float] = option((0.1, 0.1), Fractions())
     scale: tuple[float, float] = option((0.9, 1.1), Interval(0, above=True))
-    shear: tuple[float, float] = option(0.0, Interval(-89, 89, centre=0))
+    shear: tuple[float, float] = option(0.0, Interval(-89, 89, center=0))
     fill: float | tuple[float, ...] = option(0.0, FILL)
     interpolation: str = option("bilinear", INTERPOLATION)
 

@@ -1,7 +1,7 @@
 """Augmentations that remove or mix content: Cutout, random erasing, Mixup, CutMix.
 
 Mixup and CutMix pair every image with the one before it in the batch (the first with the last). Batches are
-shuffled, so the neighbour is as random as a drawn partner, and across devices it costs one exchange of
+shuffled, so the neighbor is as random as a drawn partner, and across devices it costs one exchange of
 single images instead of a gather of the whole batch. They add `target`, float32 [N, num_classes]: the
 labels in the same proportion as the images (of an earlier `target`, where there is one). All keep the range
 [0, 1].
@@ -18,7 +18,7 @@ from vision_jax.data.augment.base import (
     FILL,
     PROBABILITY,
     Batch,
-    Colour,
+    Color,
     Integer,
     Interval,
     Number,
@@ -42,7 +42,7 @@ def _inside(box: Box, height: int, width: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(Operation):
-    """Cover one square of `size` pixels with `value`; its centre is any pixel, so the square may stick out.
+    """Cover one square of `size` pixels with `value`; its center is any pixel, so the square may stick out.
 
     DeVries and Taylor, "Improved Regularization of CNNs with Cutout" (2017); there the value is the data
     set's mean.
@@ -53,8 +53,8 @@ class Cutout(Operation):
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
         """See `Operation`."""
-        centre = whole(jax.random.uniform(key, (2,)), jnp.asarray(shape[:2]))
-        corner = (centre - self.size // 2).astype(jnp.float32)
+        center = whole(jax.random.uniform(key, (2,)), jnp.asarray(shape[:2]))
+        corner = (center - self.size // 2).astype(jnp.float32)
         return Box(corner[0], corner[1], jnp.float32(self.size), jnp.float32(self.size))
 
     def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
@@ -77,13 +77,13 @@ class RandomErasing(Operation):
 
     `scale` is the rectangle's area as a fraction of the image's, `ratio` its height / width. Zhong et al.
     (2017); matches torchvision's RandomErasing, whose noise is Gaussian because it comes after the
-    normalisation.
+    normalization.
     """
 
     p: float = option(0.5, PROBABILITY)
     scale: tuple[float, float] = option((0.02, 0.33), Interval(0, 1, above=True))
     ratio: tuple[float, float] = option((0.3, 3.3), Interval(0, above=True))
-    value: float | tuple[float, ...] | str = option(0.0, Colour(("random",)))
+    value: float | tuple[float, ...] | str = option(0.0, Color(("random",)))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Erasure:
         """See `Operation`."""
@@ -175,10 +175,10 @@ class CutMix(_Mix):
         height, width = shape[:2]
         uniform = jax.random.uniform(key, (4,))
         side = jnp.where(uniform[0] < self.p, jnp.sqrt(1.0 - _beta(uniform[1], self.alpha)), 0.0)
-        centre = jnp.floor(uniform[2:] * jnp.asarray([height, width], jnp.float32))
+        center = jnp.floor(uniform[2:] * jnp.asarray([height, width], jnp.float32))
         half_height, half_width = jnp.floor(height * side / 2), jnp.floor(width * side / 2)
-        top, bottom = jnp.maximum(centre[0] - half_height, 0), jnp.minimum(centre[0] + half_height, height)
-        left, right = jnp.maximum(centre[1] - half_width, 0), jnp.minimum(centre[1] + half_width, width)
+        top, bottom = jnp.maximum(center[0] - half_height, 0), jnp.minimum(center[0] + half_height, height)
+        left, right = jnp.maximum(center[1] - half_width, 0), jnp.minimum(center[1] + half_width, width)
         return Box(top, left, bottom - top, right - left)
 
     def mix(self, image: jax.Array, other: jax.Array, drawn: Box) -> tuple[jax.Array, jax.Array]:

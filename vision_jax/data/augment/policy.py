@@ -52,7 +52,7 @@ def apply_step(image: jax.Array, step: Step, fill: float | tuple[float, ...], in
     Args:
       image: float32 [H, W, C] in [0, 1], with 1 or 3 channels.
       step: what to do.
-      fill: colour outside the image for the geometric operations.
+      fill: color outside the image for the geometric operations.
       interpolation: 'nearest' or 'bilinear', for the geometric operations.
 
     Returns:
