@@ -41,7 +41,6 @@ class Number:
     above: bool = False
 
     def __call__(self, value: Any) -> float:
-        """See `Check`."""
         if not _is_number(value) or not self.low <= value <= self.high or (self.above and value == self.low):
             raise ValueError
         return float(value)
@@ -60,7 +59,6 @@ class Integer:
     high: int | None = None
 
     def __call__(self, value: Any) -> int:
-        """See `Check`."""
         if not isinstance(value, int) or isinstance(value, bool) or value < self.low:
             raise ValueError
         if self.high is not None and value > self.high:
@@ -78,7 +76,6 @@ class Choice:
     values: tuple[str, ...]
 
     def __call__(self, value: Any) -> str:
-        """See `Check`."""
         if value not in self.values:
             raise ValueError
         return value
@@ -97,7 +94,6 @@ class Interval:
     above: bool = False
 
     def __call__(self, value: Any) -> tuple[float, float]:
-        """See `Check`."""
         if _is_number(value) and self.center is not None and value >= 0:
             # Factors stop at zero (there is no negative brightness); an angle or a hue may be negative.
             value = (
@@ -123,7 +119,6 @@ class Fractions:
     """Fractions (of the width, of the height); one number stands for both."""
 
     def __call__(self, value: Any) -> tuple[float, float]:
-        """See `Check`."""
         pair = (value, value) if _is_number(value) else value
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError
@@ -139,7 +134,6 @@ class Size:
     """None (keep the image's), one side of a square, or (height, width); in pixels."""
 
     def __call__(self, value: Any) -> tuple[int, int] | None:
-        """See `Check`."""
         if value is None:
             return None
         pair = (value, value) if isinstance(value, int) else value
@@ -159,7 +153,6 @@ class Color:
     words: tuple[str, ...] = ()
 
     def __call__(self, value: Any) -> float | tuple[float, ...] | str:
-        """See `Check`."""
         if isinstance(value, str) and value in self.words:
             return value
         if isinstance(value, tuple | list) and value:

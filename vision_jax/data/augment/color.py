@@ -118,11 +118,9 @@ class Grayscale(Operation):
     p: float = option(0.1, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         return jax.random.bernoulli(key, self.p)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
         return jnp.where(drawn, luma(image), image)
 
 
@@ -154,7 +152,6 @@ class ColorJitter(Operation):
         return tuple(name for name in names if getattr(self, name) != ((0.0, 0.0) if name == "hue" else (1.0, 1.0)))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Jitter:
-        """See `Operation`."""
         ranges = [getattr(self, name) for name in self.active(shape[-1])]
         if not ranges:
             return Jitter(jnp.zeros((0,), jnp.int32), jnp.zeros((0,), jnp.float32))
@@ -165,11 +162,9 @@ class ColorJitter(Operation):
         return Jitter(order, between(uniform[1], low, high)[order])
 
     def apply(self, image: jax.Array, drawn: Jitter) -> jax.Array:
-        """See `Operation`."""
         return self._jitter((image,), drawn)[0]
 
     def apply_pair(self, high: jax.Array, low: jax.Array, drawn: Jitter) -> tuple[jax.Array, jax.Array]:
-        """See `Operation`."""
         high, low = self._jitter((high, low), drawn)
         return high, low
 

@@ -39,11 +39,9 @@ class HorizontalFlip(Operation):
     p: float = option(0.5, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         return jax.random.bernoulli(key, self.p)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
         return jnp.where(drawn, image[:, ::-1], image)
 
 
@@ -55,11 +53,9 @@ class VerticalFlip(Operation):
     p: float = option(0.5, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         return jax.random.bernoulli(key, self.p)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
         return jnp.where(drawn, image[::-1], image)
 
 
@@ -77,11 +73,9 @@ class Transpose(Operation):
     p: float = option(0.5, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         return jax.random.bernoulli(key, self.p)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
         _require_square(self, image.shape)
         return jnp.where(drawn, image.swapaxes(0, 1), image)
 
@@ -93,11 +87,9 @@ class Rot90(Operation):
     paired: ClassVar[bool] = True
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         return whole(jax.random.uniform(key), 4)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
         _require_square(self, image.shape)
         # Every quarter turn is at most one transpose and two mirrors.
         turned = jnp.where((drawn == 1) | (drawn == 3), image.swapaxes(0, 1), image)
@@ -118,11 +110,9 @@ class RandomCrop(Operation):
     mode: str = option("zero", Choice(("zero", "reflect")))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         return whole(jax.random.uniform(key, (2,)), 2 * self.padding + 1)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
         pad = self.padding
         if self.mode == "reflect" and pad >= min(image.shape[:2]):
             raise ValueError(
@@ -151,12 +141,10 @@ class Translate(Operation):
         return round(self.y * shape[0]), round(self.x * shape[1])
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         reach = jnp.asarray(self._reach(shape), jnp.int32)
         return whole(jax.random.uniform(key, (2,)), 2 * reach + 1) - reach
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
         height, width, channels = image.shape
         down, right = self._reach(image.shape)
         fill = levels(self.fill, channels, "translate")
@@ -238,7 +226,6 @@ class RandomResizedCrop(Operation):
     ratio: tuple[float, float] = option((3 / 4, 4 / 3), Interval(0, above=True))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
-        """See `Operation`."""
         uniform = jax.random.uniform(key, (BOX_DRAWS,))
         box, fitted = sample_box(uniform, shape, self.scale, self.ratio, tall=False, strict=False)
         central = self._central(shape)
@@ -255,7 +242,6 @@ class RandomResizedCrop(Operation):
         return Box(*(jnp.float32(side) for side in sides))
 
     def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
-        """See `Operation`."""
         height, width, _ = image.shape
         size = self.size or (height, width)
         # Two small matrix products: no gather, and the antialias filter costs nothing extra.
@@ -344,11 +330,9 @@ class Rotation(Operation):
     interpolation: str = option("bilinear", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         return between(jax.random.uniform(key), *self.degrees)
 
     def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
         return warp(image, inverse_affine(-drawn), self.fill, self.interpolation)
 
 
@@ -368,7 +352,6 @@ class Affine(Operation):
     interpolation: str = option("bilinear", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
-        """See `Operation`."""
         uniform = jax.random.uniform(key, (5,))
         height, width = shape[:2]
         across, along = self.translate[0] * width, self.translate[1] * height
@@ -383,5 +366,4 @@ class Affine(Operation):
         }
 
     def apply(self, image: jax.Array, drawn: dict[str, Any]) -> jax.Array:
-        """See `Operation`."""
         return warp(image, inverse_affine(**drawn), self.fill, self.interpolation)

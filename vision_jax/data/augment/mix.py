@@ -52,13 +52,11 @@ class Cutout(Operation):
     value: float | tuple[float, ...] = option(0.0, FILL)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
-        """See `Operation`."""
         center = whole(jax.random.uniform(key, (2,)), jnp.asarray(shape[:2]))
         corner = (center - self.size // 2).astype(jnp.float32)
         return Box(corner[0], corner[1], jnp.float32(self.size), jnp.float32(self.size))
 
     def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
-        """See `Operation`."""
         height, width, channels = image.shape
         return jnp.where(_inside(drawn, height, width), levels(self.value, channels, "cutout"), image)
 
@@ -86,13 +84,11 @@ class RandomErasing(Operation):
     value: float | tuple[float, ...] | str = option(0.0, Color(("random",)))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Erasure:
-        """See `Operation`."""
         uniform = jax.random.uniform(key, (BOX_DRAWS + 1,))
         box, fitted = sample_box(uniform[1:], shape, self.scale, self.ratio, tall=True, strict=True)
         return Erasure(box, fitted & (uniform[0] < self.p), jax.random.fold_in(key, 1))
 
     def apply(self, image: jax.Array, drawn: Erasure) -> jax.Array:
-        """See `Operation`."""
         height, width, channels = image.shape
         if isinstance(self.value, str):
             cover = jax.random.uniform(drawn.noise, image.shape)
@@ -122,7 +118,6 @@ class _Mix(Operation):
         raise NotImplementedError
 
     def on_batch(self, keys: jax.Array, batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
-        """See `Operation`."""
         assert num_classes is not None  # `build` has refused this operation without it
         image = batch["image"]
         target = batch.get("target")
@@ -150,12 +145,10 @@ class Mixup(_Mix):
     p: float = option(1.0, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
         uniform = jax.random.uniform(key, (2,))
         return jnp.where(uniform[0] < self.p, _beta(uniform[1], self.alpha), 1.0)
 
     def mix(self, image: jax.Array, other: jax.Array, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """See `Operation`."""
         return drawn * image + (1.0 - drawn) * other, drawn
 
 
@@ -171,7 +164,6 @@ class CutMix(_Mix):
     p: float = option(1.0, PROBABILITY)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
-        """See `Operation`."""
         height, width = shape[:2]
         uniform = jax.random.uniform(key, (4,))
         side = jnp.where(uniform[0] < self.p, jnp.sqrt(1.0 - _beta(uniform[1], self.alpha)), 0.0)
@@ -182,7 +174,6 @@ class CutMix(_Mix):
         return Box(top, left, bottom - top, right - left)
 
     def mix(self, image: jax.Array, other: jax.Array, drawn: Box) -> tuple[jax.Array, jax.Array]:
-        """See `Operation`."""
         height, width, _ = image.shape
         mixed = jnp.where(_inside(drawn, height, width), other, image)
         return mixed, 1.0 - drawn.height * drawn.width / (height * width)

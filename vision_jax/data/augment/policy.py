@@ -114,7 +114,6 @@ class RandAugment(Operation):
             )
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Step:
-        """See `Operation`."""
         uniform = jax.random.uniform(key, (2, self.num_ops))
         operation = whole(uniform[0], len(OPERATIONS))
         level = self.magnitude / (self.num_bins - 1)
@@ -134,7 +133,6 @@ class RandAugment(Operation):
         return Step(operation, table[operation] * _signs(uniform[1], operation))
 
     def apply(self, image: jax.Array, drawn: Step) -> jax.Array:
-        """See `Operation`."""
         for position in range(self.num_ops):
             step = Step(drawn.operation[position], drawn.magnitude[position])
             image = apply_step(image, step, self.fill, self.interpolation)
@@ -154,7 +152,6 @@ class TrivialAugment(Operation):
     interpolation: str = option("nearest", INTERPOLATION)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Step:
-        """See `Operation`."""
         uniform = jax.random.uniform(key, (3,))
         operation = whole(uniform[0], len(OPERATIONS))
         level = jnp.floor(uniform[1] * self.num_bins) / (self.num_bins - 1)
@@ -163,7 +160,6 @@ class TrivialAugment(Operation):
         return Step(operation, table[operation] * _signs(uniform[2], operation))
 
     def apply(self, image: jax.Array, drawn: Step) -> jax.Array:
-        """See `Operation`."""
         return apply_step(image, drawn, self.fill, self.interpolation)
 
 
