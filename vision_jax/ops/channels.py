@@ -11,6 +11,7 @@ from jax import lax
 from jax import numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad
+from jaxtyping import Array, Float, Shaped
 
 from vision_jax.ops import native
 from vision_jax.ops.native import Foreign, promoted
@@ -26,26 +27,28 @@ def _load() -> None:
     native.register(symbols, native.FOLDER / "channels.cc")
 
 
-def moments(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance [C] of x [..., C], in one pass.
+def moments(x: Float[Array, "... c"], shift: Float[Array, " c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and biased variance of each channel, in one pass.
 
-    `shift` [C], a guess at the mean that gets no gradient, keeps E[x²] - E[x]² from canceling when a channel's mean is
+    `shift`, a guess at the mean that gets no gradient, keeps E[x²] - E[x]² from canceling when a channel's mean is
     far from zero.
     """
     mean, variance = _moments_p.bind(x, lax.stop_gradient(shift))
     return mean, variance
 
 
-def normalize(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """(x - mean) * scale + bias for x [..., C] and the others [C]."""
+def normalize(
+    x: Float[Array, "*n c"], mean: Float[Array, " c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
+) -> Float[Array, "*n c"]:
+    """(x - mean) * scale + bias, per channel."""
     # The sum of the gradient is made once for mean and bias.
     fixed = lax.stop_gradient(mean)
     shift = bias + _vanishing_shift_p.bind(mean, scale)
     return _centered_scale_p.bind(x, fixed, scale) + _spread_p.bind(shift, shape=x.shape)
 
 
-def materialize(x: jax.Array) -> jax.Array:
-    """X [...] as it is; on a CPU x, and its cotangent, are written to memory instead of computed again in every use.
+def materialize(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """X as it is; on a CPU x, and its cotangent, are written to memory instead of computed again in every use.
 
     For values that XLA's CPU compiler would fuse into too much (an optimization barrier it takes out before it fuses).
     """

@@ -108,7 +108,7 @@ def test_compiles_once_and_runs_in_scan():
         traces.append(None)
         return function(key, given)
 
-    given = batch()
+    given = jax.tree.map(jnp.asarray, batch())
     images = [step(jax.random.key(seed), given)["image"] for seed in range(3)]
     assert len(traces) == 1
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
 
 Batch = Mapping[str, jax.Array]
 
@@ -195,26 +196,28 @@ class Operation:
                     f"{spec_name(type(self))}({field.name}={value!r}) is out of range: {field.name} must be {check}."
                 ) from None
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Any:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Any:
         """Draws the random parameters for one image of `shape` [H, W, C]."""
         raise NotImplementedError
 
-    def apply(self, image: jax.Array, drawn: Any) -> jax.Array:
-        """Applies the operation to one float32 image [H, W, C] with the drawn parameters."""
+    def apply(self, image: Float[Array, "h w c"], drawn: Any) -> Float[Array, "h2 w2 c"]:
+        """Applies the operation to one image with the drawn parameters."""
         raise NotImplementedError
 
-    def apply_pair(self, high: jax.Array, low: jax.Array, drawn: Any) -> tuple[jax.Array, jax.Array]:
+    def apply_pair(
+        self, high: Float[Array, "h w c"], low: Float[Array, "h2 w2 c"], drawn: Any
+    ) -> tuple[Float[Array, "h w c"], Float[Array, "h2 w2 c"]]:
         """Applies the same drawn parameters to a high-resolution image and its low-resolution version."""
         return self.apply(high, drawn), self.apply(low, drawn)
 
-    def on_batch(self, keys: jax.Array, batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
-        """Applies the operation to each image of a batch with its own key (`keys`: [N])."""
+    def on_batch(self, keys: Key[Array, " n"], batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
+        """Applies the operation to each image of a batch with its own key."""
         del num_classes
         image = batch["image"]
         drawn = jax.vmap(lambda key: self.sample(key, image.shape[1:]))(keys)
         return {**batch, "image": jax.vmap(self.apply)(image, drawn)}
 
-    def on_pairs(self, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def on_pairs(self, keys: Key[Array, " n"], batch: Batch) -> dict[str, jax.Array]:
         """Applies the operation to each pair of a super-resolution batch with its own key."""
         high, low = batch["high"], batch["low"]
         drawn = jax.vmap(lambda key: self.sample(key, high.shape[1:]))(keys)
@@ -222,27 +225,29 @@ class Operation:
         return {**batch, "high": high, "low": low}
 
 
-def levels(value: float | tuple[float, ...], channels: int, owner: str) -> jax.Array:
-    """A fill color as float32 [channels]; ValueError when a tuple has another length."""
+def levels(value: float | tuple[float, ...], channels: int, owner: str) -> Float32[Array, " {channels}"]:
+    """A fill color; ValueError when a tuple has another length."""
     if isinstance(value, tuple) and len(value) != channels:
         raise ValueError(f"{owner} got a color of {len(value)} levels {value} for images with {channels} channel(s).")
     return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (channels,))
 
 
-def whole(uniform: jax.Array, count: int | jax.Array) -> jax.Array:
-    """Turns uniform draws in [0, 1) into int32 from 0 to count - 1, equally likely.
+def whole(uniform: Float[Array, "*shape"], count: int | Int[Array, "*#shape"]) -> Int32[Array, "*shape"]:
+    """Turns uniform draws in [0, 1) into whole numbers from 0 to count - 1, equally likely.
 
     Operations call `jax.random.uniform` once for everything they need: each call costs compile time.
     """
     return jnp.floor(uniform * jnp.asarray(count, jnp.float32)).astype(jnp.int32)
 
 
-def between(uniform: jax.Array, low: float | jax.Array, high: float | jax.Array) -> jax.Array:
+def between(
+    uniform: Float[Array, "*shape"], low: float | Float[Array, "*#shape"], high: float | Float[Array, "*#shape"]
+) -> Float[Array, "*shape"]:
     """Turns uniform draws in [0, 1) into uniform draws in [low, high)."""
     return low + uniform * (high - low)
 
 
-def first_valid(candidates: Any, valid: jax.Array, fallback: Any) -> Any:
+def first_valid(candidates: Any, valid: Bool[Array, " n"], fallback: Any) -> Any:
     """The first valid candidate (leading axis), else the fallback: a rejection loop without a loop."""
     first = jnp.argmax(valid)
     return jax.tree.map(lambda c, f: jnp.where(jnp.any(valid), c[first], f), candidates, fallback)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Key
 
 from vision_jax.data.augment.base import (
     FILL,
@@ -38,10 +39,10 @@ class HorizontalFlip(Operation):
     paired: ClassVar[bool] = True
     p: float = option(0.5, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bernoulli(key, self.p)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         return jnp.where(drawn, image[:, ::-1], image)
 
 
@@ -52,10 +53,10 @@ class VerticalFlip(Operation):
     paired: ClassVar[bool] = True
     p: float = option(0.5, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bernoulli(key, self.p)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         return jnp.where(drawn, image[::-1], image)
 
 
@@ -72,10 +73,10 @@ class Transpose(Operation):
     paired: ClassVar[bool] = True
     p: float = option(0.5, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bernoulli(key, self.p)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         _require_square(self, image.shape)
         return jnp.where(drawn, image.swapaxes(0, 1), image)
 
@@ -86,10 +87,10 @@ class Rot90(Operation):
 
     paired: ClassVar[bool] = True
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return whole(jax.random.uniform(key), 4)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         _require_square(self, image.shape)
         # Every quarter turn is at most one transpose and two mirrors.
         turned = jnp.where((drawn == 1) | (drawn == 3), image.swapaxes(0, 1), image)
@@ -109,10 +110,10 @@ class RandomCrop(Operation):
     padding: int = option(4, Integer(0))
     mode: str = option("zero", Choice(("zero", "reflect")))
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return whole(jax.random.uniform(key, (2,)), 2 * self.padding + 1)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         pad = self.padding
         if self.mode == "reflect" and pad >= min(image.shape[:2]):
             raise ValueError(
@@ -124,7 +125,7 @@ class RandomCrop(Operation):
         return _window(padded, drawn, image.shape)
 
 
-def _window(image: jax.Array, start: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _window(image: Float[Array, "h w c"], start: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The window of `shape` [H, W, C] whose first row and column are start[0] and start[1]."""
     return jax.lax.dynamic_slice(image, (start[0], start[1], jnp.zeros_like(start[0])), shape)
 
@@ -140,11 +141,11 @@ class Translate(Operation):
     def _reach(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return round(self.y * shape[0]), round(self.x * shape[1])
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         reach = jnp.asarray(self._reach(shape), jnp.int32)
         return whole(jax.random.uniform(key, (2,)), 2 * reach + 1) - reach
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         height, width, channels = image.shape
         down, right = self._reach(image.shape)
         fill = levels(self.fill, channels, "translate")
@@ -156,28 +157,28 @@ class Translate(Operation):
 class Box(NamedTuple):
     """A rectangle in pixels, float32 with whole values."""
 
-    top: jax.Array
-    left: jax.Array
-    height: jax.Array
-    width: jax.Array
+    top: Float[Array, ""]
+    left: Float[Array, ""]
+    height: Float[Array, ""]
+    width: Float[Array, ""]
 
 
 BOX_DRAWS = 22
 
 
 def sample_box(
-    uniform: jax.Array,
+    uniform: Float32[Array, " draws"],
     shape: tuple[int, ...],
     scale: tuple[float, float],
     ratio: tuple[float, float],
     *,
     tall: bool,
     strict: bool,
-) -> tuple[Box, jax.Array]:
+) -> tuple[Box, Bool[Array, ""]]:
     """Ten tries for a rectangle of random area and shape, the first that fits, at a uniform place.
 
     Args:
-      uniform: float32 [BOX_DRAWS] in [0, 1).
+      uniform: BOX_DRAWS draws in [0, 1).
       shape: of the image, [H, W, C].
       scale: range of the rectangle's area as a fraction of the image's.
       ratio: range of its aspect ratio, drawn uniformly in the logarithm.
@@ -225,7 +226,7 @@ class RandomResizedCrop(Operation):
     scale: tuple[float, float] = option((0.08, 1.0), Interval(0, 1, above=True))
     ratio: tuple[float, float] = option((3 / 4, 4 / 3), Interval(0, above=True))
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Box:
         uniform = jax.random.uniform(key, (BOX_DRAWS,))
         box, fitted = sample_box(uniform, shape, self.scale, self.ratio, tall=False, strict=False)
         central = self._central(shape)
@@ -241,7 +242,7 @@ class RandomResizedCrop(Operation):
         sides = ((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
         return Box(*(jnp.float32(side) for side in sides))
 
-    def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: Box) -> Float[Array, "h2 w2 c"]:
         height, width, _ = image.shape
         size = self.size or (height, width)
         # Two small matrix products: no gather, and the antialias filter costs nothing extra.
@@ -252,12 +253,12 @@ class RandomResizedCrop(Operation):
 
 
 def inverse_affine(
-    angle: jax.Array | float,
-    translate: tuple[jax.Array | float, jax.Array | float] = (0.0, 0.0),
-    scale: jax.Array | float = 1.0,
-    shear: jax.Array | float = 0.0,
-) -> jax.Array:
-    """The matrix [2, 3] from output to input positions of a map around the image's center.
+    angle: Float[ArrayLike, ""],
+    translate: tuple[Float[ArrayLike, ""], Float[ArrayLike, ""]] = (0.0, 0.0),
+    scale: Float[ArrayLike, ""] = 1.0,
+    shear: Float[ArrayLike, ""] = 0.0,
+) -> Float32[Array, "2 3"]:
+    """The matrix from output to input positions of a map around the image's center.
 
     Positions are (x, y) in pixels from the center, y down. The forward map shears along x by `shear`
     degrees, scales by `scale`, turns clockwise by `angle` degrees, then shifts by `translate` (x, y)
@@ -272,21 +273,16 @@ def inverse_affine(
     return jnp.concatenate([linear, offset[:, None]], axis=1)
 
 
-def warp(image: jax.Array, matrix: jax.Array, fill: float | tuple[float, ...], interpolation: str) -> jax.Array:
+def warp(
+    image: Float32[Array, "h w c"], matrix: Float32[Array, "2 3"], fill: float | tuple[float, ...], interpolation: str
+) -> Float32[Array, "h w c"]:
     """Resamples one image: output (x, y), from the center, is the input at matrix @ (x, y, 1).
 
     Outside the image lies the fill color; bilinear interpolation blends into it within one pixel of the
     edge. There is no antialiasing where the map shrinks the image. Matches torchvision for float tensors
     (with a fill other than black, torchvision weights that one-pixel seam twice).
 
-    Args:
-      image: float32 [H, W, C].
-      matrix: float32 [2, 3].
-      fill: level or levels per channel.
-      interpolation: 'nearest' or 'bilinear'.
-
-    Returns:
-      float32 [H, W, C].
+    `fill` is a level or a level per channel, `interpolation` 'nearest' or 'bilinear'.
     """
     height, width, channels = image.shape
     x = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
@@ -329,10 +325,10 @@ class Rotation(Operation):
     fill: float | tuple[float, ...] = option(0.0, FILL)
     interpolation: str = option("bilinear", INTERPOLATION)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return between(jax.random.uniform(key), *self.degrees)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         return warp(image, inverse_affine(-drawn), self.fill, self.interpolation)
 
 
@@ -351,7 +347,7 @@ class Affine(Operation):
     fill: float | tuple[float, ...] = option(0.0, FILL)
     interpolation: str = option("bilinear", INTERPOLATION)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> dict[str, Any]:
         uniform = jax.random.uniform(key, (5,))
         height, width = shape[:2]
         across, along = self.translate[0] * width, self.translate[1] * height
@@ -365,5 +361,5 @@ class Affine(Operation):
             "shear": between(uniform[4], *self.shear),
         }
 
-    def apply(self, image: jax.Array, drawn: dict[str, Any]) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: dict[str, Any]) -> Float[Array, "h w c"]:
         return warp(image, inverse_affine(**drawn), self.fill, self.interpolation)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Key
 
 from vision_jax.data.augment.base import (
     FILL,
@@ -51,12 +52,12 @@ class Cutout(Operation):
     size: int = option(8, Integer(1))
     value: float | tuple[float, ...] = option(0.0, FILL)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Box:
         center = whole(jax.random.uniform(key, (2,)), jnp.asarray(shape[:2]))
         corner = (center - self.size // 2).astype(jnp.float32)
         return Box(corner[0], corner[1], jnp.float32(self.size), jnp.float32(self.size))
 
-    def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: Box) -> Float[Array, "h w c"]:
         height, width, channels = image.shape
         return jnp.where(_inside(drawn, height, width), levels(self.value, channels, "cutout"), image)
 
@@ -65,8 +66,8 @@ class Erasure(NamedTuple):
     """The drawn rectangle of a random erasing, whether it happens, and the key of its noise."""
 
     box: Box
-    happens: jax.Array
-    noise: jax.Array
+    happens: Bool[Array, ""]
+    noise: Key[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +84,12 @@ class RandomErasing(Operation):
     ratio: tuple[float, float] = option((0.3, 3.3), Interval(0, above=True))
     value: float | tuple[float, ...] | str = option(0.0, Color(("random",)))
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Erasure:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Erasure:
         uniform = jax.random.uniform(key, (BOX_DRAWS + 1,))
         box, fitted = sample_box(uniform[1:], shape, self.scale, self.ratio, tall=True, strict=True)
         return Erasure(box, fitted & (uniform[0] < self.p), jax.random.fold_in(key, 1))
 
-    def apply(self, image: jax.Array, drawn: Erasure) -> jax.Array:
+    def apply(self, image: Float[Array, "h w c"], drawn: Erasure) -> Float[Array, "h w c"]:
         height, width, channels = image.shape
         if isinstance(self.value, str):
             cover = jax.random.uniform(drawn.noise, image.shape)
@@ -113,11 +114,13 @@ def _beta(uniform: jax.Array, alpha: float) -> jax.Array:
 class _Mix(Operation):
     """Base of Mixup and CutMix."""
 
-    def mix(self, image: jax.Array, other: jax.Array, drawn: Any) -> tuple[jax.Array, jax.Array]:
+    def mix(
+        self, image: Float[Array, "h w c"], other: Float[Array, "h w c"], drawn: Any
+    ) -> tuple[Float[Array, "h w c"], Float[Array, ""]]:
         """Mixes two images; returns the mixture and the first one's share in it."""
         raise NotImplementedError
 
-    def on_batch(self, keys: jax.Array, batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
+    def on_batch(self, keys: Key[Array, " n"], batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
         assert num_classes is not None  # `build` has refused this operation without it
         image = batch["image"]
         target = batch.get("target")
@@ -144,11 +147,13 @@ class Mixup(_Mix):
     alpha: float = option(0.2, Number(0, above=True))
     p: float = option(1.0, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         uniform = jax.random.uniform(key, (2,))
         return jnp.where(uniform[0] < self.p, _beta(uniform[1], self.alpha), 1.0)
 
-    def mix(self, image: jax.Array, other: jax.Array, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def mix(
+        self, image: Float[Array, "h w c"], other: Float[Array, "h w c"], drawn: jax.Array
+    ) -> tuple[Float[Array, "h w c"], Float[Array, ""]]:
         return drawn * image + (1.0 - drawn) * other, drawn
 
 
@@ -163,7 +168,7 @@ class CutMix(_Mix):
     alpha: float = option(1.0, Number(0, above=True))
     p: float = option(1.0, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Box:
         height, width = shape[:2]
         uniform = jax.random.uniform(key, (4,))
         side = jnp.where(uniform[0] < self.p, jnp.sqrt(1.0 - _beta(uniform[1], self.alpha)), 0.0)
@@ -173,7 +178,9 @@ class CutMix(_Mix):
         left, right = jnp.maximum(center[1] - half_width, 0), jnp.minimum(center[1] + half_width, width)
         return Box(top, left, bottom - top, right - left)
 
-    def mix(self, image: jax.Array, other: jax.Array, drawn: Box) -> tuple[jax.Array, jax.Array]:
+    def mix(
+        self, image: Float[Array, "h w c"], other: Float[Array, "h w c"], drawn: Box
+    ) -> tuple[Float[Array, "h w c"], Float[Array, ""]]:
         height, width, _ = image.shape
         mixed = jnp.where(_inside(drawn, height, width), other, image)
         return mixed, 1.0 - drawn.height * drawn.width / (height * width)
