@@ -1,4 +1,4 @@
-"""A small DCGAN on scikit-learn's 8x8 digits: two networks and two optimisers in one state, in a minute.
+"""A small DCGAN on scikit-learn's 8x8 digits: two networks and two optimizers in one state, in a minute.
 
 `python -m vision_jax.main --config=configs/dcgan_digits.py`
 

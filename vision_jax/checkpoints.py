@@ -33,7 +33,7 @@ class Restored:
     """What a checkpoint holds.
 
     Attributes:
-        step: optimisation steps done.
+        step: optimization steps done.
         state: the tree that was saved, in the shardings asked for.
         input_state: of the training input (see `vision_jax.data.pipeline`).
         history: `evaluations` (rows of metrics of the validation split) and `seconds` of training so far.

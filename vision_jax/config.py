@@ -36,7 +36,7 @@ def _duration(meaning: str, prefix: str = "", neutral: bool = False) -> dict[str
 
 OPTIONS: dict[str, Any] = {
     "task": Option("classification", "What is trained.", choices=TASKS),
-    "seed": Option(0, "Seed of the initialisation, the order of the examples and all randomness of a step.", low=0),
+    "seed": Option(0, "Seed of the initialization, the order of the examples and all randomness of a step.", low=0),
     "data": {
         "name": Option("digits", "The data set; `python -m vision_jax.main` lists the names in its help."),
         "root": Option("", "Folder of the images when `name` is 'folder'."),
@@ -50,7 +50,7 @@ OPTIONS: dict[str, Any] = {
         "split_seed": Option(0, "Seed of those splits; independent of `seed` so that runs share them.", low=0),
         "limit": Option(0, "At most this many examples per split, taken evenly; 0 takes all.", low=0),
         "on_broken": Option("error", "What a broken image file does.", choices=("error", "skip")),
-        "batch_size": Option(128, "Examples per optimisation step, over all devices and processes.", low=1),
+        "batch_size": Option(128, "Examples per optimization step, over all devices and processes.", low=1),
         "eval_batch_size": Option(0, "Examples per evaluation step; 0 takes `batch_size`.", low=0),
         "image_size": Option(
             0, "Side in pixels that photos are resized to; 0 is the weights' or leaves them as they are.", low=0
@@ -58,7 +58,7 @@ OPTIONS: dict[str, Any] = {
         "train_crop": Option(
             "random_resized", "How photos become `image_size` in training.", choices=("random_resized", "center")
         ),
-        "crop_fraction": Option(0.875, "In the centre crop, crop side over resized short side.", low=0.1, high=1),
+        "crop_fraction": Option(0.875, "In the center crop, crop side over resized short side.", low=0.1, high=1),
         "interpolation": Option(
             "bilinear", "Filter with which photos are resized.", choices=("nearest", "bilinear", "bicubic")
         ),
@@ -100,7 +100,7 @@ OPTIONS: dict[str, Any] = {
         "b1": Option(0.9, "adam, adamw, lion: decay of the first moment.", low=0, high=1),
         "b2": Option(0.999, "adam, adamw, lion: decay of the second moment.", low=0, high=1),
         "eps": Option(1e-8, "adam, adamw: added to the root of the second moment.", low=0),
-        "weight_decay": Option(0.0, "Decay of kernels, never of biases and normalisation parameters.", low=0),
+        "weight_decay": Option(0.0, "Decay of kernels, never of biases and normalization parameters.", low=0),
         "clip_norm": Option(0.0, "Largest global norm of the gradients; 0 does not clip.", low=0),
         "accumulate": Option(1, "Steps whose gradients are averaged into one update.", low=1),
         "ema_decay": Option(
@@ -127,7 +127,7 @@ OPTIONS: dict[str, Any] = {
             "float32", "Type of the computation; parameters stay float32.", choices=("float32", "bfloat16")
         ),
         "label_smoothing": Option(0.0, "Probability spread evenly over all classes in the loss.", low=0, high=0.9),
-        "steps_per_dispatch": Option(1, "Optimisation steps per call into the device, for very small networks.", low=1),
+        "steps_per_dispatch": Option(1, "Optimization steps per call into the device, for very small networks.", low=1),
         "compilation_cache": Option(True, "Keep compiled programs in $VISION_JAX_HOME/compilation.", neutral=True),
     },
     "log": {
@@ -331,7 +331,7 @@ def _channel_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def steps(section: Mapping[str, Any], prefix: str, *, batch_size: int, train_examples: int) -> int:
-    """Returns a duration in optimisation steps, rounded up; 0 when no unit is set.
+    """Returns a duration in optimization steps, rounded up; 0 when no unit is set.
 
     Args:
         section: a section of the config with `{prefix}steps`, `{prefix}epochs` and `{prefix}examples`.

@@ -184,7 +184,6 @@ class Classification(Case):
         self.make, self.classes = make, classes
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`."""
         config = _config("classification", self.network, self.batch, optimizer, dtype)
         config.model[self.network] = self.options
         dataset = _dataset(self.images(), self.classes)
@@ -198,7 +197,6 @@ class Classification(Case):
         return _project_step(task, state, batch, {"model": (self.network, options)})
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`."""
         net = form.net(self.reference(self.network, self.make)).train()
         update = _optimizer(optimizer, net.parameters(), RATE if optimizer == "adam" else 1.0)
         images = form.tensor(self.images())
@@ -229,7 +227,6 @@ class GAN(Case):
         return {part: self.reference(f"{self.network}_{part}", make) for part, make in self.makers.items()}
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`."""
         config = _config("gan", self.network, self.batch, optimizer, dtype)
         config.optimizer.learning_rate = RATE if optimizer == "adam" else 0.1
         durations = Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
@@ -244,7 +241,7 @@ class GAN(Case):
         return _project_step(task, state, {"image": self.images(self.channels)}, names)
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`; the first step uses the noise of ours, later ones PyTorch's own."""
+        """The first step uses the noise of ours, later ones PyTorch's own."""
         nets = {part: form.net(net).train() for part, net in self._nets().items()}
         generator, discriminator = (form.forward(nets[part]) for part in self.makers)
         rate = RATE if optimizer == "adam" else 0.1
@@ -286,14 +283,12 @@ class SuperResolution(Case):
         return registry.build(config, _dataset(self.images(), 2), durations)
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`."""
         task = self._task(optimizer, dtype)
         variables = self.variables(self.network, self.reference(self.network, references.SRCNN))
         state = TrainState.first(model=task.network.init(variables))
         return _project_step(task, state, {"image": self.images()}, {"model": (self.network, {})})
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`."""
         task = self._task(optimizer)
         high = jnp.asarray(self.images(), jnp.float32) / 255
         enlarged = np.asarray(jax.jit(lambda x: task.enlarge(task.reduce(x)))(high))
@@ -327,7 +322,7 @@ class Perceptual(Case):
         return self.reference(self.network, lambda: references.on_no_device(make))
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`; the 'parameters' are the image less its gradient."""
+        """The 'parameters' are the image less its gradient."""
         model = models.build("vgg16", num_classes=10, include_top=False, dtype=jnp.dtype(dtype))
         full = self.variables("vgg16", self._net(), num_classes=10)
         keep = ("features_0", "features_2", "features_5", "features_7", "features_10", "features_12", "features_14")
@@ -365,7 +360,6 @@ class Perceptual(Case):
         return Side(step, gradient, lambda: float(box["out"][0]), compiled)
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`."""
         net = form.net(self._net().features[:16]).eval()
         net.requires_grad_(False)
         image, target = map(form.tensor, self._pair())
@@ -391,7 +385,6 @@ class Inference(Case):
     """The FID Inception's forward pass; the mean of its features stands for the loss."""
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`."""
         model = models.build(self.network, dtype=jnp.dtype(dtype))
         variables = self.variables(self.network, self.reference(self.network, references.fid_inception))
         x = jnp.asarray(np.random.default_rng(3).normal(size=(self.batch, self.size, self.size, 3)), jnp.float32)
@@ -410,7 +403,6 @@ class Inference(Case):
         return Side(step, lambda: {}, lambda: float(jnp.abs(box["out"]).mean()), compiled)
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`."""
         net = form.net(self.reference(self.network, references.fid_inception)).eval()
         x = np.random.default_rng(3).normal(size=(self.batch, self.size, self.size, 3)).astype(np.float32)
         x, forward = form.tensor(x), form.forward(net)

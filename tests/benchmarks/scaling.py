@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.scaling [--rounds 12] [--picture configs/results/cpu_scaling.png] [--json FILE]
 
-Value and gradient of the mean square of the output, without an optimiser, for ResNet-18 and for the DCGAN's
+Value and gradient of the mean square of the output, without an optimizer, for ResNet-18 and for the DCGAN's
 discriminator of its generator. The points of a panel are measured in turn, so that a slow minute of the machine meets
 all of them; each is the shortest step of all rounds. Plain XLA takes part in the first rounds only, and a plain step of
 more than 10 s ends its curve. The work of a step is the floating-point operations that XLA counts in the plain one.
@@ -81,7 +81,7 @@ def _ours(networks: tuple[str, ...], x: np.ndarray, **options: Any) -> Point:
     built = [models.build(name, **options) for name in networks]
     x = jnp.asarray(x)
 
-    def initialise(key: jax.Array) -> list[Any]:
+    def initialize(key: jax.Array) -> list[Any]:
         variables, y = [], x[:1]
         for model in built:
             variables.append(model.init(key, y, train=False))
@@ -93,7 +93,7 @@ def _ours(networks: tuple[str, ...], x: np.ndarray, **options: Any) -> Point:
             x, _ = model.apply({"params": own, **others}, x, train=True, mutable=["batch_stats"])
         return jnp.mean(x**2)
 
-    variables = jax.jit(initialise)(jax.random.key(0))
+    variables = jax.jit(initialize)(jax.random.key(0))
     params = [v["params"] for v in variables]
     rest = [{key: value for key, value in v.items() if key != "params"} for v in variables]
     steps = {}

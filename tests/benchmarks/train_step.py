@@ -170,7 +170,7 @@ def measure_times(name: str, rounds: int, burst: float, dtype: str) -> Row:
     medians = {key: statistics.median(values) for key, values in samples.items()}
     best = min((key for key in sides if key != "ours"), key=medians.get)
     spread = {key: (max(values) - min(values)) / medians[key] for key, values in samples.items()}
-    # Of neighbours in time: other work on the machine slows both.
+    # Of neighbors in time: other work on the machine slows both.
     ratio = statistics.median(a / b for a, b in zip(samples["ours"], samples[best], strict=True))
     return {"seconds": medians, "spread": spread, "samples": samples, "torch_best": best, "ratio": ratio}
 

@@ -81,7 +81,7 @@ def test_parts_are_distributed_as_torchvisions(torchvision_transforms, shape):
         assert np.all(np.abs(a.mean(0) - b.mean(0)) < 5 * error)
 
 
-def test_parts_keep_inside_and_the_last_resort_is_the_centre():
+def test_parts_keep_inside_and_the_last_resort_is_the_center():
     transform = RandomResizedCrop(8)
     for height, width in [(1, 1), (1, 50), (50, 1), (7, 9)]:
         rng = np.random.default_rng(0)
@@ -134,9 +134,9 @@ def test_a_small_part_of_a_jpeg_keeps_its_pixels():
         np.testing.assert_array_equal(tiny({"image": data}, np.random.default_rng(seed))["image"], expected)
 
 
-def test_grey_images_get_three_channels():
-    grey = picture(20, 20)[..., :1]
-    image = ResizeCenterCrop(10, 10)({"image": grey})["image"]
+def test_gray_images_get_three_channels():
+    gray = picture(20, 20)[..., :1]
+    image = ResizeCenterCrop(10, 10)({"image": gray})["image"]
     assert image.shape == (10, 10, 3) and np.all(image[..., :1] == image)
 
 

@@ -13,7 +13,7 @@ from vision_jax import run as run_lib
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory) -> pathlib.Path:
-    """The workdir of a run on 8x8 grey digits with one checkpoint, of its first state."""
+    """The workdir of a run on 8x8 gray digits with one checkpoint, of its first state."""
     workdir = tmp_path_factory.mktemp("digits_run")
     config = config_lib.default("classification")
     config.data.name = "digits"
@@ -36,7 +36,7 @@ def run_folder(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def pictures(tmp_path) -> pathlib.Path:
-    """Five pictures in two folders, one of them grey and one sideways, a broken one, and something else."""
+    """Five pictures in two folders, one of them gray and one sideways, a broken one, and something else."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)

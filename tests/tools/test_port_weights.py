@@ -56,12 +56,12 @@ def test_there_and_back(tmp_path, ending):
         np.testing.assert_array_equal(back[name], state[name])
 
 
-def test_a_published_file_is_recognised(test_data, tmp_path):
+def test_a_published_file_is_recognized(test_data, tmp_path):
     convert(test_data / "weights" / "resnet20-12fca82f.th", tmp_path / "ours.safetensors")
     _, record = weights.load("resnet20", tmp_path / "ours.safetensors")
     assert record.class_names[3] == "cat"
     assert record.preprocessing.mean == (0.485, 0.456, 0.406)
-    assert record.licence == "BSD-2-Clause"
+    assert record.license == "BSD-2-Clause"
     assert inference.pretrained_classifier("resnet20", str(tmp_path / "ours.safetensors")).note == ""
 
 

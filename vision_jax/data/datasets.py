@@ -28,7 +28,7 @@ def digits(options: Options) -> Dataset:
     images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
     provenance = {
         "source": "scikit-learn load_digits: the test set of Optical Recognition of Handwritten Digits, UCI",
-        "licence": "CC BY 4.0",
+        "license": "CC BY 4.0",
         "citation": "E. Alpaydin and C. Kaynak, 1998, doi:10.24432/C50P49",
     }
     return Dataset("digits", {"train": ArraySource(images, bunch.target)}, tuple("0123456789"), provenance)
@@ -47,7 +47,7 @@ def photo_tiles(options: Options) -> Dataset:
     images = np.concatenate(tiles).astype(np.uint8)
     provenance = {
         "source": "scikit-learn load_sample_images: china.jpg (photo: Danielle Buma), flower.jpg (photo: vultilion)",
-        "licence": "CC BY 2.0",
+        "license": "CC BY 2.0",
     }
     return Dataset("photo_tiles", {"train": ArraySource(images, np.zeros(len(images)))}, (), provenance)
 

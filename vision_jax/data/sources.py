@@ -101,7 +101,7 @@ class Dataset:
         name: as in `config.data.name`.
         splits: 'train', 'val', 'test' (those that exist) to sources.
         class_names: one per label, empty where examples have no class.
-        provenance: origin, licence, citation, fingerprint: what a report states.
+        provenance: origin, license, citation, fingerprint: what a report states.
     """
 
     name: str

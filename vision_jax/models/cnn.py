@@ -40,7 +40,7 @@ class CNN(Classifier):
 
     Attributes:
         channels: output channels of each block.
-        convs_per_block: convolutions in a block, each followed by normalisation and activation.
+        convs_per_block: convolutions in a block, each followed by normalization and activation.
         kernel_size: side of every kernel.
         norm: 'none' or 'batch'.
         activation: a name that `layers.activation` knows.
@@ -130,7 +130,7 @@ class CNN(Classifier):
 
 
 class Block(nn.Module):
-    """(Convolution, normalisation, activation) × convs, with gate, shortcut, pooling and dropout as asked."""
+    """(Convolution, normalization, activation) × convs, with gate, shortcut, pooling and dropout as asked."""
 
     features: int
     convs: int

@@ -41,8 +41,8 @@ class GoogLeNet(AuxiliaryClassifier):
         aux_logits: have the two auxiliary heads; in training their logits stand in collection 'aux_logits'.
         dropout: rate before the head.
         aux_dropout: rate in the auxiliary heads.
-        transform_input: take images normalised with ImageNet's mean and deviation and bring them to the range
-            [-1, 1] that the published weights expect. Leave False for images normalised with mean and deviation 0.5.
+        transform_input: take images normalized with ImageNet's mean and deviation and bring them to the range
+            [-1, 1] that the published weights expect. Leave False for images normalized with mean and deviation 0.5.
     """
 
     dropout: Annotated[float, Between(0, 0.95)] = 0.2

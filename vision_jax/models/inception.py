@@ -100,7 +100,7 @@ class InceptionV3(AuxiliaryClassifier):
         aux_logits: have the auxiliary head, which needs images of about 299 pixels in training; its logits then
             stand in collection 'aux_logits'.
         dropout: rate before the head.
-        transform_input: as for GoogLeNet: from ImageNet's normalisation to the range [-1, 1] of the weights.
+        transform_input: as for GoogLeNet: from ImageNet's normalization to the range [-1, 1] of the weights.
         fid: the variant behind FID figures: mean pooling leaves the padding out, the last module pools by maximum.
     """
 
@@ -214,7 +214,7 @@ def fid_features(model: InceptionV3, variables: Mapping[str, Any], images: jax.A
         model: the network `fid_inception`.
         variables: its weights.
         images: float [N,H,W,3] in [0, 1].
-        resize: bring images to 299×299 first: bilinear, half-pixel centres, no antialiasing (whatever the size).
+        resize: bring images to 299×299 first: bilinear, half-pixel centers, no antialiasing (whatever the size).
 
     Returns:
         float32 [N,2048].

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron on flattened images: the FCN baselines of CIFAR-10 and the digit recogniser's ANN.
+"""Multi-layer perceptron on flattened images: the FCN baselines of CIFAR-10 and the digit recognizer's ANN.
 
 Reference implementation: `torch.nn.Sequential` of Linear, activation and Dropout. Source: Rumelhart, Hinton &
 Williams 1986; dropout: Srivastava et al. 2014.

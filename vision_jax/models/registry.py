@@ -35,7 +35,7 @@ class Entry:
         input_shape: default input without the batch axis: (H, W, C), or (latent,) for generators.
         preset: options that make it this network; a caller may override them.
         weights: its key in third_party/weights.json, which holds URL, checksum and preprocessing; None without weights.
-        top1: ImageNet (CIFAR: CIFAR-10 test) top-1 in per cent as published with those weights.
+        top1: ImageNet (CIFAR: CIFAR-10 test) top-1 in percent as published with those weights.
     """
 
     module: type[Network]
@@ -143,7 +143,7 @@ def values(name: str) -> dict[str, Any]:
 
 
 def build(name: str, *, num_classes: int | None = None, dtype: Any = jnp.float32, **overrides: Any) -> Network:
-    """The network `name`, not yet initialised.
+    """The network `name`, not yet initialized.
 
     Args:
         name: a key of `MODELS`.

@@ -24,7 +24,7 @@ class VGG(Classifier):
 
     Attributes:
         depth: 11, 13, 16 or 19 layers with weights.
-        batch_norm: normalise after each convolution.
+        batch_norm: normalize after each convolution.
         dropout: rate after each of the two hidden dense layers.
         include_top: False stops after the fifth block and returns its features averaged to [N,512]: the network
             that a perceptual loss looks into needs none of the 120 million parameters after it.

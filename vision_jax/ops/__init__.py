@@ -3,9 +3,9 @@
 README.md tells how they are put together, what was measured, and what was tried and left out.
 """
 
-from vision_jax.ops.channels import materialise as materialise
+from vision_jax.ops.channels import materialize as materialize
 from vision_jax.ops.channels import moments as moments
-from vision_jax.ops.channels import normalise as normalise
+from vision_jax.ops.channels import normalize as normalize
 from vision_jax.ops.convolution import conv_general_dilated as conv_general_dilated
 from vision_jax.ops.convolution import conv_transpose as conv_transpose
 from vision_jax.ops.pooling import avg_pool as avg_pool

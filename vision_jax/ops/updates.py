@@ -8,6 +8,7 @@ both.
 import jax
 from jax import numpy as jnp
 from jax.extend.core import Primitive
+from jaxtyping import Array, Float
 
 from vision_jax.ops import native
 from vision_jax.ops.foreign import Foreign, define, promoted
@@ -23,15 +24,22 @@ def _load() -> None:
 
 
 def adam(
-    gradient: jax.Array, mean: jax.Array, square: jax.Array, corrections: jax.Array, *, b1: float, b2: float, eps: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    gradient: Float[Array, "*shape"],
+    mean: Float[Array, "*shape"],
+    square: Float[Array, "*shape"],
+    corrections: Float[Array, " 2"],
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Adam's update of one parameter before the learning rate, and its new moments (Kingma & Ba 2015, algorithm 1).
 
     Args:
-        gradient: [...]
-        mean: first moment [...].
-        square: second moment [...].
-        corrections: [2], 1 - b1^t and 1 - b2^t at step t, of the moments' type.
+        gradient: of the parameter.
+        mean: first moment.
+        square: second moment.
+        corrections: 1 - b1^t and 1 - b2^t at step t, of the moments' type.
         b1: decay of the first moment.
         b2: decay of the second moment.
         eps: added to the root of the second moment.
@@ -40,8 +48,8 @@ def adam(
     return update, mean, square
 
 
-def square_sum(x: jax.Array) -> jax.Array:
-    """Sum of the squares of x [...], a scalar."""
+def square_sum(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """Sum of the squares of all elements."""
     return _square_sum_p.bind(x)
 
 

@@ -1,7 +1,7 @@
 """Fine-tuning: which parameters train and how fast, and what a network takes over from pretrained weights.
 
 Stages are the network's own (`Network.stages`), from input to head, as Yosinski et al. 2014 ("How transferable are
-features in deep neural networks?") speak of them. A new head keeps the initialisation of the network's own last layer.
+features in deep neural networks?") speak of them. A new head keeps the initialization of the network's own last layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +72,7 @@ def load_pretrained(model: Network, name: str, weights: str, variables: Mapping[
         model: the network, with its own number of classes.
         name: its name in the table of models.
         weights: as in `config.model.weights`.
-        variables: {'params', 'batch_stats'} as initialised.
+        variables: {'params', 'batch_stats'} as initialized.
 
     Raises:
         ValueError: the weights are of another network (see `vision_jax.pretrained.weights.load`).
@@ -100,7 +100,7 @@ def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> None:
     Without weights, what is not set stays as it is: images in [0, 1].
 
     Raises:
-        ConfigError: weights that do not say how images were normalised, or photos of a folder without a size.
+        ConfigError: weights that do not say how images were normalized, or photos of a folder without a size.
     """
     data, record = config.data, None
     if config.model.weights:
@@ -108,7 +108,7 @@ def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> None:
         record = (row or weights_lib.load(config.model.name, config.model.weights)[1]).preprocessing
         if record is None and not (data.mean and data.std):
             raise ConfigError(
-                f"{config.model.weights} does not say how its images were normalised; set config.data.mean and std."
+                f"{config.model.weights} does not say how its images were normalized; set config.data.mean and std."
             )
     if record is not None:
         data.mean, data.std = data.mean or record.mean, data.std or record.std

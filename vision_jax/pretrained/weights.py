@@ -1,6 +1,6 @@
 """Pretrained weights by name or from a file: fetched once, checked, converted once, kept with their preprocessing.
 
-`third_party/weights.json` says where each file lies, its checksum, its licence and how images have to be prepared.
+`third_party/weights.json` says where each file lies, its checksum, its license and how images have to be prepared.
 Files lie in `cache_dir('weights')`, and what was converted to this project's layout lies beside them in `converted/`
 under the hash of the file, so that the conversion is done once. A file of this project (see `save`) is a .safetensors
 that carries its `Record` along.
@@ -57,7 +57,7 @@ class Preprocessing:
         """
         values = dict(values)
         if values.pop("transform_input", False):
-            # ImageNet's statistics, undone inside the network in favour of these.
+            # ImageNet's statistics, undone inside the network in favor of these.
             values |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
         try:
             mean, std = (tuple(float(x) for x in values.pop(name)) for name in ("mean", "std"))
@@ -77,18 +77,18 @@ class Record:
         model: name of the network in `models.MODELS`.
         source: who published them, or the file.
         sha256: of the original file, if it came from one.
-        licence: SPDX identifier.
+        license: SPDX identifier.
         options: those that the network has to be built with, besides `num_classes`.
         input_shape: (H, W, C) that it was made for; None is the table's.
         class_names: of the head's outputs, in order.
         preprocessing: of the images.
-        top1: published accuracy in per cent.
+        top1: published accuracy in percent.
     """
 
     model: str
     source: str
     sha256: str | None = None
-    licence: str | None = None
+    license: str | None = None
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
@@ -105,10 +105,10 @@ class Published:
         source: publisher and the publisher's name for them.
         url, file, sha256: where, under which name, and the first digits of the checksum.
         mebibytes: size of the file, where its publisher tells it.
-        licence: SPDX identifier.
+        license: SPDX identifier.
         classes: file of class names in `third_party/`.
         parameters: count.
-        top1: accuracy in per cent as published.
+        top1: accuracy in percent as published.
         preprocessing: of the images.
     """
 
@@ -119,7 +119,7 @@ class Published:
     file: str
     sha256: str
     mebibytes: float | None
-    licence: str
+    license: str
     classes: str | None
     parameters: int
     top1: float | None
@@ -132,7 +132,7 @@ class Published:
             self.model,
             f"{self.source} ({self.url})",
             sha256,
-            self.licence,
+            self.license,
             class_names=names,
             preprocessing=self.preprocessing,
             top1=self.top1,
@@ -260,6 +260,8 @@ def _own_record(path: Path) -> Record | None:
         return None
     try:
         values = json.loads(text)
+        if "licence" in values:  # as version 0.1 wrote it
+            values["license"] = values.pop("licence")
         names, preprocessing, shape = values["class_names"], values["preprocessing"], values["input_shape"]
         values["input_shape"] = tuple(map(int, shape)) if shape is not None else None
         values["class_names"] = tuple(map(str, names)) if names is not None else None

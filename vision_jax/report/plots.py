@@ -1,7 +1,7 @@
 """The pictures of a report as PNG files: curves, bars, confusion matrices, grids of images.
 
 Matplotlib is used through its objects alone (no pyplot, no display, nothing global) and is loaded by the first plot.
-Equal input gives equal files. Names of classes and metrics are shown as they are, never read as formulas. What colour
+Equal input gives equal files. Names of classes and metrics are shown as they are, never read as formulas. What color
 tells, a second sign tells too: line style and marker, hatching, or words.
 """
 
@@ -179,7 +179,7 @@ def image_grid(
         path: the PNG file to write.
         images: uint8 [N, H, W, C], C = 1 or 3.
         captions: N texts; what matters about an image, an error for one, is to be said here in words.
-        colors: N colours of frames that draw the eye; None draws no frame.
+        colors: N colors of frames that draw the eye; None draws no frame.
         columns: images per row; unset: as many as a page has room for.
         scale: enlargement in whole pixels; unset: small images become about 100 pixels wide, large ones are reduced.
     """

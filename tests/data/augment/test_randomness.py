@@ -115,7 +115,7 @@ def test_boxes_fit_and_follow_scale_and_ratio(spec):
         assert drawn.happens.all() and (box.height < height).all() and (box.width < width).all()
 
 
-def test_crop_falls_back_to_the_centre_when_nothing_fits():
+def test_crop_falls_back_to_the_center_when_nothing_fits():
     box = draws("random_resized_crop(scale=(1, 1), ratio=(4, 4))", count=8)
     assert (box.top == 5.0).all() or (box.top == 6.0).all()  # 20 wide at a ratio of 4: 5 of 16 rows, in the middle
     assert (box.height == 5).all() and (box.left == 0).all() and (box.width == 20).all()
@@ -130,7 +130,7 @@ def test_erasing_happens_at_its_rate_with_fresh_noise():
     assert abs(covered.mean() - 0.5) < 0.05 and len(np.unique(covered)) > 0.99 * len(covered)
 
 
-def test_cutout_centres_are_all_pixels():
+def test_cutout_centers_are_all_pixels():
     box = draws("cutout(size=4)")
     assert_uniform(box.top, list(range(-2, 14)))
     assert_uniform(box.left, list(range(-2, 18)))

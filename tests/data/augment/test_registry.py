@@ -95,7 +95,7 @@ def test_sharding_changes_nothing_and_gathers_nothing(specs):
         np.testing.assert_allclose(made[name], value, atol=1e-6, err_msg=name)
     text = program.as_text()
     assert "all-gather" not in text and "all-reduce" not in text
-    # Mixing looks at one neighbour; everything else stays where it is.
+    # Mixing looks at one neighbor; everything else stays where it is.
     assert ("collective-permute" in text) == (specs is MIXING)
 
 
@@ -108,7 +108,7 @@ def test_compiles_once_and_runs_in_scan():
         traces.append(None)
         return function(key, given)
 
-    given = batch()
+    given = jax.tree.map(jnp.asarray, batch())
     images = [step(jax.random.key(seed), given)["image"] for seed in range(3)]
     assert len(traces) == 1
 

@@ -40,7 +40,7 @@ def test_the_first_digits_of_mnist(test_data):
     )
     assert images.shape == (60000, 28, 28, 1)
     assert labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    assert abs(images.mean() / 255 - 0.1307) < 1e-4  # the mean that everybody normalises with
+    assert abs(images.mean() / 255 - 0.1307) < 1e-4  # the mean that everybody normalizes with
 
 
 @pytest.mark.parametrize(

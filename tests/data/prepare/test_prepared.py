@@ -113,7 +113,7 @@ def test_svhn(tmp_path, publish):
 
 
 def pets():
-    """Examples of the Pet set: different sizes, a PNG, a CMYK and a grey picture that are called .jpg."""
+    """Examples of the Pet set: different sizes, a PNG, a CMYK and a gray picture that are called .jpg."""
     names = manifest.entries()["oxford_iiit_pet"].class_names
     content = {
         "american_bulldog_7": files.encoded(files.picture(1, (30, 20))),
@@ -165,7 +165,7 @@ def test_pets_archive_without_a_listed_picture(tmp_path, publish):
     assert not (tmp_path / "data" / "oxford_iiit_pet").exists()
 
 
-def test_real_mnist_is_recognised_by_its_content(tmp_path, test_data):
+def test_real_mnist_is_recognized_by_its_content(tmp_path, test_data):
     # One of these four archives was packed anew: its content is known, its checksum is not.
     dataset, said = prepared("mnist", tmp_path, test_data / "mnist")
     assert said.count("verified by sha256") == 3 and said.count("content verified") == 1
@@ -374,7 +374,7 @@ def test_a_resolver_that_hangs_does_not_hold_us_up(monkeypatch):
 def test_the_manifest_is_whole():
     assert prepare.names() == ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "oxford_iiit_pet")
     for entry in manifest.entries().values():
-        assert entry.licence and entry.citation and entry.homepage.startswith("http")
+        assert entry.license and entry.citation and entry.homepage.startswith("http")
         for file in entry.files.values():
             assert file.checksums and file.url.endswith(file.name)
             assert file.unpacked_bytes >= (file.bytes or 0)

@@ -211,7 +211,7 @@ def prepare_any(
             "title": builder.info.full_name,
             "homepage": builder.info.homepage,
             "citation": builder.info.citation,
-            "licence": str(builder.info.redistribution_info.license or "see the homepage"),
+            "license": str(builder.info.redistribution_info.license or "see the homepage"),
             "prepared_from": f"TensorFlow Datasets, {builder.info.full_name}",
         },
     }

@@ -40,7 +40,7 @@ def channels(library: ctypes.CDLL) -> None:
         _call(library, "VisionJaxMoments", [c, c], x, shift), (x.mean(0), x.var(0)), strict=True
     ):
         _agree(found, expected)
-    _agree(_call(library, "VisionJaxCentredDot", c, x, shift, y), ((x - shift) * y).sum(0))
+    _agree(_call(library, "VisionJaxCenteredDot", c, x, shift, y), ((x - shift) * y).sum(0))
     _agree(_call(library, "VisionJaxChannelSum", c, x), x.sum(0))
     _agree(_call(library, "VisionJaxSame", _like(*x.shape), x, aliases={0: 0}), x)
 
