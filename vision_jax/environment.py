@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 import vision_jax
+from vision_jax import allocator
 from vision_jax.ops import onednn
 
 PACKAGES = (
@@ -27,6 +28,7 @@ PACKAGES = (
     "ml-collections",
     "numpy",
     "onednn-cpu-gomp",
+    "cmeel-mimalloc",
 )
 
 
@@ -48,6 +50,7 @@ def collect() -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "cpu": _cpu_model(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "allocator": allocator.active(),
         "backend": jax.default_backend(),
         "onednn": jax.default_backend() == "cpu" and onednn.available(),
         "device_kind": devices[0].device_kind,

@@ -99,7 +99,7 @@ class Dispatches:
         """Returns the shapes of the sums of the metrics of a step, and empties JAX's caches before it traces it."""
         first = next(self.batches)
         self.batches = itertools.chain([first], self.batches)
-        memory.give_back()  # Of initialisation, which is over, 250 MB are kept for DenseNet-161.
+        memory.release_memory()  # Of initialisation, which is over, 250 MB are kept for DenseNet-161.
         return self.steps.running_shapes(state, self.data, parallel.put_split(first, self.run.mesh))
 
     def put(self, batches: list[pipeline.Batch]) -> pipeline.Batch:
@@ -114,7 +114,8 @@ class Dispatches:
         arguments = *carry, self.data, batches, self.counts[count]
         if self.program is None:
             self.program = self.steps.program(several=self.per_dispatch > 1).lower(*arguments).compile()
-            memory.give_back()  # Of the traces.
+            memory.release_memory()  # Of the traces.
+            memory.check(self.program, self.run.mesh.local_devices)
         return self.program(*arguments)
 
     def __call__(self, carry: Carry, count: int) -> Carry:
