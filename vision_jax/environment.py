@@ -17,6 +17,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 import vision_jax
+from vision_jax import allocator
 from vision_jax import config as config_lib
 from vision_jax.data.sources import Dataset
 from vision_jax.ops import onednn
@@ -34,6 +35,7 @@ PACKAGES = (
     "ml-collections",
     "numpy",
     "onednn-cpu-gomp",
+    "cmeel-mimalloc",
 )
 
 
@@ -55,6 +57,7 @@ def collect() -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "cpu": _cpu_model(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "allocator": allocator.active(),
         "backend": jax.default_backend(),
         "onednn": jax.default_backend() == "cpu" and onednn.available(),
         "device_kind": devices[0].device_kind,

@@ -9,6 +9,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vision_jax import allocator
+
+if __name__ == "__main__":
+    allocator.start("vision_jax.main")  # May start the program again: before JAX is imported.
+
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -56,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
         for name, value in _network_options.items():
             config_lib.assign(config, name, value)
         config_lib.validate(config)
-    memory.keep_freed()
+    memory.keep_freed_memory()
     parallel.start_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / _config_name())
     if not _WORKDIR.value and jax.process_index() == 0:
@@ -68,7 +73,8 @@ def main(argv: Sequence[str]) -> None:
 
     with _sentences(ValueError, OSError):
         built = run.build(config, workdir)
-    with built, _sentences(checkpoints.CheckpointError, monitor.NotFiniteError):
+    expected = checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
+    with built, _sentences(*expected), memory.explained():
         if _MODE.value == "train":
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)
         else:

@@ -111,7 +111,7 @@ class Dispatches:
         """Returns the shapes of the sums of the metrics of a step, and empties JAX's caches before it traces it."""
         first = next(self.batches)
         self.batches = itertools.chain([first], self.batches)
-        memory.give_back()  # Of initialization, which is over, 250 MB are kept for DenseNet-161.
+        memory.release_memory()  # Of initialization, which is over, 250 MB are kept for DenseNet-161.
         batch = parallel.put_split(first, self.run.mesh)
         return self.steps.sums_shapes(state, self.constants, self.data, batch)
 
@@ -129,7 +129,8 @@ class Dispatches:
             out_shardings = parallel.shardings(carry, self.run.mesh)
             program = self.steps.program(several=self.per_dispatch > 1, out_shardings=out_shardings)
             self.program = program.lower(*arguments).compile()
-            memory.give_back()  # Of the traces.
+            memory.release_memory()  # Of the traces.
+            memory.check(self.program, self.run.mesh.local_devices)
         return self.program(*arguments)
 
     def __call__(self, carry: Carry, count: int) -> Carry:

@@ -93,7 +93,7 @@ class Case:
         """The PyTorch network with random weights that depend on its name only."""
         torch.manual_seed(0)
         net = make()
-        harness.randomise(net, seed=len(network))
+        harness.randomize(net, seed=len(network))
         return net
 
     def variables(self, network: str, net: nn.Module, **options: Any) -> dict:
