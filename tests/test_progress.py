@@ -36,10 +36,10 @@ def test_first_line_has_no_rate_that_would_be_a_guess(capsys):
     assert capsys.readouterr().err == "step 1/10 (10%)  loss 2\n"
 
 
-def shown_on_terminal(monkeypatch, columns):
-    """Returns what `run_some` writes to a terminal of so many columns."""
+def shown_on_terminal(monkeypatch, rows, columns):
+    """Returns what `run_some` writes to a terminal of that size."""
     master, slave = os.openpty()
-    termios.tcsetwinsize(slave, (24, columns))
+    termios.tcsetwinsize(slave, (rows, columns))
     with open(slave, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         run_some()
@@ -52,7 +52,7 @@ def shown_on_terminal(monkeypatch, columns):
 
 
 def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch):
-    shown = shown_on_terminal(monkeypatch, 160)
+    shown = shown_on_terminal(monkeypatch, 24, 160)
     assert "\r" in shown
     last = shown.replace("\r\n", "\n").replace("\n", "\r").rstrip("\r").split("\r")[-1]
     assert "200/200" in last
@@ -62,9 +62,10 @@ def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch)
     assert "evaluated at step 200" in shown
 
 
-def test_a_terminal_that_knows_no_width_gets_plain_lines(monkeypatch):
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (24, 0), (0, 160)])
+def test_a_terminal_that_knows_no_size_gets_plain_lines(monkeypatch, rows, columns):
     """As `docker run -t` gives it, where a bar would be nothing but empty lines."""
-    lines = shown_on_terminal(monkeypatch, 0).splitlines()
+    lines = shown_on_terminal(monkeypatch, rows, columns).splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("step 150/200 (75%)")
 
