@@ -14,6 +14,7 @@ from tests.data.prepare import publishers_files as files
 from vision_jax.data import prepare
 from vision_jax.data.decode import decode_image
 from vision_jax.data.prepare import manifest, originals, store, tfds
+from vision_jax.data.prepare import prepared as preparation
 from vision_jax.data.prepare.archives import ArchiveError
 
 RNG = np.random.default_rng(0)
@@ -288,7 +289,7 @@ def test_an_interrupted_preparation_leaves_nothing_and_can_be_repeated(small, tm
 
 
 def test_two_processes_do_not_prepare_the_same_set(small, tmp_path):
-    with prepare._lock(small.data, "mnist"), pytest.raises(BlockingIOError, match="Another process"):
+    with preparation._lock(small.data, "mnist"), pytest.raises(BlockingIOError, match="Another process"):
         prepared("mnist", tmp_path, small.archives)
 
 
