@@ -14,6 +14,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import difflib
+import gc
 import importlib
 import itertools
 import json
@@ -55,7 +56,18 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "tasks": {"tasks/*.py": ("tasks",), "evaluate.py": ("test_evaluate.py", "tasks")},
 }
-HEAVY = ("jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "scipy.special", "sklearn", "PIL.Image", "torch")
+HEAVY = (
+    "jax",
+    "flax.linen",
+    "optax",
+    "orbax.checkpoint",
+    "grain",
+    "scipy.special",
+    "sklearn",
+    "PIL.Image",
+    "torch",
+    "hypothesis",
+)
 CHOSEN = (  # Not mutmut's strings, removed arguments and None for a value: messages, defaults, and what always crashes.
     "operator_number operator_name operator_remove_unary_ops operator_keywords operator_swap_op operator_match "
     "operator_if_exp operator_augmented_assignment"
@@ -152,11 +164,12 @@ def _test(copy: pathlib.Path, tests: Sequence[str], known: dict[str, float], lim
         os.dup2(log, 1), os.dup2(log, 2)
         os.chdir(copy)
         sys.path[:] = [str(copy), *(entry for entry in sys.path if entry not in ("", str(REPOSITORY)))]
-        os.environ["PYTHONPATH"] = str(copy)
+        os.environ |= {"PYTHONPATH": str(copy), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        sys.dont_write_bytecode = False
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]
         plugin = _Plugin(copy, known)
-        status = pytest.main([*tests, "-x", "-n", "0", "-p", "no:cacheprovider"], plugins=[plugin])
+        status = pytest.main([*tests, "-x", "-p", "xdist", "-n", "0", "-p", "no:cacheprovider"], plugins=[plugin])
         (copy / ".seen.json").write_text(json.dumps({"seconds": plugin.seconds, "failed": plugin.failed}))
         os._exit(int(status))
     ended, end, status = 0, time.monotonic() + limit, 0
@@ -243,6 +256,7 @@ def main() -> None:
     for module in HEAVY:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    gc.freeze()  # What was imported is not looked at again.
 
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     survivors = []
