@@ -248,3 +248,16 @@ def test_cutmix_draws_a_share_and_a_center_for_each_image():
     assert abs(np.corrcoef(centers)[0, 1]) < 5 / np.sqrt(inside.sum())
     nothing = draws("cutmix(p=0.25)")
     assert abs((nothing.height * nothing.width == 0).mean() - 0.75) < 0.1
+
+
+@pytest.mark.parametrize("spec", ["random_erasing(p=1)", "random_resized_crop"])
+def test_where_a_box_lies_depends_on_nothing_else(spec):
+    """Neither on the other direction nor on the box's area and shape; 5 sigma each."""
+    drawn = draws(spec)
+    box = drawn.box if spec.startswith("random_erasing") else drawn
+    room = (box.height < 12) & (box.width < 15)
+    top, left = (box.top / (16 - box.height))[room], (box.left / (20 - box.width))[room]
+    for other in (left, box.height[room], box.width[room], (box.height / box.width)[room]):
+        assert abs(np.corrcoef(top, other)[0, 1]) < 5 / np.sqrt(room.sum())
+    for other in (box.height[room], box.width[room], (box.height / box.width)[room]):
+        assert abs(np.corrcoef(left, other)[0, 1]) < 5 / np.sqrt(room.sum())
