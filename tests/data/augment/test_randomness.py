@@ -255,9 +255,8 @@ def test_where_a_box_lies_depends_on_nothing_else(spec):
     """Neither on the other direction nor on the box's area and shape; 5 sigma each."""
     drawn = draws(spec)
     box = drawn.box if spec.startswith("random_erasing") else drawn
-    room = (box.height < 12) & (box.width < 15)
-    top, left = (box.top / (16 - box.height))[room], (box.left / (20 - box.width))[room]
-    for other in (left, box.height[room], box.width[room], (box.height / box.width)[room]):
-        assert abs(np.corrcoef(top, other)[0, 1]) < 5 / np.sqrt(room.sum())
-    for other in (box.height[room], box.width[room], (box.height / box.width)[room]):
-        assert abs(np.corrcoef(left, other)[0, 1]) < 5 / np.sqrt(room.sum())
+    top, left, height, width = np.stack(box)[:, (box.height < 12) & (box.width < 15)]
+    top, left = top / (16 - height), left / (20 - width)
+    for place, others in ((top, (left, height, width, height / width)), (left, (height, width, height / width))):
+        for other in others:
+            assert abs(np.corrcoef(place, other)[0, 1]) < 5 / np.sqrt(len(place))
