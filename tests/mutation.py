@@ -56,18 +56,10 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "tasks": {"tasks/*.py": ("tasks",), "evaluate.py": ("test_evaluate.py", "tasks")},
 }
-HEAVY = (
-    "jax",
-    "flax.linen",
-    "optax",
-    "orbax.checkpoint",
-    "grain",
-    "scipy.special",
-    "sklearn",
-    "PIL.Image",
-    "torch",
-    "hypothesis",
-)
+HEAVY = (  # Imported before forking, where they are installed; none of them starts threads of its own by that.
+    "jax flax.linen optax orbax.checkpoint grain scipy.special sklearn.datasets PIL.Image torch hypothesis "
+    "tensorflow tensorflow_datasets"
+).split()
 CHOSEN = (  # Not mutmut's strings, removed arguments and None for a value: messages, defaults, and what always crashes.
     "operator_number operator_name operator_remove_unary_ops operator_keywords operator_swap_op operator_match "
     "operator_if_exp operator_augmented_assignment"

@@ -155,17 +155,35 @@ def test_muon_turns_dense_matrices_and_leaves_biases_to_adam():
     config = config_lib.default()
     config.optimizer.update({"name": "muon", "weight_decay": 0.0})
     rule = optim.optimizer(config.optimizer, lambda step: jnp.asarray(0.1, jnp.float32))
-    params = {"dense": {"kernel": jnp.ones((6, 4)), "bias": jnp.ones(4)}}
-    gradients = jax.tree.map(lambda p: jax.random.normal(jax.random.key(3), p.shape), params)
+    rng = np.random.default_rng(3)
+    left, right = (np.linalg.qr(rng.normal(size=(side, 4)))[0] for side in (12, 4))
+    gradient = (left * [1.0, 0.5, 0.2, 0.1]) @ right.T
+    gradients = {
+        "dense": {"kernel": jnp.asarray(gradient, jnp.float32), "bias": jnp.asarray([0.1, -2.0, 3.0, 0.5])},
+        "conv": {"kernel": jnp.asarray(gradient, jnp.float32).reshape(2, 3, 2, 4)},
+    }
+    params = jax.tree.map(jnp.ones_like, gradients)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = rule.update(gradients, rule.init(params), params)
     kernel, bias = (np.asarray(updates["dense"][name]) for name in ("kernel", "bias"))
+    # All directions count alike, however small their part in the gradient.
     singular = np.linalg.svd(kernel, compute_uv=False)
     assert singular.min() > 0.5 * singular.max()
-    # Adam's first update has one magnitude for all, an orthogonal matrix has not.
-    assert np.abs(bias).max() == pytest.approx(np.abs(bias).min(), rel=1e-3)
-    assert np.abs(kernel).max() > 2 * np.abs(kernel).min()
-    assert (kernel * np.asarray(gradients["dense"]["kernel"])).sum() < 0
+    assert np.diag(left.T @ kernel @ right).max() < 0
+    assert np.abs(bias).max() == pytest.approx(np.abs(bias).min(), rel=1e-3)  # Adam's first update.
+    conv = np.asarray(updates["conv"]["kernel"]).reshape(12, 4)
+    np.testing.assert_allclose(conv / np.linalg.norm(conv), kernel / np.linalg.norm(kernel), atol=1e-3)
+
+
+def test_gradients_are_summed_only_where_steps_accumulate():
+    config = config_lib.default()
+    config.optimizer.update({"name": "sgd", "momentum": 0.0})
+    sizes = []
+    for every in (1, 2):
+        config.optimizer.accumulate = every
+        state = optim.optimizer(config.optimizer, lambda step: jnp.asarray(0.1)).init(jnp.zeros(1000))
+        sizes.append(sum(leaf.size for leaf in jax.tree.leaves(state)))
+    assert sizes[0] < 10 and 1000 <= sizes[1] < 1010
 
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
