@@ -58,6 +58,7 @@ def run_ours(options, steps=5):
     ("options", "torch_name", "torch_options"),
     [
         ({"name": "sgd", "momentum": 0.9, "nesterov": True}, "SGD", {"momentum": 0.9, "nesterov": True}),
+        ({"name": "sgd", "momentum": 0.9, "nesterov": False}, "SGD", {"momentum": 0.9}),
         ({"name": "sgd", "momentum": 0.0}, "SGD", {}),
         ({"name": "adam", "b1": 0.5}, "Adam", {"betas": (0.5, 0.999)}),
         ({"name": "adamw"}, "AdamW", {}),
