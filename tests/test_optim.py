@@ -216,3 +216,13 @@ def test_unknown_names_are_refused():
         optim.schedule({"name": "linear"}, 1.0, 10, 0)
     with pytest.raises(ValueError, match="no optimizer 'adagrad'"):
         optim.optimizer({**config.optimizer, "name": "adagrad"}, lambda step: 0.1)
+
+
+def test_average_moves_each_leaf_by_a_part_of_its_difference():
+    old, new = (
+        {"a": jnp.asarray([1.0, 4.0]), "b": jnp.asarray(-2.0)},
+        {"a": jnp.asarray([5.0, 4.0]), "b": jnp.asarray(0.0)},
+    )
+    made = optim.average(0.75, old, new)
+    np.testing.assert_allclose(made["a"], [2.0, 4.0])
+    assert float(made["b"]) == -1.5
