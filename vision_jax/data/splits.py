@@ -85,7 +85,7 @@ def class_weights(labels: np.ndarray, num_classes: int, method: str = "balanced"
     elif method == "effective_number":
         if not 0 <= beta < 1:
             raise ValueError(f"beta = {beta}: expected 0 <= beta < 1, for example 0.999.")
-        weights = (1 - beta) / (1 - beta**counts)
+        weights = 1 / (1 - beta**counts)  # The factor 1 - beta falls out with the next line.
         weights *= num_classes / weights.sum()
     else:
         raise ValueError(f"class weights by {method!r}: expected 'balanced' or 'effective_number'.")

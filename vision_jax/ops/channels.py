@@ -1,8 +1,8 @@
 """What BatchNorm does over [..., C] and per channel [C], with sums that XLA's CPU compiler would make slowly.
 
 Three sums (`native/channels.cc` in float32 programs for one CPU device, plain JAX everywhere else) and the two
-elementwise maps that they are the transposes of. As primitives they are closed under differentiation, in any order and mode, and
-what they sum is never written to memory: a BatchNorm keeps its input for the backward pass and nothing else.
+elementwise maps that they are the transposes of. As primitives they are closed under differentiation, in any order and
+mode, and what they sum is never written to memory: a BatchNorm keeps its input for the backward pass and nothing else.
 `materialize` is for what should be written to memory.
 """
 

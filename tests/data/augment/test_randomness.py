@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vision_jax.data import augment
-from vision_jax.data.augment import policy
+from vision_jax.data.augment import geometry, policy
 from vision_jax.data.augment.mix import Erasure
 
 SHAPE = (16, 20, 3)
@@ -187,3 +187,76 @@ def test_policies_draw_all_operations_with_both_signs(name):
             assert magnitude.min() >= -1e-6 and magnitude.max() <= 1
         else:
             assert abs((magnitude < 0).mean() - (0.5 if name.startswith("rand") else 0.5 * 30 / 31)) < 0.11
+
+
+def box_of(uniform, **options):
+    settings = {"scale": (0.25, 1.0), "ratio": (0.25, 4.0), "tall": True, "strict": False, **options}
+    box, fitted = geometry.sample_box(
+        np.float32(uniform), SHAPE, *(settings.pop(name) for name in ("scale", "ratio")), **settings
+    )
+    return [float(side) for side in box], bool(fitted)
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_the_first_of_ten_tries_that_fits_is_taken(attempt):
+    """All of the area at four times the height of the width does not fit; half of it as a square does."""
+    uniform = np.zeros(geometry.BOX_DRAWS)
+    uniform[:10], uniform[10:20] = 0.999, 0.999
+    uniform[attempt:10], uniform[10 + attempt : 20] = 0.2, 0.5
+    uniform[attempt + 1 : 10] = 0.3  # Later tries would fit, too, and differ.
+    box, fitted = box_of(uniform)
+    assert fitted and box == [0, 0, 11, 11]  # 0.4 of 320 pixels.
+    uniform[attempt:10] = 0.999
+    uniform[10 + attempt : 20] = 0.999
+    assert box_of(uniform) == ([0, 0, 16, 20], False)
+
+
+def test_every_number_drawn_for_a_box_decides_something():
+    rng = np.random.default_rng(0)
+    for position in range(geometry.BOX_DRAWS):
+        uniform = rng.random(geometry.BOX_DRAWS)
+        if position < 20:
+            uniform[: position % 10] = uniform[10 : 10 + position % 10] = 0.999  # The tries before do not fit.
+            uniform[10 + position % 10], uniform[position % 10] = 0.5, 0.3
+        else:
+            uniform[:20] = 0.3
+        changed = uniform.copy()
+        changed[position] = 0.7 if position >= 20 and uniform[position] < 0.3 else 0.1
+        assert box_of(uniform) != box_of(changed), position
+
+
+def test_boxes_lie_anywhere_and_sides_as_long_as_the_image_s_are_refused_where_asked():
+    uniform = np.full(geometry.BOX_DRAWS, 0.999)
+    uniform[:10], uniform[10:20] = 1.0, 0.5
+    whole = {"scale": (0.2, 0.8), "ratio": (0.25, 4.0)}
+    assert box_of(uniform, **whole) == ([0, 4, 16, 16], True)  # 0.8 of 320: 16 x 16, as far right as it goes.
+    assert box_of(uniform, **whole, strict=True)[1] is False
+    uniform[:10] = 0.9
+    assert box_of(uniform, **whole, strict=True) == ([1, 5, 15, 15], True)
+    uniform[10:20], uniform[:10] = 0.25, 0.0  # Half as tall as wide: 64 pixels.
+    assert box_of(uniform, **whole)[0][2:] == [6, 11] and box_of(uniform, **whole, tall=False)[0][2:] == [11, 6]
+
+
+def test_cutmix_draws_a_share_and_a_center_for_each_image():
+    """Sides are in the image's proportion, the center is any pixel, and without luck nothing is pasted."""
+    box = draws("cutmix")
+    inside = (box.top > 0) & (box.left > 0) & (box.top + box.height < 16) & (box.left + box.width < 20)
+    assert inside.any()
+    np.testing.assert_allclose(box.height[inside] / 16, box.width[inside] / 20, atol=0.125)
+    assert (box.height == np.round(box.height)).all() and (box.width == np.round(box.width)).all()
+    centers = [(box.top + box.height / 2)[inside], (box.left + box.width / 2)[inside]]
+    assert abs(np.corrcoef(centers)[0, 1]) < 5 / np.sqrt(inside.sum())
+    nothing = draws("cutmix(p=0.25)")
+    assert abs((nothing.height * nothing.width == 0).mean() - 0.75) < 0.1
+
+
+@pytest.mark.parametrize("spec", ["random_erasing(p=1)", "random_resized_crop"])
+def test_where_a_box_lies_depends_on_nothing_else(spec):
+    """Neither on the other direction nor on the box's area and shape; 5 sigma each."""
+    drawn = draws(spec)
+    box = drawn.box if spec.startswith("random_erasing") else drawn
+    top, left, height, width = np.stack(box)[:, (box.height < 12) & (box.width < 15)]
+    top, left = top / (16 - height), left / (20 - width)
+    for place, others in ((top, (left, height, width, height / width)), (left, (height, width, height / width))):
+        for other in others:
+            assert abs(np.corrcoef(place, other)[0, 1]) < 5 / np.sqrt(len(place))
