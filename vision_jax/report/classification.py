@@ -1,7 +1,6 @@
 """What the page of a classifier shows: confusion matrix, images with errors marked, a table of the classes."""
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from vision_jax.analysis.record import Record
 from vision_jax.metrics import classification as metrics
@@ -13,6 +12,8 @@ _GRID = 64  # Images shown.
 
 def sections(record: Record, images_of: ImagesOf) -> list[page.Section]:
     """Draws the pictures into `WORKDIR/report` and returns the sections."""
+    from sklearn.metrics import confusion_matrix
+
     folder, evaluator, names = record.workdir / "report", record.best_test(), record.dataset["class_names"]
     outputs = record.outputs(evaluator)
     labels, predicted = outputs["label"], np.argmax(outputs["logits"], -1)
