@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "vision_jax"
 # From the top down: a room may import those after it, and itself.
 ROOMS = (
     ("main", "tools"),
-    ("listing",),
+    ("listing", "command_line"),
     ("train",),
     ("evaluate", "monitor"),
     ("run", "environment"),

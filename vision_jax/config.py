@@ -159,10 +159,14 @@ OPTIONS: dict[str, Any] = {
         "name": Option("", "Name of the run there; '' is the folder's name.", neutral=True),
     },
     "gan": {
+        "loss": Option("bce", "What both networks minimize; one of `vision_jax.tasks.losses.ADVERSARIAL`."),
         "latent_dim": Option(100, "Size of the generator's input.", low=1),
         "discriminator_learning_rate": Option(0.0, "Peak rate of the discriminator; 0 takes the generator's.", low=0),
         "real_label": Option(
-            1.0, "Target of the discriminator on real images (one-sided smoothing below 1).", low=0.5, high=1
+            1.0,
+            "bce, least_squares: the discriminator's target on real images (one-sided smoothing below 1).",
+            low=0.5,
+            high=1,
         ),
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
     },

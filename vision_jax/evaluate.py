@@ -155,6 +155,7 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
         "constants": evaluation.fingerprints,
         "provenance": dict(run.dataset.provenance),
     }
+    shown: dict[str, np.ndarray] = {}
     for evaluator in run.evaluators:
         found = evaluation(evaluator, state, keep_outputs=True)
         pictures = evaluation.pictures(evaluator, state)
@@ -164,13 +165,12 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
             "examples": len(found.outputs["index"]),
             "fingerprint": found.fingerprint,
         }
-        if writer:
-            writer.write_images(step, {f"{evaluator.name}/{name}": images for name, images in pictures.items()})
+        shown |= {f"{evaluator.name}/{name}": images for name, images in pictures.items()}
         if jax.process_index() == 0:
             _write_arrays(run.workdir / "outputs" / f"{evaluator.name}.npz", found.outputs, found.fingerprint)
             _write_arrays(run.workdir / "outputs" / f"{evaluator.name}_pictures.npz", pictures, found.fingerprint)
     if writer:
-        writer.write_final(step, results["metrics"])
+        writer.write_final(step, results["metrics"], shown)
     if jax.process_index() == 0:
         _report(run, results)
     return results

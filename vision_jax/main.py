@@ -3,11 +3,8 @@
 Options of the config are set after it: `--config.optimizer.learning_rate=3e-4`. Without --config, lists the configs.
 """
 
-import contextlib
 import pathlib
-import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from vision_jax import allocator
 
@@ -18,8 +15,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from vision_jax import command_line, listing, memory, parallel
 from vision_jax import config as config_lib
-from vision_jax import listing, memory, parallel
 from vision_jax.utils import files
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
@@ -32,12 +29,11 @@ _MODE = flags.DEFINE_enum(
 )
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint to evaluate; by default the best.")
 _ALLOW_CHANGE = flags.DEFINE_bool("allow_config_change", False, "Continue a run although its config has changed.")
-_network_options: dict[str, Any] = {}  # Of the command line, as `config_lib.assign` takes them.
+_OPTIONS = flags.DEFINE_string("options", "", "List the options: 'config', or those of a network by its name.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "'host:port' of process 0 when several processes make up the run; 'auto' asks the cluster."
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes make up the run.")
-_OPTIONS = flags.DEFINE_string("options", None, "List the options: 'config', or those of a network by its name.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
 
 
@@ -52,13 +48,16 @@ def main(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax describes every file it writes.
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
-    if _OPTIONS.value is not None or _CONFIG.value is None:
-        with _sentences(ValueError):
-            print(listing.options(_OPTIONS.value) if _OPTIONS.value is not None else listing.configs())
+    if _OPTIONS.value:
+        with command_line.sentences(ValueError):
+            print(listing.options(_OPTIONS.value))
+        return
+    if _CONFIG.value is None:
+        print(listing.configs())
         return
     config = _CONFIG.value
-    with _sentences(config_lib.ConfigError):
-        for name, value in _network_options.items():
+    with command_line.sentences(config_lib.ConfigError):
+        for name, value in command_line.network_options.items():
             config_lib.assign(config, name, value)
         config_lib.validate(config)
     memory.keep_freed_memory()
@@ -71,10 +70,10 @@ def main(argv: Sequence[str]) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     from vision_jax import checkpoints, evaluate, monitor, run, train  # After the processes have found each other.
 
-    with _sentences(ValueError, OSError):
+    with command_line.sentences(ValueError, OSError):
         built = run.build(config, workdir)
     expected = checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
-    with built, _sentences(*expected), memory.explained():
+    with built, command_line.sentences(*expected), memory.explained():
         if _MODE.value == "train":
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)
         else:
@@ -84,29 +83,9 @@ def main(argv: Sequence[str]) -> None:
             evaluate.final(built, step, evaluate.Evaluation(built))
 
 
-@contextlib.contextmanager
-def _sentences(*expected: type[Exception]) -> Iterator[None]:
-    """Ends the program with the message of an expected error; --verbosity=1 shows where it came from."""
-    try:
-        yield
-    except expected as error:
-        logging.debug("Traceback:", exc_info=True)
-        raise SystemExit(f"ERROR: {error}") from error
-
-
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses flags; a wrong option of the config is a sentence, not a traceback."""
-    sys.argv, found = config_lib.take_network_options(argv)  # `config_flags` reads sys.argv.
-    _network_options.update(found)
-    try:
-        return app.parse_flags_with_usage(sys.argv)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(f"ERROR: {' '.join(str(argument) for argument in error.args)}")
-
-
 def run_main() -> None:
     """Entry point of `python -m vision_jax.main`."""
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=command_line.parse_flags)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Generative adversarial networks: the non-saturating loss of Goodfellow et al. 2014, one update of each net per step.
+"""Generative adversarial networks: one update of the discriminator and one of the generator per step.
 
 As in the DCGAN reference implementation, real and generated images pass the discriminator in batches of their own, and
 the generator is updated through the discriminator just updated, on the same noise.
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from vision_jax import models, optim
@@ -17,7 +16,7 @@ from vision_jax.data import augment
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import frechet
 from vision_jax.models import network_options, registry
-from vision_jax.tasks import base
+from vision_jax.tasks import base, losses
 from vision_jax.tasks.state import TrainState
 
 _POOLED = 8  # Side of the images that the cheap Fréchet distance compares.
@@ -36,6 +35,7 @@ class GAN(base.Task):
         if height != width:
             raise ValueError(f"The GAN needs square images; {dataset.name} has {height}x{width}.")
         self.generator, self.discriminator = (self._network(part) for part in ("generator", "discriminator"))
+        self.loss = losses.adversarial(config.gan.loss)
         rate = config.optimizer.learning_rate
         self.generator_optimizer = self.optimizer(rate)
         self.discriminator_optimizer = self.optimizer(config.gan.discriminator_learning_rate or rate)
@@ -94,9 +94,7 @@ class GAN(base.Task):
         def discriminator_loss(params: base.Tree) -> tuple[jax.Array, tuple[jax.Array, jax.Array, base.Tree]]:
             on_real, stats = judge(params, discriminator.batch_stats, real, dropout_keys[1])
             on_fake, stats = judge(params, stats, jax.lax.stop_gradient(fake), dropout_keys[2])
-            real_target = jnp.full_like(on_real, self.config.gan.real_label)
-            loss = optax.sigmoid_binary_cross_entropy(on_real, real_target).mean()
-            loss += optax.sigmoid_binary_cross_entropy(on_fake, jnp.zeros_like(on_fake)).mean()
+            loss = self.loss.discriminator(on_real, on_fake, self.config.gan.real_label)
             return loss, (on_real, on_fake, stats)
 
         (d_loss, (on_real, on_fake, stats)), d_gradients = jax.value_and_grad(discriminator_loss, has_aux=True)(
@@ -106,7 +104,7 @@ class GAN(base.Task):
 
         def generator_loss(images: jax.Array) -> tuple[jax.Array, base.Tree]:
             logits, stats = judge(discriminator.params, discriminator.batch_stats, images, dropout_keys[2])
-            return optax.sigmoid_binary_cross_entropy(logits, jnp.ones_like(logits)).mean(), stats
+            return self.loss.generator(logits), stats
 
         (g_loss, stats), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)
