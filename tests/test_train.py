@@ -14,7 +14,7 @@ import pytest
 from vision_jax import checkpoints, monitor, parallel, train, writers
 from vision_jax import config as config_lib
 from vision_jax import run as run_lib
-from vision_jax.tasks import base
+from vision_jax.tasks import base, registry
 from vision_jax.utils import trees
 
 CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_photos"}
@@ -248,10 +248,17 @@ def test_each_step_is_traced_once(task, load_config, tmp_path, monkeypatch):
     """Tracing takes seconds for a deep network; what else asks for a step's shapes finds them."""
     config = tiny(load_config, task, train__steps_per_dispatch=2)
     traced = []
-    with run_lib.build(config, tmp_path) as run:
+    task = registry.build
+
+    def counting(*arguments):
+        made = task(*arguments)
         for name in ("train_step", "eval_step"):
-            step = getattr(run.task, name)
-            monkeypatch.setattr(run.task, name, lambda *args, name=name, step=step: traced.append(name) or step(*args))
+            step = getattr(made, name)
+            setattr(made, name, lambda *args, name=name, step=step: traced.append(name) or step(*args))
+        return made
+
+    monkeypatch.setattr(registry, "build", counting)
+    with run_lib.build(config, tmp_path) as run:
         train.train(run)
     assert sorted(traced) == ["eval_step", "train_step"]
 
@@ -267,10 +274,11 @@ def test_several_steps_per_dispatch_compute_the_same(load_config, tmp_path):
 
 
 def test_dispatches_end_where_something_is_due():
-    durations = base.Durations(total=23, warmup=0, log=10, evaluate=7, save=0)
+    durations = base.Durations(total=23, warmup=0, log=10, evaluate=0, save=0)
+    evaluators = [base.Evaluator("a", "val", every, 0, {}, None, None) for every in (7, 0)]
     stops = [0]
     while stops[-1] < 23:
-        stops.append(train.next_stop(stops[-1], 4, durations))
+        stops.append(train.next_stop(stops[-1], 4, durations, evaluators))
     assert stops == [0, 4, 7, 8, 10, 12, 14, 16, 20, 21, 23]
 
 
