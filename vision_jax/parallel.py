@@ -136,9 +136,7 @@ def to_host(tree: Tree) -> Tree:
 
     def local(array: jax.Array) -> jax.Array:
         if not array.is_fully_replicated:
-            raise ValueError(
-                f"An array of {array.shape} is split ({array.sharding}); `gather_to_host` puts it together."
-            )
+            raise ValueError(f"An array of {array.shape} is split over devices: {array.sharding}.")
         return array.addressable_data(0)
 
     return jax.device_get(jax.tree.map(local, tree))
