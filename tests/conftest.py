@@ -24,7 +24,65 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("here")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+# `-m quick`: for each package below vision_jax (and "" for the files beside them) whole files of tests, or single tests
+# of a file. About a second each at most, so that all of them take a minute and a half at most on two cores.
+QUICK = {
+    "": (
+        "test_checkpoints.py",
+        "test_config.py",
+        "test_configs.py::test_one_step_fits_the_data_and_the_published_size",
+        "test_environment.py",
+        "test_main.py::test_help_explains_the_flags",
+        "test_optim.py::test_rules_are_pytorch_s_with_decay_on_kernels_alone",
+        "test_parallel.py::test_put_split_and_back",
+        "test_parallel.py::test_start_processes_checks_its_numbers",
+        "test_progress.py",
+        "test_quick.py",
+        "test_train.py::test_the_state_that_is_restored_is_what_was_saved",
+        "test_writers.py",
+    ),
+    "data": (
+        "data/test_cached.py",
+        "data/test_decode.py",
+        "data/test_folder.py",
+        "data/test_splits.py",
+        "data/test_transforms.py",
+    ),
+    "data/augment": (
+        "data/augment/test_reference.py",
+        "data/augment/test_registry.py::test_every_operation_keeps_shape_type_and_range",
+        "data/augment/test_registry.py::test_wrong_specifications_are_refused_with_the_valid_ones",
+    ),
+    "data/inspect": ("data/inspect/test_survey.py",),
+    "data/prepare": ("data/prepare/test_archives.py", "data/prepare/test_formats.py", "data/prepare/test_matlab.py"),
+    "metrics": (
+        "tasks/test_gan.py::test_frechet_distance_of_known_gaussians",
+        "tasks/test_super_resolution.py::test_psnr_on_luma_with_shaved_borders",
+    ),
+    "models": ("models/test_layers.py", "models/test_registry.py::test_classifiers_have_a_head_of_the_asked_width"),
+    "ops": ("ops/test_pooling.py", "ops/test_updates.py"),
+    "ops/native": ("ops/test_onednn.py::test_one_device_calls_it_and_several_do_not",),
+    "pretrained": (
+        "pretrained/test_download.py",
+        "pretrained/test_torch_writer.py",
+        "pretrained/test_weights.py",
+    ),
+    "report": ("report/test_page.py",),
+    "tasks": ("tasks/test_classification.py", "tasks/test_super_resolution.py::test_a_step_lowers_the_loss_of_its_batch"),
+    "tools": ("tools/test_predict.py", "tools/test_prepare_data.py", "tools/test_show_augment.py"),
+    "utils": ("utils/test_files.py", "utils/test_trees.py"),
+}
 _LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of the table above."""
+    quick = {name for names in QUICK.values() for name in names}
+    for item in items:
+        file = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        if {file, f"{file}::{item.originalname}"} & quick:
+            item.add_marker("quick")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +109,19 @@ def _compiled_programs(tmp_path_factory):
     """Equal programs are compiled once per session."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "vision_jax_home/compilation"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_quickly(request, monkeypatch):
+    """Tests with the mark `compiled_quickly` check what does not depend on how well XLA optimises."""
+    if request.node.get_closest_marker("compiled_quickly") is None:
+        yield
+        return
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(autouse=True)

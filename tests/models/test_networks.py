@@ -8,6 +8,8 @@ from jax import numpy as jnp
 from vision_jax import models
 from vision_jax.models import inception
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 def _shapes(name, shape, train=False, **options):
     model = models.build(name, **options)

@@ -1,5 +1,6 @@
 """One row per network of the table: its reference, the sizes it is compared at, and what to call its stages there."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +16,17 @@ class Case:
 
     Attributes:
         reference: builds the PyTorch network.
-        sizes: the two image sizes of the comparison in evaluation mode (None: the input has one size).
+        sizes: the image sizes of the comparison in evaluation mode (None: the input has one size).
         train: image size and batch of the training step; images small enough to be quick, large enough that the last
-            BatchNorm still sees some values per channel (with two or three its gradients are ill-conditioned).
+            BatchNorm still sees some values per channel (with two or three its gradients are ill-conditioned). None:
+            no training step.
         stages: stage here → module there.
         options: options of both the forward and the training comparison here (dropout off).
     """
 
     reference: Callable[[], nn.Module]
-    sizes: tuple[int, int] | None
-    train: tuple[int, int]
+    sizes: tuple[int, ...] | None
+    train: tuple[int, int] | None
     stages: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -123,4 +125,38 @@ CASES: dict[str, Case] = {
     "mlp_gan_generator": Case(ref.MLPGenerator, None, (0, 4)),
     "mlp_gan_discriminator": Case(ref.MLPDiscriminator, None, (28, 4)),
     "srcnn": Case(ref.SRCNN, (24, 33), (24, 2)),
+}
+
+# The training step of an everyday run for the networks whose whole comparison takes long. None: the same modules are
+# trained in another network of the family, and this one differs from it in how many there are and how wide.
+_EVERYDAY_TRAIN: dict[str, tuple[int, int] | None] = {
+    "resnet34": None,
+    "resnet50": (32, 8),
+    "resnet101": None,
+    "resnet152": None,
+    "resnext50_32x4d": None,
+    "wide_resnet50_2": None,
+    "vgg11": None,
+    "vgg11_bn": (32, 4),
+    "vgg13": None,
+    "vgg13_bn": None,
+    "vgg16": None,
+    "vgg16_bn": None,
+    "vgg19": None,
+    "vgg19_bn": None,
+    "densenet121": None,
+    "densenet161": None,
+    "densenet169": None,
+    "densenet201": None,
+    "googlenet": (32, 8),
+    "inception_v3": None,
+    "fid_inception": (75, 4),
+    "resnet32": None,
+    "resnet44": None,
+    "resnet56": None,
+}
+# What is compared in every run of the tests: of large networks a part, at their first size.
+EVERYDAY = CASES | {
+    name: dataclasses.replace(CASES[name], sizes=CASES[name].sizes[:1], train=train)
+    for name, train in _EVERYDAY_TRAIN.items()
 }

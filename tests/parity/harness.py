@@ -34,7 +34,7 @@ class Row:
     parameters: int
     logits: tuple[float, ...]
     stages: float | None
-    gradients: float
+    gradients: float | None
     statistics: float | None
 
     def problems(self) -> list[str]:
@@ -54,7 +54,7 @@ class Row:
 
 
 def compare(name: str, case: Case) -> Row:
-    """Evaluation mode at the case's sizes, then one training step, for network `name`."""
+    """Evaluation mode at the case's sizes, then one training step if it has one, for network `name`."""
     net = references.on_no_device(case.reference)
     randomize(net, seed=sum(map(ord, name)))
     state = {key: value.numpy() for key, value in net.state_dict().items()}
@@ -62,11 +62,11 @@ def compare(name: str, case: Case) -> Row:
     _assert_same(port.to_state_dict(name, variables, **case.options), state)
     variables = jax.tree.map(jnp.asarray, variables)
     logits, stages = [], []
-    for size in case.sizes or case.train[:1]:
+    for size in case.sizes or (case.train or ())[:1]:
         logit, stage = _evaluation(name, case, net, variables, size)
         logits.append(logit)
         stages += stage
-    gradients, statistics = _training_step(name, case, net, variables)
+    gradients, statistics = _training_step(name, case, net, variables) if case.train else (None, None)
     return Row(name, models.entry(name).parameters, tuple(logits), max(stages, default=None), gradients, statistics)
 
 

@@ -53,6 +53,11 @@ def resnet18_of_width(width: int) -> nn.Module:
     return net
 
 
+def short_densenet() -> nn.Module:
+    """DenseNet for ten classes with two layers in each of its four blocks."""
+    return torchvision.models.DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=10)
+
+
 def resnet18_cifar() -> nn.Module:
     """ResNet-18 with a 3×3 stem of stride 1 and no max-pooling."""
     net = torchvision.models.resnet18(weights=None, num_classes=10)

@@ -22,8 +22,15 @@ def test_every_network_has_a_comparison():
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_parity(name):
-    assert not harness.compare(name, cases.CASES[name]).problems()
+    assert not harness.compare(name, cases.EVERYDAY[name]).problems()
     jax.clear_caches()  # Up to a gigabyte of compiled code each.
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [name for name in models.MODELS if cases.EVERYDAY[name] != cases.CASES[name]])
+def test_parity_at_two_sizes_and_in_training(name):
+    assert not harness.compare(name, cases.CASES[name]).problems()
+    jax.clear_caches()
 
 
 def test_parity_of_a_narrow_resnet():
@@ -33,3 +40,12 @@ def test_parity_of_a_narrow_resnet():
         options=dict(num_classes=10, width=16),
     )
     assert not harness.compare("resnet18", case).problems()
+
+
+def test_parity_of_a_short_densenet():
+    case = dataclasses.replace(
+        cases.CASES["densenet121"],
+        reference=references.short_densenet,
+        options=dict(num_classes=10, layers=(2, 2, 2, 2), growth_rate=8, init_features=16),
+    )
+    assert not harness.compare("densenet121", case).problems()

@@ -15,6 +15,8 @@ from vision_jax.tasks import base
 from vision_jax.tasks.classification import Classification
 from vision_jax.utils import trees
 
+pytestmark = pytest.mark.compiled_quickly
+
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 
