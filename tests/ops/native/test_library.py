@@ -258,7 +258,7 @@ def test_without_compiler_the_wheel_s_library_is_used(wheel, tmp_path):
 def test_a_damaged_library_of_the_wheel_is_compiled_here(wheel, tmp_path):
     folder = tmp_path / "prebuilt"
     shutil.copytree(wheel, folder)
-    for library in folder.iterdir():
+    for library in folder.glob("*.so"):
         library.write_bytes(flip_bits(library.read_bytes()))
     compiled, log = run(tmp_path, from_wheel(folder))
     assert compiled and "is damaged" in log

@@ -30,13 +30,12 @@ _SELFTEST = build.FOLDER / "selftest.py"
 _one_thread = threading.RLock()
 
 
-def load(source: pathlib.Path, needs: Sequence[pathlib.Path] = (), mode: int = 0) -> ctypes.CDLL:
+def load(source: pathlib.Path, needs: Sequence[pathlib.Path] = ()) -> ctypes.CDLL:
     """The library of `source`, made if need be.
 
     Args:
         source: a `.cc` file.
         needs: the libraries of `build.NEEDS` for it: paths, or names that the system's loader knows.
-        mode: of dlopen(3), besides RTLD_NOW, for all of them.
 
     Raises:
         UnavailableError: the system is not Linux on x86-64, VISION_JAX_NATIVE=0, or nothing could make it.
@@ -44,11 +43,12 @@ def load(source: pathlib.Path, needs: Sequence[pathlib.Path] = (), mode: int = 0
     build.check_system()
     # XLA's threads and OpenMP's share the cores: who waits, sleeps.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    mode = os.RTLD_NOW | os.RTLD_DEEPBIND  # PyTorch and TensorFlow carry a oneDNN of their own.
     try:
         for library in needs:
-            ctypes.CDLL(str(library), mode=os.RTLD_NOW | mode)  # from now on the loader knows it by its name
+            ctypes.CDLL(str(library), mode)  # from now on the loader knows it by its name
         with _library(source, needs) as library:
-            return ctypes.CDLL(str(library), mode=os.RTLD_NOW | mode)
+            return ctypes.CDLL(str(library), mode)
     except OSError as error:
         raise UnavailableError(str(error)) from error
 
@@ -59,7 +59,7 @@ def register(symbols: Sequence[str], source: pathlib.Path, needs: Sequence[pathl
     Raises:
         UnavailableError: as `load` does, or this jaxlib refuses them.
     """
-    library = load(source, needs, os.RTLD_DEEPBIND)  # PyTorch and TensorFlow carry a oneDNN of their own.
+    library = load(source, needs)
     try:
         for symbol in symbols:
             jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")

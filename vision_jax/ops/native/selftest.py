@@ -98,7 +98,7 @@ _TESTS: dict[str, Callable[[ctypes.CDLL], None]] = {"channels": channels, "updat
 def main(name: str, library: str, *needs: str) -> None:
     """Tests the library that was made of `NAME.cc`; one without a test is only loaded."""
     for path in (*needs, library):
-        loaded = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+        loaded = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)  # as the library will be loaded
     if name in _TESTS:
         _TESTS[name](loaded)
 
