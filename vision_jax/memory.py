@@ -30,8 +30,11 @@ class OutOfMemoryError(MemoryError):
 def keep_freed_memory() -> bool:
     """Tells glibc to keep the memory that XLA frees after a step for the next step; whether it was told.
 
-    For programs of their own, such as `vision_jax.main`: the setting is the whole process's. There is nothing to tell
-    under another allocator, and nobody is to be told with `VISION_JAX_ALLOCATOR=0`.
+    Steps then seldom fault for pages, but glibc looks for a place larger than the buffer by its alignment, so that the
+    process comes to hold several steps' buffers. mimalloc (`allocator.py`) holds two.
+
+    For programs of their own, such as `vision_jax.main`: the settings are the whole process's. There is nothing to tell
+    under another allocator, and nobody is told with `VISION_JAX_ALLOCATOR=0`.
     """
     if os.environ.get(allocator.VARIABLE) == "0" or allocator.active() != "libc.so.6":
         return False

@@ -19,7 +19,7 @@ from unittest import mock
 
 import jax
 
-from vision_jax import memory, parallel, run, train
+from vision_jax import allocator, memory, parallel, run, train
 
 
 def build(options: argparse.Namespace, workdir: pathlib.Path) -> run.Run:
@@ -83,7 +83,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    memory.keep_freed()
+    allocator.start("tests.benchmarks.loop")  # As `vision_jax.main` does.
+    memory.keep_freed_memory()
     loop, program = [], []
     for _ in range(options.rounds):
         loop.append(in_the_loop(options))

@@ -29,7 +29,7 @@ from torch import nn
 
 from tests.benchmarks.plain import plain_formulations
 from tests.parity import references
-from vision_jax import memory, models
+from vision_jax import allocator, memory, models
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 WIDTHS = (8, 16, 32, 64, 128)
@@ -212,7 +212,8 @@ def main() -> None:
     parser.add_argument("--picture", type=pathlib.Path, default=pathlib.Path("configs/results/cpu_scaling.png"))
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
-    memory.keep_freed()  # As `vision_jax.main` does; PyTorch's buffers are kept too.
+    allocator.start("tests.benchmarks.scaling")  # As `vision_jax.main` does; PyTorch's buffers are kept too.
+    memory.keep_freed_memory()
     results, record = [], {}
     for panel in PANELS:
         points = {at: panel.build(at) for at in panel.points}
