@@ -50,7 +50,11 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
         "data/decode.py": ("data/test_decode.py", "data/test_transforms.py"),
         "data/checks.py": ("data/test_folder.py",),
         "data/augment/*.py": ("data/augment",),
-        "data/prepare/*.py": ("data/prepare",),
+        "data/prepare/archives.py": ("data/prepare/test_archives.py", "data/prepare/test_formats.py"),
+        "data/prepare/formats.py": ("data/prepare/test_formats.py", "data/prepare/test_prepared.py"),
+        "data/prepare/matlab.py": ("data/prepare/test_matlab.py", "data/prepare/test_formats.py"),
+        "data/prepare/tfds.py": ("data/prepare/test_tfds.py",),
+        "data/prepare/*.py": ("data/prepare/test_prepared.py",),
         "data/inspect/*.py": ("data/inspect",),
     },
     "tasks": {"tasks/*.py": ("tasks",), "evaluate.py": ("test_evaluate.py", "tasks")},
@@ -174,7 +178,7 @@ def _test(copy: pathlib.Path, tests: Sequence[str], known: dict[str, float], lim
 class _Trial:
     """What the processes that try mutants know through the fork, and in each of them the copy that is its own."""
 
-    def __init__(self, mutants: list[Mutant], folder: pathlib.Path, workers: int):
+    def __init__(self, mutants: list[Mutant], folder: pathlib.Path, workers: int, programs: pathlib.Path | None):
         """Copies the checkout, runs the tests without a fault, and copies that for each further worker."""
         self.mutants, self.folder, self.copy = mutants, folder, folder / "0"
         self.known: dict[tuple[str, ...], tuple[dict[str, float], float]] = {}
@@ -184,6 +188,8 @@ class _Trial:
             with contextlib.suppress(FileNotFoundError):  # Deleted, but not yet for git.
                 (self.copy / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / path, self.copy / path)
+        if programs and programs.exists():
+            shutil.copytree(programs, self.copy / ".programs")
         for tests in sorted({mutant.tests for mutant in mutants}):
             begin = time.monotonic()
             outcome, seen = _test(self.copy, tests, {}, 3600) if tests else ("missing", {})
@@ -193,6 +199,8 @@ class _Trial:
             print(f"{time.monotonic() - begin:6.1f} s without a fault: {' '.join(tests)}", flush=True)
         for number in range(1, workers):
             shutil.copytree(self.copy, folder / str(number))
+        if programs and (self.copy / ".programs").exists():
+            shutil.copytree(self.copy / ".programs", programs, dirs_exist_ok=True)
 
 
 _trial: _Trial
@@ -221,6 +229,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="names of mutants, instead of a sample")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--programs", type=pathlib.Path, help="folder that keeps what XLA compiled, for the next time")
     arguments = parser.parse_args()
     chosen = []
     for part in arguments.modules.split(","):
@@ -239,7 +248,7 @@ def main() -> None:
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     survivors = []
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-        _trial = _Trial(chosen, pathlib.Path(folder), arguments.workers)
+        _trial = _Trial(chosen, pathlib.Path(folder), arguments.workers, arguments.programs)
         context = multiprocessing.get_context("fork")
         numbers = context.SimpleQueue()
         for number in range(arguments.workers):
