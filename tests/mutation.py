@@ -12,7 +12,6 @@ import argparse
 import collections
 import concurrent.futures
 import contextlib
-import dataclasses
 import difflib
 import gc
 import importlib
@@ -51,7 +50,11 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
         "data/decode.py": ("data/test_decode.py", "data/test_transforms.py"),
         "data/checks.py": ("data/test_folder.py",),
         "data/augment/*.py": ("data/augment",),
-        "data/prepare/*.py": ("data/prepare",),
+        "data/prepare/archives.py": ("data/prepare/test_archives.py", "data/prepare/test_formats.py"),
+        "data/prepare/formats.py": ("data/prepare/test_formats.py", "data/prepare/test_prepared.py"),
+        "data/prepare/matlab.py": ("data/prepare/test_matlab.py", "data/prepare/test_formats.py"),
+        "data/prepare/tfds.py": ("data/prepare/test_tfds.py",),
+        "data/prepare/*.py": ("data/prepare/test_prepared.py",),
         "data/inspect/*.py": ("data/inspect",),
     },
     "tasks": {"tasks/*.py": ("tasks",), "evaluate.py": ("test_evaluate.py", "tasks")},
@@ -76,19 +79,14 @@ OPERATORS += [(cst.If, _negate), (cst.CompIf, _negate)]
 
 
 class Mutant(NamedTuple):
-    """A node of a file's tree and what it is replaced with; `number` counts the mutants of that file."""
+    """A node of a file's tree and what it is replaced with; the name counts the mutants of the file."""
 
-    area: str
+    name: str
     path: str
-    number: int
+    tests: tuple[str, ...]
     tree: cst.Module
     node: cst.CSTNode
     changed: cst.CSTNode
-    tests: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.path}#{self.number}"
 
     def code(self) -> str:
         return self.tree.deep_replace(self.node, self.changed).code
@@ -119,7 +117,7 @@ def mutants_of(area: str) -> list[Mutant]:
         for file in sorted((REPOSITORY / "vision_jax").glob(pattern)):
             path, finder, tree = file.relative_to(REPOSITORY).as_posix(), _Finder(), cst.parse_module(file.read_text())
             tree.visit(finder)
-            made = [Mutant(area, path, n, tree, *pair, existing) for n, pair in enumerate(finder.found)]
+            made = [Mutant(f"{path}#{n}", path, existing, tree, *pair) for n, pair in enumerate(finder.found)]
             found.setdefault(path, made)
     return list(itertools.chain(*found.values()))
 
@@ -127,9 +125,8 @@ def mutants_of(area: str) -> list[Mutant]:
 class _Plugin:
     """Inside a worker: the fastest tests first, programs compiled once per copy, and what the tests did."""
 
-    def __init__(self, copy: pathlib.Path, known: dict[str, float]):
-        self.copy, self.known, self.failed = copy, known, ""
-        self.seconds: dict[str, float] = collections.defaultdict(float)
+    def __init__(self, known: dict[str, float]):
+        self.known, self.failed, self.seconds = known, "", collections.Counter()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -149,7 +146,8 @@ class _Plugin:
 
 def _test(copy: pathlib.Path, tests: Sequence[str], known: dict[str, float], limit: float) -> tuple[str, dict]:
     """Runs the tests of a copy in a fork: 'survived', 'killed' or 'timeout', and what the plugin has seen."""
-    (copy / ".seen.json").unlink(missing_ok=True)
+    seen = copy / ".seen.json"
+    seen.write_text(json.dumps({"failed": "an import"}))
     if not (pid := os.fork()):
         os.setsid()
         log = os.open(copy / ".log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -160,9 +158,10 @@ def _test(copy: pathlib.Path, tests: Sequence[str], known: dict[str, float], lim
         sys.dont_write_bytecode = False
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]
-        plugin = _Plugin(copy, known)
+        plugin = _Plugin(known)
         status = pytest.main([*tests, "-x", "-p", "xdist", "-n", "0", "-p", "no:cacheprovider"], plugins=[plugin])
-        (copy / ".seen.json").write_text(json.dumps({"seconds": plugin.seconds, "failed": plugin.failed}))
+        if plugin.seconds:
+            seen.write_text(json.dumps({"seconds": plugin.seconds, "failed": plugin.failed}))
         os._exit(int(status))
     ended, end, status = 0, time.monotonic() + limit, 0
     try:
@@ -173,75 +172,71 @@ def _test(copy: pathlib.Path, tests: Sequence[str], known: dict[str, float], lim
         if not ended:
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-    seen = json.loads((copy / ".seen.json").read_text()) if (copy / ".seen.json").exists() else {"failed": "import"}
-    return ("timeout" if not ended else "killed" if status else "survived"), seen
+    return ("timeout" if not ended else "killed" if status else "survived"), json.loads(seen.read_text())
 
 
-@dataclasses.dataclass
 class _Trial:
-    """What the processes that try mutants have in common, known to them through the fork."""
+    """What the processes that try mutants know through the fork, and in each of them the copy that is its own."""
 
-    mutants: list[Mutant]
-    folder: pathlib.Path
-    seconds: dict[tuple[str, ...], dict[str, float]] = dataclasses.field(default_factory=dict)
-    limits: dict[tuple[str, ...], float] = dataclasses.field(default_factory=dict)
-    copy: pathlib.Path = pathlib.Path()
-
-    def prepare(self, workers: int) -> None:
+    def __init__(self, mutants: list[Mutant], folder: pathlib.Path, workers: int, programs: pathlib.Path | None):
         """Copies the checkout, runs the tests without a fault, and copies that for each further worker."""
-        self.copy = self.folder / "0"
-        listed = subprocess.run(
-            ["git", "ls-files", "-coz", "--exclude-standard"], cwd=REPOSITORY, stdout=-1, check=True
-        )
-        for path in filter(None, listed.stdout.decode().split("\0")):
+        self.mutants, self.folder, self.copy = mutants, folder, folder / "0"
+        self.known: dict[tuple[str, ...], tuple[dict[str, float], float]] = {}
+        listing = ["git", "ls-files", "-coz", "--exclude-standard"]
+        listed = subprocess.run(listing, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True).stdout.decode()
+        for path in filter(None, listed.split("\0")):
             with contextlib.suppress(FileNotFoundError):  # Deleted, but not yet for git.
                 (self.copy / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / path, self.copy / path)
-        for tests in sorted({mutant.tests for mutant in self.mutants}):
+        if programs and programs.exists():
+            shutil.copytree(programs, self.copy / ".programs")
+        for tests in sorted({mutant.tests for mutant in mutants}):
             begin = time.monotonic()
             outcome, seen = _test(self.copy, tests, {}, 3600) if tests else ("missing", {})
             if outcome != "survived":
                 raise SystemExit(f"The tests {tests} have to pass first; {outcome}. {(self.copy / '.log').read_text()}")
-            self.seconds[tests], self.limits[tests] = seen["seconds"], 60 + 5 * (time.monotonic() - begin)
+            self.known[tests] = seen["seconds"], 60 + 5 * (time.monotonic() - begin)
             print(f"{time.monotonic() - begin:6.1f} s without a fault: {' '.join(tests)}", flush=True)
         for number in range(1, workers):
-            shutil.copytree(self.copy, self.folder / str(number))
+            shutil.copytree(self.copy, folder / str(number))
+        if programs and (self.copy / ".programs").exists():
+            shutil.copytree(self.copy / ".programs", programs, dirs_exist_ok=True)
 
 
 _trial: _Trial
 
 
-def _own_copy(numbers: multiprocessing.SimpleQueue) -> None:
+def _take_copy(numbers: multiprocessing.SimpleQueue) -> None:
     _trial.copy = _trial.folder / str(numbers.get())
 
 
 def _try(index: int) -> tuple[str, str]:
-    mutant, copy = _trial.mutants[index], _trial.copy
-    outcome, seen = "", {}
+    mutant = _trial.mutants[index]
+    file, result = _trial.copy / mutant.path, None
     for number, code in enumerate((mutant.code(), mutant.tree.code), 10**9 + 2 * index):
-        (copy / mutant.path).write_text(code)
-        os.utime(copy / mutant.path, (number, number))  # Else Python may take it for another mutant's bytecode.
-        if not outcome:
-            outcome, seen = _test(copy, mutant.tests, _trial.seconds[mutant.tests], _trial.limits[mutant.tests])
-    return outcome, seen.get("failed") or "import"
+        file.write_text(code)
+        os.utime(file, (number, number))  # Else Python may take it for another mutant's bytecode.
+        result = result or _test(_trial.copy, mutant.tests, *_trial.known[mutant.tests])
+    return result[0], result[1]["failed"]
 
 
 def main() -> None:
     """Prints what became of each mutant, the survivors and a table."""
     global _trial
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--modules", default=",".join(AREAS), help=f"areas, of {', '.join(AREAS)}")
-    parser.add_argument("--files", default="", help="beginnings of paths below vision_jax/, of these areas; all")
-    parser.add_argument("--sample", type=int, default=200, help="mutants per area")
+    parser.add_argument("--modules", default=",".join(AREAS), help="areas, or beginnings of paths: data/augment/mix")
+    parser.add_argument("--sample", type=int, default=200, help="mutants per area or beginning")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="names of mutants, instead of a sample")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--programs", type=pathlib.Path, help="folder that keeps what XLA compiled, for the next time")
     arguments = parser.parse_args()
     chosen = []
-    for area in arguments.modules.split(","):
-        mutants = mutants_of(area)
-        prefixes = tuple(f"vision_jax/{prefix}" for prefix in arguments.files.split(","))
-        mutants = [mutant for mutant in mutants if mutant.path.startswith(prefixes)]
+    for part in arguments.modules.split(","):
+        area = part.partition("/")[0]
+        mutants = [
+            mutant for mutant in mutants_of(area) if part == area or mutant.path.startswith(f"vision_jax/{part}")
+        ]
         random.Random(f"{arguments.seed}/{area}").shuffle(mutants)
         only = arguments.only.split(",") if arguments.only else None
         chosen += [mutant for mutant in mutants if mutant.name in only] if only else mutants[: arguments.sample]
@@ -253,17 +248,16 @@ def main() -> None:
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     survivors = []
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-        _trial = _Trial(chosen, pathlib.Path(folder))
-        _trial.prepare(arguments.workers)
+        _trial = _Trial(chosen, pathlib.Path(folder), arguments.workers, arguments.programs)
         context = multiprocessing.get_context("fork")
         numbers = context.SimpleQueue()
         for number in range(arguments.workers):
             numbers.put(number)
-        with concurrent.futures.ProcessPoolExecutor(arguments.workers, context, _own_copy, (numbers,)) as pool:
+        with concurrent.futures.ProcessPoolExecutor(arguments.workers, context, _take_copy, (numbers,)) as pool:
             tried = {pool.submit(_try, index): mutant for index, mutant in enumerate(chosen)}
             for future in concurrent.futures.as_completed(tried):
                 mutant, (outcome, by) = tried[future], future.result()
-                print(f"{outcome:8} {mutant.name} {by if outcome == 'killed' else ''}", flush=True)
+                print(f"{outcome:8} {mutant.name} {by}", flush=True)
                 counts[mutant.path][outcome] += 1
                 if outcome == "survived":
                     survivors.append(mutant.difference())

@@ -1,6 +1,7 @@
 """Order, sharding over processes, resident and streamed batches, padding of evaluation."""
 
 import itertools
+import os
 
 import jax
 import numpy as np
@@ -177,3 +178,30 @@ def test_each_position_of_a_stream_draws_for_itself():
     assert drawn[0] == drawn[3] and len(set(drawn)) == 3
     np_draw = np.random.Generator(np.random.Philox(key=[3, 8])).integers(2**40)
     assert drawn[0] == int(np_draw)
+
+
+def test_files_are_evaluated_as_they_are_where_no_transform_is_given():
+    mesh = parallel.make_mesh()
+    files, arrays = (pipeline.Loader(made, mesh, on_device="never") for made in (Decoded(source()), source()))
+    for one, other in zip(files.evaluation(4), arrays.evaluation(4), strict=True):
+        assert set(one) == set(other) == {"image", "label", "mask"}
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def stamp(example, generator):
+    return {**example, "label": np.int32(os.getpid())}
+
+
+@pytest.mark.parametrize(("workers", "elsewhere"), [(0, False), (1, True)])
+def test_workers_are_other_processes(workers, elsewhere):
+    loader = pipeline.Loader(Decoded(source()), parallel.make_mesh(), train_transform=stamp, workers=workers)
+    (batch,) = take(loader, 1)
+    assert (os.getpid() not in batch["label"]) == elsewhere
+
+
+def test_arrays_are_not_copied_into_workers(monkeypatch):
+    monkeypatch.setattr(pipeline.grain, "MultiprocessingOptions", lambda **_: pytest.fail("processes were started"))
+    loader = pipeline.Loader(source(), parallel.make_mesh(), on_device="never", workers=2)
+    expected = pipeline.Loader(source(), parallel.make_mesh(), on_device="never")
+    np.testing.assert_array_equal(take(loader, 1)[0]["image"], take(expected, 1)[0]["image"])

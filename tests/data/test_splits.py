@@ -110,3 +110,11 @@ def test_a_class_of_one_or_two_gives_what_it_can_spare():
     made = splits.stratified(labels, {"test": 0.9}, 0)
     assert np.bincount(labels[made["test"]], minlength=3).tolist() == [0, 1, 2]
     assert sorted(labels[made["train"]]) == [0, 1, 2]
+
+
+def test_class_weights_say_which_labels_there_are_and_take_cui_s_beta():
+    with pytest.raises(ValueError, match=r"labels 0 to 3\); found \[10, 5, 3, 0\] examples for labels 0 to 3\."):
+        splits.class_weights(LABELS, 4)
+    default = splits.class_weights(LABELS, 3, "effective_number")
+    np.testing.assert_array_equal(default, splits.class_weights(LABELS, 3, "effective_number", 0.999))
+    assert default.dtype == np.float32

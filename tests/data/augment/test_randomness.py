@@ -260,3 +260,67 @@ def test_where_a_box_lies_depends_on_nothing_else(spec):
     for place, others in ((top, (left, height, width, height / width)), (left, (height, width, height / width))):
         for other in others:
             assert abs(np.corrcoef(place, other)[0, 1]) < 5 / np.sqrt(len(place))
+
+
+def test_boxes_have_at_least_a_pixel():
+    uniform = np.full(geometry.BOX_DRAWS, 0.5)
+    square = {"ratio": (1.0, 1.0)}
+    assert box_of(uniform, scale=(0.001, 0.001), **square) == ([8, 10, 1, 1], True)  # 0.57 pixels, rounded.
+    assert box_of(uniform, scale=(0.0005, 0.0005), **square)[1] is False
+    assert box_of(uniform, scale=(0.01, 0.01), ratio=(4.0, 4.0))[0][2:] == [4, 1]
+    assert box_of(uniform, scale=(0.01, 0.01), ratio=(0.25, 0.25))[0][2:] == [1, 4]
+
+
+def test_the_five_numbers_of_an_affine_map_are_independent():
+    drawn = draws("affine(degrees=30, translate=0.5, scale=(0.5, 2), shear=20)")
+    numbers = [drawn["angle"], *drawn["translate"], drawn["scale"], drawn["shear"]]
+    correlations = np.corrcoef(numbers)[np.triu_indices(5, 1)]
+    assert np.abs(correlations).max() < 5 / np.sqrt(4000)
+
+
+def test_cutmix_reaches_every_edge():
+    box = draws("cutmix")
+    assert box.top.min() == box.left.min() == 0
+    assert (box.top + box.height).max() == 16 and (box.left + box.width).max() == 20
+
+
+# At the highest level; torchvision's ranges. Posterize keeps bits, solarize is a threshold.
+STRONGEST = {
+    "rand_augment(num_ops=1, magnitude=30)": {
+        **dict.fromkeys(("shear_x", "shear_y"), 0.3),
+        "translate_x": 150 / 331 * 20,
+        "translate_y": 150 / 331 * 16,
+        "rotate": 30.0,
+        **dict.fromkeys(("brightness", "color", "contrast", "sharpness"), 0.9),
+        "posterize": 4.0,
+        "solarize": 0.0,
+    },
+    "trivial_augment": {
+        **dict.fromkeys(("shear_x", "shear_y"), 0.99),
+        **dict.fromkeys(("translate_x", "translate_y"), 32.0),
+        "rotate": 135.0,
+        **dict.fromkeys(("brightness", "color", "contrast", "sharpness"), 0.99),
+        "posterize": 2.0,
+        "solarize": 0.0,
+    },
+}
+
+
+@pytest.mark.parametrize("spec", STRONGEST)
+def test_policies_go_as_far_as_torchvision_s(spec):
+    drawn = jax.tree.map(np.ravel, draws(spec, count=8000))
+    for name, strongest in STRONGEST[spec].items():
+        found = np.abs(drawn.magnitude[drawn.operation == policy.OPERATIONS.index(name)])
+        end = found.min() if name in ("posterize", "solarize") else found.max()
+        assert end == pytest.approx(strongest, abs=1e-5), name
+        if spec == "trivial_augment":
+            levels = np.unique(np.round(found / (1.0 if name in ("posterize", "solarize") else strongest) * 30, 3))
+            assert len(levels) == (7 if name == "posterize" else 31), name
+        else:
+            assert np.ptp(found) < 1e-5, name
+
+
+def test_rand_augment_s_magnitude_is_a_level_of_its_bins():
+    drawn = jax.tree.map(np.ravel, draws("rand_augment(magnitude=3, num_bins=11)", count=1000))
+    found = np.abs(drawn.magnitude[drawn.operation == policy.OPERATIONS.index("rotate")])
+    np.testing.assert_allclose(found, 9.0, rtol=1e-5)  # 3 of the ten steps to 30 degrees.

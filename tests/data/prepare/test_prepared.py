@@ -381,3 +381,36 @@ def test_the_manifest_is_whole():
             for checksum in (*file.checksums, *file.content.values()):
                 assert checksum["origin"]
                 assert len(checksum.get("sha256", "")) == 64 or len(checksum.get("md5", "")) == 32
+
+
+@pytest.mark.parametrize(("number", "more"), [(1, False), (20, False), (21, True), (22, True)])
+def test_a_folder_of_other_files_is_listed_up_to_twenty(tmp_path, number, more):
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    for i in range(number):
+        (folder / f"{i:02}.jpg").touch()
+    with pytest.raises(FileNotFoundError) as error:
+        prepared("svhn_cropped", tmp_path, folder)
+    listed = ", ".join(f"{i:02}.jpg" for i in range(min(number, 20)))
+    assert str(error.value).endswith(f"Found there: {listed}{', ...' if more else ''}.")
+
+
+def test_fetching_takes_room_for_archives_and_copies(tmp_path, monkeypatch):
+    entry = manifest.entries()["svhn_cropped"]
+    archives = entry.tfds_download_bytes or sum(file.bytes for file in entry.files.values())
+    needed = 2 * archives + 2 * entry.prepared_bytes
+    monkeypatch.setattr(tfds, "unreachable", lambda urls: [])
+
+    class Fetched(Exception):
+        pass
+
+    def fetch(*args, **options):
+        raise Fetched
+
+    monkeypatch.setattr(tfds, "prepare_named", fetch)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match=f"{needed / 1e9:.1f} GB free; about {needed / 1e9:.1f} GB are needed"):
+        prepare.prepare("svhn_cropped", tmp_path, say=lambda line: None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed))
+    with pytest.raises(Fetched):
+        prepare.prepare("svhn_cropped", tmp_path, say=lambda line: None)
