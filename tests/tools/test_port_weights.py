@@ -10,9 +10,10 @@ import pytest
 
 from tests.torchvision_import import import_torchvision
 from vision_jax import inference, models
-from vision_jax.checkpoints import CheckpointError, flat
+from vision_jax.checkpoints import CheckpointError
 from vision_jax.pretrained import port, torch_file, torch_writer, weights
 from vision_jax.tools import port_weights
+from vision_jax.utils import trees
 
 
 def convert(file=None, out=None, **options):
@@ -34,7 +35,7 @@ def random_variables(name, **options):
 
 
 def assert_same(found, expected):
-    found, expected = flat(found), flat(expected)
+    found, expected = trees.flatten(found), trees.flatten(expected)
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
@@ -79,7 +80,7 @@ def test_a_trained_resnet_is_loaded_by_torchvision(tmp_path):
         theirs = torchvision.models.resnet18(num_classes=3)
         theirs.load_state_dict(load(tmp_path / out), strict=True)
         kernel = theirs.layer4[1].conv2.weight.detach().numpy().transpose(2, 3, 1, 0)
-        np.testing.assert_array_equal(kernel, flat(variables)["params/layer4/1/conv2/kernel"])
+        np.testing.assert_array_equal(kernel, trees.flatten(variables)["params/layer4/1/conv2/kernel"])
         np.testing.assert_array_equal(theirs.fc.weight.detach().numpy().T, variables["params"]["fc"]["kernel"])
 
 

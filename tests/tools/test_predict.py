@@ -74,7 +74,7 @@ def test_a_file_of_unknown_origin_gets_the_published_preprocessing_and_says_so(t
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_answers_are_the_networks_whatever_the_batch(network, pictures, batch_size):
-    answers = list(predict.predict(network, paths(pictures), top=3, batch_size=batch_size))
+    answers = list(inference.predict(network, paths(pictures), top=3, batch_size=batch_size))
     assert [bool(answer.error) for answer in answers] == [False, False, True, False, False, False]
     view = ResizeCenterCrop(32, 32)
     for answer in answers:
@@ -96,14 +96,14 @@ def test_answers_are_the_networks_whatever_the_batch(network, pictures, batch_si
 
 
 def test_no_more_classes_than_there_are(network, pictures):
-    (answer,) = predict.predict(network, [pictures / "a.png"], top=99, batch_size=2)
+    (answer,) = inference.predict(network, [pictures / "a.png"], top=99, batch_size=2)
     assert len(answer.predictions) == 10
     assert sum(p for _, _, p in answer.predictions) == pytest.approx(1, abs=1e-5)
 
 
 ANSWERS = [
-    predict.Answer("a, b.jpg", [("cat", 3, 0.75), ("dog", 5, 0.25)], explanation="x/0.png"),
-    predict.Answer("c.jpg", error="c.jpg: damaged"),
+    inference.Answer("a, b.jpg", [("cat", 3, 0.75), ("dog", 5, 0.25)], explanation="x/0.png"),
+    inference.Answer("c.jpg", error="c.jpg: damaged"),
 ]
 
 
@@ -156,7 +156,7 @@ def test_a_run_is_used_with_its_own_preprocessing_and_averaged_parameters(run_fo
         network.variables["params"]["head"]["bias"], restored.state["networks/model/averaged/head/bias"]
     )
     assert network.open(pictures / "a.png").shape == (8, 8, 1)
-    answers = list(predict.predict(network, paths(pictures), top=2, batch_size=8))
+    answers = list(inference.predict(network, paths(pictures), top=2, batch_size=8))
     assert [bool(answer.error) for answer in answers] == [False, False, True, False, False, False]
 
 
@@ -229,7 +229,7 @@ def test_overlay_of_nothing():
 
 def test_explanations_are_written(network, pictures, tmp_path):
     folder = tmp_path / "why" / "so"
-    answers = list(predict.predict(network, paths(pictures), top=1, batch_size=4, explain_in=folder))
+    answers = list(inference.predict(network, paths(pictures), top=1, batch_size=4, explain_in=folder))
     written = [answer.explanation for answer in answers if answer.explanation]
     assert sorted(written) == sorted(map(str, folder.iterdir()))
     assert len(written) == 5

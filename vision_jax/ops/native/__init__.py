@@ -3,5 +3,4 @@
 from vision_jax.ops.native.build import FOLDER as FOLDER
 from vision_jax.ops.native.build import UnavailableError as UnavailableError
 from vision_jax.ops.native.library import available as available
-from vision_jax.ops.native.library import load as load
 from vision_jax.ops.native.library import register as register
