@@ -54,7 +54,11 @@ QUICK = {
         "data/augment/test_registry.py::test_every_operation_keeps_shape_type_and_range",
         "data/augment/test_registry.py::test_wrong_specifications_are_refused_with_the_valid_ones",
     ),
-    "data/inspect": ("data/inspect/test_survey.py",),
+    "data/inspect": (
+        "data/inspect/test_survey.py::test_channel_statistics_of_arrays",
+        "data/inspect/test_survey.py::test_duplicates",
+        "data/inspect/test_survey.py::test_sizes",
+    ),
     "data/prepare": ("data/prepare/test_archives.py", "data/prepare/test_formats.py", "data/prepare/test_matlab.py"),
     "metrics": (
         "tasks/test_gan.py::test_frechet_distance_of_known_gaussians",
