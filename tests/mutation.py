@@ -59,7 +59,7 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "tasks": {"tasks/*.py": ("tasks",), "evaluate.py": ("test_evaluate.py", "tasks")},
 }
-HEAVY = (  # Imported before forking, where they are installed; none of them starts threads of its own by that.
+HEAVY = (  # Imported before forking, where they are installed; no backend of JAX starts by that.
     "jax flax.linen optax orbax.checkpoint grain scipy.special sklearn.datasets PIL.Image torch hypothesis "
     "tensorflow tensorflow_datasets"
 ).split()
