@@ -51,7 +51,7 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
         "data/checks.py": ("data/test_folder.py",),
         "data/augment/*.py": ("data/augment",),
         "data/prepare/archives.py": ("data/prepare/test_archives.py", "data/prepare/test_formats.py"),
-        "data/prepare/formats.py": ("data/prepare/test_formats.py", "data/prepare/test_prepared.py"),
+        "data/prepare/formats.py": tuple(f"data/prepare/test_{name}.py" for name in ("formats", "prepared", "tfds")),
         "data/prepare/matlab.py": ("data/prepare/test_matlab.py", "data/prepare/test_formats.py"),
         "data/prepare/tfds.py": ("data/prepare/test_tfds.py",),
         "data/prepare/*.py": ("data/prepare/test_prepared.py",),
@@ -59,7 +59,7 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "tasks": {"tasks/*.py": ("tasks",), "evaluate.py": ("test_evaluate.py", "tasks")},
 }
-HEAVY = (  # Imported before forking, where they are installed; none of them starts threads of its own by that.
+HEAVY = (  # Imported before forking, where they are installed; no backend of JAX starts by that.
     "jax flax.linen optax orbax.checkpoint grain scipy.special sklearn.datasets PIL.Image torch hypothesis "
     "tensorflow tensorflow_datasets"
 ).split()

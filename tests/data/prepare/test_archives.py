@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.data.prepare.publishers_files import pickled_py2
+from vision_jax.data.prepare import archives
 from vision_jax.data.prepare.archives import ArchiveError, read_gz, read_pickled_dict, read_tar
 
 
@@ -197,3 +198,38 @@ def test_pickled_arrays_that_announce_another_size_are_refused():
     assert read_pickled_dict(good, "batch")[b"data"].shape == (2, 3072)
     with pytest.raises(ArchiveError, match="reshape"):
         read_pickled_dict(good.replace(b"K\x02M\x00\x0c", b"K\x7fM\x00\x0c"), "batch")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_bound_is_the_largest_size_that_is_read(tmp_path, zipped):
+    content = np.random.default_rng(0).bytes(5000)
+    (tmp_path / "a").write_bytes(gzip.compress(content) if zipped else content)
+    assert read_gz(tmp_path / "a", max_bytes=5000) == content
+    with pytest.raises(ArchiveError, match="more than 4,999 bytes"):
+        read_gz(tmp_path / "a", max_bytes=4999)
+
+
+def test_a_mebibyte_may_be_packed_as_tightly_as_it_likes(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1 << 20)))
+    assert read_gz(tmp_path / "a.gz", max_bytes=1 << 30) == bytes(1 << 20)
+    (tmp_path / "b.gz").write_bytes(gzip.compress(bytes((1 << 20) + 1)))
+    with pytest.raises(ArchiveError, match="200 times its size"):
+        read_gz(tmp_path / "b.gz", max_bytes=1 << 30)
+
+
+def test_no_more_than_the_bound_is_unpacked_at_once(tmp_path):
+    asked = []
+
+    class Endless:
+        def read(self, size):
+            asked.append(size)
+            return bytes(size)
+
+        def tell(self):
+            return 1 << 30
+
+    bounded = archives._Bounded(Endless(), Endless(), tmp_path, 1000)
+    assert len(bounded.read(400)) == 400
+    with pytest.raises(ArchiveError, match="more than 1,000 bytes"):
+        bounded.read(1 << 40)
+    assert asked == [400, 601]
