@@ -22,8 +22,8 @@ from absl import app, flags, logging
 from vision_jax import inference, models
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.models import network_options
-from vision_jax.preinference.weights import Record
 from vision_jax.pretrained import port, torch_writer, weights
+from vision_jax.pretrained.weights import Record
 
 _TORCH_ENDINGS = (".pth", ".pt", ".th")
 
