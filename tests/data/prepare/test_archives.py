@@ -233,3 +233,13 @@ def test_no_more_than_the_bound_is_unpacked_at_once(tmp_path):
     with pytest.raises(ArchiveError, match="more than 1,000 bytes"):
         bounded.read(1 << 40)
     assert asked == [400, 601]
+
+
+def test_a_missing_file_is_the_file_system_s_error_and_a_wrong_checksum_ours(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_gz(tmp_path / "none.gz", max_bytes=1000)
+    packed = bytearray(gzip.compress(b"some content"))
+    packed[-8] ^= 1  # The first byte of the checksum.
+    (tmp_path / "a.gz").write_bytes(packed)
+    with pytest.raises(ArchiveError, match="damaged or cut off: CRC"):
+        read_gz(tmp_path / "a.gz", max_bytes=1000)
