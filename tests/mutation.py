@@ -257,7 +257,7 @@ def main() -> None:
             tried = {pool.submit(_try, index): mutant for index, mutant in enumerate(chosen)}
             for future in concurrent.futures.as_completed(tried):
                 mutant, (outcome, by) = tried[future], future.result()
-                print(f"{outcome:8} {mutant.name} {by}", flush=True)
+                print(f"{outcome:8} {mutant.name} {by if outcome == 'killed' else ''}", flush=True)
                 counts[mutant.path][outcome] += 1
                 if outcome == "survived":
                     survivors.append(mutant.difference())

@@ -172,3 +172,17 @@ def test_min_size_shrinks_jpegs_but_keeps_that_many_pixels():
         assert np.abs(image.astype(int) - smooth(*shape[:2])).mean() < 3
     png = encoded(Image.fromarray(smooth(480, 640)), "PNG")
     assert decode.decode_image(png, 60).shape == (480, 640, 3)
+
+
+def test_the_message_of_a_damaged_file_is_pillow_s_or_else_the_kind_of_error(monkeypatch):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(buffer, "JPEG")
+    with pytest.raises(decode.ImageError, match=r"damaged or cut off: .*truncated"):
+        decode.decode_image(buffer.getvalue()[:1000])
+
+    def fail(*args, **options):
+        raise EOFError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(decode.ImageError, match=r"damaged or cut off: EOFError$"):
+        decode.open_image(buffer.getvalue())

@@ -270,3 +270,11 @@ def test_warnings_point_to_whoever_loads(tmp_path):
     words = ("going on without 1 of", "has no photo of dog", "1 photo stands in more than one")
     assert all(any(word in str(warning.message) for warning in caught) for word in words)
     assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_other_files_beside_the_classes_are_no_warning(tmp_path):
+    tree(tmp_path, classes=("cat.jpg", "dog"))  # A folder may be called like a file.
+    (tmp_path / "README.md").write_text("photos of pets")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(tmp_path).class_names == ("cat.jpg", "dog")

@@ -324,3 +324,10 @@ def test_rand_augment_s_magnitude_is_a_level_of_its_bins():
     drawn = jax.tree.map(np.ravel, draws("rand_augment(magnitude=3, num_bins=11)", count=1000))
     found = np.abs(drawn.magnitude[drawn.operation == policy.OPERATIONS.index("rotate")])
     np.testing.assert_allclose(found, 9.0, rtol=1e-5)  # 3 of the ten steps to 30 degrees.
+
+
+def test_a_ratio_is_width_to_height_of_a_crop_and_height_to_width_of_an_erasure():
+    crop = draws("random_resized_crop(scale=(0.1, 0.2), ratio=(2, 2))")
+    erased = draws("random_erasing(p=1, scale=(0.1, 0.2), ratio=(2, 2))").box
+    for long, short in ((crop.width, crop.height), (erased.height, erased.width)):
+        assert (np.abs(long - 2 * short) <= 1.5).all()  # Each is rounded.

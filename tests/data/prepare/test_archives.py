@@ -233,3 +233,22 @@ def test_no_more_than_the_bound_is_unpacked_at_once(tmp_path):
     with pytest.raises(ArchiveError, match="more than 1,000 bytes"):
         bounded.read(1 << 40)
     assert asked == [400, 601]
+
+
+def test_a_missing_file_is_the_file_system_s_error_and_a_wrong_checksum_ours(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_gz(tmp_path / "none.gz", max_bytes=1000)
+    packed = bytearray(gzip.compress(b"some content"))
+    packed[-8] ^= 1  # The first byte of the checksum.
+    (tmp_path / "a.gz").write_bytes(packed)
+    with pytest.raises(ArchiveError, match="damaged or cut off: CRC"):
+        read_gz(tmp_path / "a.gz", max_bytes=1000)
+
+
+def test_members_after_one_that_is_not_wanted_are_read_and_checked(tmp_path):
+    members = [("d/b.txt", b"B"), ("d", make(tarfile.DIRTYPE)), ("d/a.txt", b"A"), ("d/c.txt", b"C")]
+    path = tar_file(tmp_path / "a.tar.gz", members)
+    assert dict(read_tar(path, lambda name: name == "d/a.txt", max_bytes=1 << 20)) == {"d/a.txt": b"A"}
+    path = tar_file(tmp_path / "b.tar.gz", [*members, ("../evil", b"")])
+    with pytest.raises(ArchiveError, match="evil"):
+        list(read_tar(path, lambda name: name == "d/a.txt", max_bytes=1 << 20))

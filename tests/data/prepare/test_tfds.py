@@ -250,3 +250,15 @@ def test_the_pictures_that_are_repaired_are_those_that_tfds_repairs():
     builder = importlib.import_module("tensorflow_datasets.datasets.oxford_iiit_pet.oxford_iiit_pet_dataset_builder")
     (theirs,) = (value for value in vars(builder).values() if isinstance(value, list) and "beagle_116" in value)
     assert sorted(formats._REPAIRED_PETS) == sorted(theirs)
+
+
+@pytest.mark.parametrize("number", [0, 1, 499, 500, 501, 1201])
+def test_examples_read_in_pieces_come_once_each_and_in_order(number):
+    class Stored:
+        def __len__(self):
+            return number
+
+        def __getitems__(self, indices):
+            return [f"example {i}" for i in indices]
+
+    assert list(tfds._examples(Stored(), "train")) == [(i, f"example {i}") for i in range(number)]
