@@ -11,8 +11,7 @@ from vision_jax import models, run, train
 from vision_jax.data import pipeline
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.pretrained import finetune, weights
-from vision_jax.tasks import base
-from vision_jax.tasks.classification import Classification
+from vision_jax.tasks import base, registry
 from vision_jax.utils import trees
 
 pytestmark = pytest.mark.compiled_quickly
@@ -27,7 +26,7 @@ def make(**options):
         config_lib.assign(config, name.replace("__", "."), value)
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
     source = ArraySource(images, np.arange(8) % 4)
-    task = Classification(config, Dataset("toy", {"train": source, "val": source}, tuple("abcd"), {}), DURATIONS)
+    task = registry.build(config, Dataset("toy", {"train": source, "val": source}, tuple("abcd"), {}), DURATIONS)
     batch = {"image": jnp.asarray(images), "label": jnp.asarray(source.labels)}
     return task, jax.jit(task.init)(jax.random.key(0)), batch
 

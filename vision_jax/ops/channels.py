@@ -7,6 +7,7 @@ mode, and what they sum is never written to memory: a BatchNorm keeps its input 
 """
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from jax.extend.core import Primitive
@@ -15,6 +16,8 @@ from jaxtyping import Array, Float, Shaped
 
 from vision_jax.ops import native
 from vision_jax.ops.foreign import Foreign, define, promoted
+
+PerChannel = Float[Array | np.ndarray, " c"]  # Statistics and parameters may lie on the host.
 
 
 def available() -> bool:
@@ -37,9 +40,7 @@ def moments(x: Float[Array, "... c"], shift: Float[Array, " c"]) -> tuple[Float[
     return mean, variance
 
 
-def normalize(
-    x: Float[Array, "*n c"], mean: Float[Array, " c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
-) -> Float[Array, "*n c"]:
+def normalize(x: Float[Array, "*n c"], mean: PerChannel, scale: PerChannel, bias: PerChannel) -> Float[Array, "*n c"]:
     """(x - mean) * scale + bias, per channel."""
     # The sum of the gradient is made once for mean and bias.
     fixed = lax.stop_gradient(mean)
