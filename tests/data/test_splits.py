@@ -118,3 +118,10 @@ def test_class_weights_say_which_labels_there_are_and_take_cui_s_beta():
     default = splits.class_weights(LABELS, 3, "effective_number")
     np.testing.assert_array_equal(default, splits.class_weights(LABELS, 3, "effective_number", 0.999))
     assert default.dtype == np.float32
+
+
+def test_an_earlier_split_may_leave_nothing_of_a_class_for_a_later_one():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    made = splits.stratified(labels, {"test": 0.5, "val": 0.4}, 0)
+    counts = {name: np.bincount(labels[indices], minlength=2).tolist() for name, indices in made.items()}
+    assert counts == {"test": [2, 1], "val": [0, 1], "train": [1, 1]}

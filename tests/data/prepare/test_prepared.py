@@ -414,3 +414,9 @@ def test_fetching_takes_room_for_archives_and_copies(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed))
     with pytest.raises(Fetched):
         prepare.prepare("svhn_cropped", tmp_path, say=lambda line: None)
+
+
+def test_the_folder_of_data_is_made_with_all_above_it(small, tmp_path):
+    target = tmp_path / "new" / "disk" / "data"
+    prepare.prepare("mnist", target, archives=small.archives, say=lambda line: None)
+    check_arrays(prepare.open_prepared("mnist", target), small.splits)
