@@ -34,8 +34,7 @@ def get_config(variant: str = ""):
         config.data.limit = 100
         config.data.mean = (0.5,)
         config.data.std = (0.4,)
-        config.model.channels = (8, 16, 16)
-        config.model.hidden = (16,)
+        config.model.cifar10_cnn = dict(channels=(8, 16, 16), hidden=(16,))
         config.train.epochs = 3.0
         config.log.every_steps = 1
     return config

@@ -9,8 +9,8 @@ so far is a look at the beginning, on CIFAR-10 with seed 0 on a 2-core AMD EPYC 
 
 Both networks learn and neither collapses (scores 0.78 on real and 0.22 on generated images), and the distance between
 pooled images (`val/frechet_8x8`) falls from 1.64 after 500 steps to 0.96 after 1,500. The samples of that checkpoint
-differ from each other and have the colours and layouts of the data (sky, grass, dark object on light ground), but no
-recognisable objects yet.
+differ from each other and have the colors and layouts of the data (sky, grass, dark object on light ground), but no
+recognizable objects yet.
 """
 
 from vision_jax import config as config_lib

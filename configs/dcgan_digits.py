@@ -1,4 +1,4 @@
-"""A small DCGAN on scikit-learn's 8x8 digits: two networks and two optimisers in one state, in a minute.
+"""A small DCGAN on scikit-learn's 8x8 digits: two networks and two optimizers in one state, in a minute.
 
 `python -m vision_jax.main --config=configs/dcgan_digits.py`
 
@@ -17,7 +17,8 @@ def get_config(variant: str = ""):
     config.data.eval_batch_size = 256
 
     config.model.name = "dcgan"
-    config.model.width = 128
+    config.model.dcgan_generator = dict(width=128)
+    config.model.dcgan_discriminator = dict(width=128)
     config.gan.latent_dim = 32
 
     config.optimizer.name = "adam"
@@ -31,7 +32,7 @@ def get_config(variant: str = ""):
 
     if variant == "smoke":
         config.data.limit = 200
-        config.model.width = 16
+        config.model.dcgan_generator.width = config.model.dcgan_discriminator.width = 16
         config.train.epochs = 4.0
         config.eval.every_epochs = 2.0
     return config

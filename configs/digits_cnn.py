@@ -19,10 +19,7 @@ def get_config(variant: str = ""):
     config.data.augment = ("random_crop(padding=1)",)
 
     config.model.name = "cnn"
-    config.model.channels = (32, 64)
-    config.model.norm = "batch"
-    config.model.hidden = (64,)
-    config.model.dropout = 0.2
+    config.model.cnn = dict(channels=(32, 64), norm="batch", hidden=(64,), dropout=0.2)
 
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 3e-3

@@ -17,9 +17,7 @@ def get_config(variant: str = ""):
     config.data.eval_batch_size = 500
 
     config.model.name = "cnn"
-    config.model.channels = (32, 64)
-    config.model.hidden = (128,)
-    config.model.dropout = 0.5
+    config.model.cnn = dict(channels=(32, 64), hidden=(128,), dropout=0.5)
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3

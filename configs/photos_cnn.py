@@ -30,7 +30,7 @@ def get_config(variant: str = ""):
     config.data.std = (0.25,)
 
     config.model.name = "garbage_cnn"
-    config.model.dropout = 0.5
+    config.model.garbage_cnn = dict(dropout=0.5)
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
@@ -41,7 +41,7 @@ def get_config(variant: str = ""):
     if variant == "smoke":
         config.data.root = samples.photo_folder()
         config.data.image_size = 32
-        config.model.channels = (8, 16, 32)
+        config.model.garbage_cnn.channels = (8, 16, 32)
         config.train.epochs = 4.0
         config.log.every_steps = 1
         config.log.every_epochs = 0.0

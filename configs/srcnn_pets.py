@@ -33,8 +33,7 @@ def get_config(variant: str = ""):
         config.data.name = "photo_tiles"
         config.data.image_size = 64
         config.data.limit = 32
-        config.model.features = (8, 8)
-        config.model.kernel_sizes = (5, 1, 3)
+        config.model.srcnn = dict(features=(8, 8), kernel_sizes=(5, 1, 3))
         config.super_resolution.patch_size = 32
         config.train.steps = 12
         config.log.every_steps = 4

@@ -20,7 +20,7 @@ def get_config(variant: str = ""):
     config.data.augment = ("horizontal_flip", "rot90")
 
     config.model.name = "srcnn"
-    config.model.residual = True
+    config.model.srcnn = dict(residual=True)
     config.super_resolution.scale = 2
     config.super_resolution.patch_size = 32
 
@@ -33,8 +33,7 @@ def get_config(variant: str = ""):
 
     if variant == "smoke":
         config.data.limit = 32
-        config.model.features = (8, 8)
-        config.model.kernel_sizes = (5, 1, 3)
+        config.model.srcnn.update(features=(8, 8), kernel_sizes=(5, 1, 3))
         config.train.steps = 12
         config.log.every_steps = 4
         config.eval.every_steps = 6

@@ -13,7 +13,7 @@ def get_config(variant: str = ""):
     config.data.std = (0.1980, 0.2010, 0.1970)
 
     config.model.name = "svhn_cnn"
-    config.model.dropout = 0.5
+    config.model.svhn_cnn = dict(dropout=0.5)
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3

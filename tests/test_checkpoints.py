@@ -132,8 +132,8 @@ def test_another_model_is_refused_with_the_list_of_leaves(checkpoints):
     with pytest.raises(CheckpointError) as error:
         checkpoints.restore_newest(abstract(other))
     message = str(error.value)
-    assert "missing in the checkpoint: b/e (1,)" in message
-    assert "unexpected in the checkpoint: b/d (4,)" in message
-    assert "a is float32(2, 3), the model has float32(2, 4)" in message
-    assert "b/c is int32(), the model has float32()" in message
+    assert "missing: b/e float32[1]" in message
+    assert "left over: b/d float32[4]" in message
+    assert "a is float32[2, 3], expected float32[2, 4]" in message
+    assert "b/c is int32[], expected float32[]" in message
     assert checkpoints.steps() == [1]  # Not damaged: nothing is moved away.

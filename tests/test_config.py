@@ -3,6 +3,13 @@
 import pytest
 
 from vision_jax import config as config_lib
+from vision_jax import models, run
+from vision_jax.tasks import registry
+
+
+def check(config):
+    config_lib.validate(config)
+    run.validate(config)
 
 
 def valid(task="classification"):
@@ -45,17 +52,26 @@ def test_a_misspelt_option_is_refused_when_set():
         ("data.std", (0.5, 0.0), "expected numbers above 0"),
         ("data.mean", ("0",), "expected a tuple of numbers"),
         ("model.name", "resnet19", "did you mean 'resnet1"),
-        ("model.width", 4, "cnn has no such option; it has activation"),
+        ("model.weigths", "x", "config.model.weigths does not exist; did you mean 'model.weights'?"),
+        ("model.cnn.width", 4, "config.model.cnn.width does not exist; cnn has activation"),
+        ("model.cnn.dropot", 0.5, "did you mean 'dropout'?"),
+        ("model.cn.dropout", 0.5, "config.model.cn is no network's section; did you mean 'cnn'?"),
+        ("model.cnn.dropout", 0.99, "is 0.99, allowed is from 0 to 0.95"),
+        ("model.cnn.channels", (8, 0), "is (8, 0), allowed is from 1 upwards"),
+        ("model.cnn.channels", 8, "is 8 (int), expected tuple[int, ...]"),
+        ("model.cnn.pool", "maxx", "expected one of max, avg, stride; did you mean 'max'?"),
+        ("model.srcnn.channels", 3, "config.model.srcnn.channels does not exist; srcnn has features"),
+        ("model.dcgan_generator.latent", 3, "config.model.dcgan_generator.latent does not exist"),
         ("train.epochs", 3.0, "config.train.steps=10 and config.train.epochs=3.0 contradict each other"),
         ("train.steps", 0, "must be above 0"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_is_allowed(name, value, words):
     config = valid()
-    section, option = name.split(".")
-    config[section][option] = value
+    with config.unlocked():
+        config_lib.assign(config, name, value)
     with pytest.raises(config_lib.ConfigError) as error:
-        config_lib.validate(config)
+        check(config)
     assert words in str(error.value) and name.split(".")[0] in str(error.value)
 
 
@@ -77,11 +93,54 @@ def test_wrong_types_are_refused():
         config_lib.validate(config)
 
 
-def test_gan_options_must_fit_both_networks():
+def test_networks_of_a_gan_have_sections_of_their_own():
     config = valid("gan")
-    config.model.hidden = (3,)
-    with pytest.raises(config_lib.ConfigError, match="dcgan has no such option"):
-        config_lib.validate(config)
+    config.model.dcgan_generator = dict(width=3)
+    check(config)
+    config.model.dcgan_discriminator = dict(hidden=(3,))
+    with pytest.raises(config_lib.ConfigError, match=r"dcgan_discriminator\.hidden does not exist"):
+        check(config)
+
+
+def test_switching_the_network_leaves_the_options_of_the_other_without_effect(tmp_path):
+    config = valid()
+    config.model.cnn = dict(dropout=0.5)
+    config.model.name = "mlp"
+    config.model.mlp = dict(hidden=(4,))
+    check(config)
+    with run.build(config, tmp_path) as built:
+        assert "cnn" not in built.config.model and built.config.model.mlp.hidden == (4,)
+        assert built.task.model.hidden == (4,) and built.task.model.dropout == 0.0
+    assert config.model.cnn.dropout == 0.5  # The caller's own is as it was.
+
+
+def test_none_unsets_an_option_of_a_network(tmp_path):
+    config = valid()
+    config.model.name, config.model.cifar10_cnn = "cifar10_cnn", dict(dropout=0.25)
+    config_lib.assign(config, "model.cifar10_cnn.dropout", None)
+    config_lib.assign(config, "data.name", "digits")
+    check(config)
+    with run.build(config, tmp_path) as built:
+        assert built.task.model.dropout == 0.5  # The network's own.
+
+
+def test_options_of_networks_are_taken_from_the_command_line():
+    arguments = ["--config.model.cnn.dropout=None", "-config.model.cnn.norm=batch", "--config.model.mlp.hidden=(3, 4)"]
+    others = ["main", "--config=a.py", "--config.model.name=mlp", "--config.seed=3", "config.model.a.b=1"]
+    rest, found = config_lib.take_network_options([*others, *arguments])
+    assert rest == others
+    assert found == {"model.cnn.dropout": None, "model.cnn.norm": "batch", "model.mlp.hidden": (3, 4)}
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_option_of_a_network_has_a_meaning_and_a_valid_default(name):
+    for option, described in models.options(name).items():
+        assert described.meaning.endswith("."), option
+        assert described.problem(described.default) is None, option
+
+
+def test_the_table_of_tasks_is_the_config_s():
+    assert tuple(registry.TASKS) == config_lib.TASKS
 
 
 @pytest.mark.parametrize(
@@ -103,7 +162,7 @@ def test_fine_tuning_is_for_classification(task, option, value):
 
 def test_plain_json_and_back():
     config = valid()
-    config.model.channels = (8, 16)
+    config.model.cnn = dict(channels=(8, 16))
     config.optimizer.learning_rate = 3e-4
     again = config_lib.from_dict(config_lib.to_dict(config))
     assert again.to_dict() == config.to_dict()

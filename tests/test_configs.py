@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax import config as config_lib
 from vision_jax import run
 from vision_jax.data import pipeline
 from vision_jax.data.sources import ArraySource, Dataset
-from vision_jax.tasks import base
+from vision_jax.tasks import base, registry
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 # The image that a step sees, classes, and parameters; those of published experiments are theirs.
@@ -56,16 +55,16 @@ def test_first_line_of_the_docstring_describes(path):
 def test_one_step_fits_the_data_and_the_published_size(name):
     shape, classes, parameters = FULL[name]
     config = load(name)
-    config_lib.validate(config)
+    run.validate(config)
     names = tuple(f"class {k}" for k in range(classes))
     source = ArraySource(np.zeros((20, *shape), np.uint8), np.arange(20) % max(classes, 1))
     dataset = Dataset("fake", {"train": source, "val": source, "test": source}, names, {})
-    task = base.build(config, dataset, base.Durations(total=10, warmup=1, log=1, evaluate=1, save=0))
+    task = registry.build(config, dataset, base.Durations(total=10, warmup=1, log=1, evaluate=1, save=0))
     state = jax.eval_shape(task.init, jax.random.key(0))
     if parameters is not None:
-        assert run.parameter_count(state) == parameters
+        assert state.parameter_count() == parameters
     batch = {"image": jnp.zeros((8, *shape), jnp.uint8), "label": jnp.zeros(8, jnp.int32)}
-    after, metrics = jax.eval_shape(task.train_step, state, batch, jax.random.key(0))
+    after, metrics = jax.eval_shape(task.train_step, state, task.constants(), batch, jax.random.key(0))
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert all(value.shape == () for value in metrics.values())
 
@@ -82,7 +81,7 @@ def test_the_quick_variant_takes_the_same_path_on_data_that_is_always_there(name
         batch = next(loader.train(quick.data.batch_size, seed=0))
         state = built.abstract_state()
         shapes = jax.eval_shape(
-            lambda s, d, b, k: built.task.train_step(s, pipeline.gather(d, b), k),
+            lambda s, d, b, k: built.task.train_step(s, built.task.constants(), pipeline.gather(d, b), k),
             state,
             loader.data,
             batch,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vision_jax import main
+from vision_jax import listing
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def command(repository, tmp_path):
 
 def test_without_a_config_lists_them_with_their_first_lines(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    lines = main.list_configs().splitlines()[1:]
+    lines = listing.configs().splitlines()[1:-1]
     assert len(lines) == len(list((repository / "configs").glob("*.py")))
     assert any("configs/digits_cnn.py" in line and "A small CNN" in line for line in lines)
     assert all(len(line.split("  ")[2]) > 20 for line in lines)

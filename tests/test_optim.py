@@ -58,6 +58,7 @@ def run_ours(options, steps=5):
     ("options", "torch_name", "torch_options"),
     [
         ({"name": "sgd", "momentum": 0.9, "nesterov": True}, "SGD", {"momentum": 0.9, "nesterov": True}),
+        ({"name": "sgd", "momentum": 0.9, "nesterov": False}, "SGD", {"momentum": 0.9}),
         ({"name": "sgd", "momentum": 0.0}, "SGD", {}),
         ({"name": "adam", "b1": 0.5}, "Adam", {"betas": (0.5, 0.999)}),
         ({"name": "adamw"}, "AdamW", {}),
@@ -129,3 +130,99 @@ def test_accumulation_averages_gradients_and_counts_steps_of_the_schedule():
 
 def test_average_is_the_exponential_one():
     assert optim.average(0.9, jnp.asarray(1.0), jnp.asarray(2.0)) == pytest.approx(1.1)
+
+
+def test_the_warm_up_leaves_a_step_for_the_schedule():
+    config = config_lib.default()
+    config.schedule.name = "cosine"
+    rate = optim.schedule(config.schedule, 2.0, 100, 99)
+    assert [float(rate(step)) for step in (98, 99, 100)] == pytest.approx([2 * 98 / 99, 2.0, 0.0])
+    with pytest.raises(ValueError, match="takes 1 of 1 training steps"):
+        optim.schedule(config.schedule, 2.0, 1, 1)
+    assert float(optim.schedule(config.schedule, 2.0, 1, 0)(0)) == 2.0
+    # A run of no step, which only evaluates, asks for no rate.
+    assert float(optim.schedule(config.schedule, 2.0, 0, 10)(0)) == 0.0
+    assert float(optim.schedule(config.schedule, 2.0, 0, 0)(0)) == 2.0
+
+
+def test_boundaries_are_fractions_of_the_whole_training_warm_up_included():
+    config = config_lib.default()
+    config.schedule.update({"name": "step", "boundaries": (0.5,), "factor": 0.1})
+    rate = optim.schedule(config.schedule, 1.0, 100, 20)
+    assert [float(rate(step)) for step in (10, 20, 49, 50, 51)] == pytest.approx([0.5, 1.0, 1.0, 0.1, 0.1])
+
+
+def test_muon_turns_dense_matrices_and_leaves_biases_to_adam():
+    config = config_lib.default()
+    config.optimizer.update({"name": "muon", "weight_decay": 0.0})
+    rule = optim.optimizer(config.optimizer, lambda step: jnp.asarray(0.1, jnp.float32))
+    rng = np.random.default_rng(3)
+    left, right = (np.linalg.qr(rng.normal(size=(side, 4)))[0] for side in (12, 4))
+    gradient = (left * [1.0, 0.5, 0.2, 0.1]) @ right.T
+    gradients = {
+        "dense": {"kernel": jnp.asarray(gradient, jnp.float32), "bias": jnp.asarray([0.1, -2.0, 3.0, 0.5])},
+        "conv": {"kernel": jnp.asarray(gradient, jnp.float32).reshape(2, 3, 2, 4)},
+    }
+    params = jax.tree.map(jnp.ones_like, gradients)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = rule.update(gradients, rule.init(params), params)
+    kernel, bias = (np.asarray(updates["dense"][name]) for name in ("kernel", "bias"))
+    # All directions count alike, however small their part in the gradient.
+    singular = np.linalg.svd(kernel, compute_uv=False)
+    assert singular.min() > 0.5 * singular.max()
+    assert np.diag(left.T @ kernel @ right).max() < 0
+    assert np.abs(bias).max() == pytest.approx(np.abs(bias).min(), rel=1e-3)  # Adam's first update.
+    conv = np.asarray(updates["conv"]["kernel"]).reshape(12, 4)
+    np.testing.assert_allclose(conv / np.linalg.norm(conv), kernel / np.linalg.norm(kernel), atol=1e-3)
+
+
+def test_gradients_are_summed_only_where_steps_accumulate():
+    config = config_lib.default()
+    config.optimizer.update({"name": "sgd", "momentum": 0.0})
+    sizes = []
+    for every in (1, 2):
+        config.optimizer.accumulate = every
+        state = optim.optimizer(config.optimizer, lambda step: jnp.asarray(0.1)).init(jnp.zeros(1000))
+        sizes.append(sum(leaf.size for leaf in jax.tree.leaves(state)))
+    assert sizes[0] < 10 and 1000 <= sizes[1] < 1010
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
+def test_decoupled_decay_shrinks_kernels_by_rate_times_decay(name):
+    with_decay, without = (run_ours({"name": name, "weight_decay": decay}, steps=1) for decay in (0.5, 0.0))
+    np.testing.assert_allclose(without["kernel"] - with_decay["kernel"], 0.1 * 0.5 * PARAMS["kernel"], atol=1e-6)
+    np.testing.assert_array_equal(with_decay["bias"], without["bias"])
+
+
+def test_updates_are_scaled_by_the_multiplier_of_their_path():
+    config = config_lib.default()
+    config.optimizer.update({"name": "sgd", "momentum": 0.0})
+    rule = optim.optimizer(config.optimizer, lambda step: 0.5, lambda path: {"body": 0.1, "head": 2.0}[path[0]])
+    params = {"body": {"kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = rule.update(params, rule.init(params), params)
+    assert float(updates["body"]["kernel"][0]) == pytest.approx(-0.05)
+    assert float(updates["head"]["kernel"][0]) == pytest.approx(-1.0)
+
+
+def test_norm_is_that_of_all_leaves_together():
+    tree = {"a": jnp.asarray([3.0, 0.0]), "b": [jnp.asarray([[4.0]]), jnp.asarray(12.0)]}
+    assert float(optim.norm(tree)) == pytest.approx(13.0)
+
+
+def test_unknown_names_are_refused():
+    config = config_lib.default()
+    with pytest.raises(ValueError, match="no schedule 'linear'"):
+        optim.schedule({"name": "linear"}, 1.0, 10, 0)
+    with pytest.raises(ValueError, match="no optimizer 'adagrad'"):
+        optim.optimizer({**config.optimizer, "name": "adagrad"}, lambda step: 0.1)
+
+
+def test_average_moves_each_leaf_by_a_part_of_its_difference():
+    old, new = (
+        {"a": jnp.asarray([1.0, 4.0]), "b": jnp.asarray(-2.0)},
+        {"a": jnp.asarray([5.0, 4.0]), "b": jnp.asarray(0.0)},
+    )
+    made = optim.average(0.75, old, new)
+    np.testing.assert_allclose(made["a"], [2.0, 4.0])
+    assert float(made["b"]) == -1.5

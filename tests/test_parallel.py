@@ -8,9 +8,11 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from vision_jax import parallel, train, writers
 from vision_jax import run as run_lib
+from vision_jax.analysis.record import Record
 
 OPTIONS = {
     "train.epochs": 0.0,
@@ -31,7 +33,8 @@ OPTIONS = {
 
 def losses(workdir):
     rows = writers.read_rows(workdir / "metrics.jsonl")
-    return np.array([row["train/loss"] for row in rows if "train/loss" in row]), rows[-1]
+    outputs = Record(workdir).outputs("test")
+    return np.array([row["train/loss"] for row in rows if "train/loss" in row]), rows[-1], outputs
 
 
 def train_here(load_config, workdir):
@@ -60,6 +63,10 @@ def check_same(one, other):
     np.testing.assert_allclose(other[0], one[0], rtol=1e-5)
     assert one[1]["val/accuracy"] == other[1]["val/accuracy"]
     assert other[1]["val/loss"] == pytest.approx(one[1]["val/loss"], rel=1e-5)
+    assert other[2].keys() == one[2].keys() >= {"index", "label", "logits", "features"}
+    for name, kept in one[2].items():
+        np.testing.assert_allclose(other[2][name], kept, rtol=1e-3, atol=1e-4, err_msg=name)
+    np.testing.assert_array_equal(other[2]["index"], np.arange(200))
 
 
 @pytest.mark.devices(4)
@@ -112,6 +119,26 @@ def test_start_processes_checks_its_numbers():
     parallel.start_processes()
     with pytest.raises(ValueError, match="needs --num_processes above 0"):
         parallel.start_processes("localhost:1", 2, 2)
+
+
+def test_a_rule_says_how_arrays_lie_and_only_whole_ones_are_read_from_one_device():
+    mesh = parallel.make_mesh(4)
+    tree = {"a": {"kernel": np.arange(16.0, dtype=np.float32).reshape(4, 4)}, "b": np.ones(4, np.float32)}
+
+    def rule(path, leaf):
+        return PartitionSpec(None, "data") if path == "a/kernel" and leaf.ndim == 2 else PartitionSpec()
+
+    shardings = parallel.shardings(tree, mesh, rule)
+    put = parallel.put(tree, shardings)
+    assert put["a"]["kernel"].addressable_data(0).shape == (4, 1) and put["b"].is_fully_replicated
+    np.testing.assert_array_equal(parallel.gather_to_host(put["a"]["kernel"]), tree["a"]["kernel"])
+    np.testing.assert_array_equal(parallel.to_host(put["b"]), tree["b"])
+    with pytest.raises(ValueError, match=r"An array of \(4, 4\) is split over devices"):
+        parallel.to_host(put)
+    whole = parallel.put(tree, parallel.shardings(tree, mesh))
+    np.testing.assert_array_equal(parallel.to_host(whole)["a"]["kernel"], tree["a"]["kernel"])
+    abstract = jax.eval_shape(lambda: whole)
+    assert jax.tree.structure(parallel.shardings(abstract, mesh)) == jax.tree.structure(tree)
 
 
 def test_put_split_and_back():

@@ -36,9 +36,10 @@ def test_first_line_has_no_rate_that_would_be_a_guess(capsys):
     assert capsys.readouterr().err == "step 1/10 (10%)  loss 2\n"
 
 
-def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch):
+def shown_on_terminal(monkeypatch, rows, columns):
+    """Returns what `run_some` writes to a terminal of that size."""
     master, slave = os.openpty()
-    termios.tcsetwinsize(slave, (24, 160))
+    termios.tcsetwinsize(slave, (rows, columns))
     with open(slave, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         run_some()
@@ -47,7 +48,11 @@ def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch)
         while select.select([master], [], [], 0.2)[0]:
             parts.append(os.read(master, 1 << 16))
     os.close(master)
-    shown = b"".join(parts).decode()
+    return b"".join(parts).decode()
+
+
+def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch):
+    shown = shown_on_terminal(monkeypatch, 24, 160)
     assert "\r" in shown
     last = shown.replace("\r\n", "\n").replace("\n", "\r").rstrip("\r").split("\r")[-1]
     assert "200/200" in last
@@ -55,6 +60,14 @@ def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch)
     assert "step/s" in last
     assert "train/loss 0.1235  val/loss 0.5  train/accuracy 0.5" in last
     assert "evaluated at step 200" in shown
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (24, 0), (0, 160)])
+def test_a_terminal_that_knows_no_size_gets_plain_lines(monkeypatch, rows, columns):
+    """As `docker run -t` gives it, where a bar would be nothing but empty lines."""
+    lines = shown_on_terminal(monkeypatch, rows, columns).splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("step 150/200 (75%)")
 
 
 @pytest.mark.parametrize("show", [run_some, lambda: progress.print_table(["a"], [[1]])])

@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from vision_jax import checkpoints, monitor, train, writers
+from vision_jax import checkpoints, monitor, parallel, train, writers
 from vision_jax import config as config_lib
 from vision_jax import run as run_lib
-from vision_jax.tasks import base
+from vision_jax.tasks import base, registry
+from vision_jax.utils import trees
 
 CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_photos"}
 
@@ -37,7 +38,7 @@ def trained(config, workdir, **kwargs):
 def final_state(config, workdir):
     with run_lib.build(config, workdir) as run:
         restored = run.checkpoints.restore(run.checkpoints.newest(), run.abstract_state())
-        return {name: np.asarray(leaf) for name, leaf in checkpoints.flat(restored.state).items()}
+        return {name: np.asarray(leaf) for name, leaf in trees.flatten(restored.state).items()}
 
 
 @pytest.mark.parametrize("task", CONFIGS)
@@ -161,8 +162,8 @@ def test_not_finite_stops_with_step_metric_and_last_good_checkpoint(load_config,
 
     original = Classification.train_step
 
-    def poisoned(self, state, batch, key):
-        state, metrics = original(self, state, batch, key)
+    def poisoned(self, state, constants, batch, key):
+        state, metrics = original(self, state, constants, batch, key)
         metrics["loss"] = jax.numpy.where(state.step == 10, jax.numpy.nan, metrics["loss"])
         return state, metrics
 
@@ -204,9 +205,9 @@ def test_one_compilation_and_no_hidden_transfers(per_dispatch, load_config, tmp_
     config = tiny(load_config, "classification", train__steps_per_dispatch=per_dispatch, data__on_device="never")
     with run_lib.build(config, tmp_path) as run:
         loader = run.loader("train")
-        dispatches = train.Dispatches(run, loader, start=0)
+        dispatches = train.Dispatches(run, {}, loader, start=0)
         state = run.initial_state()
-        carry = dispatches((state, run_lib.zeros(dispatches.running_shapes(state), run.mesh)), 1)
+        carry = dispatches((state, parallel.zeros(dispatches.sums_shapes(state), run.mesh)), 1)
         with jax.transfer_guard("disallow"), lowered_programs() as lowered:
             for count in [per_dispatch, 1, min(2, per_dispatch)]:
                 carry = dispatches(carry, count)
@@ -247,10 +248,17 @@ def test_each_step_is_traced_once(task, load_config, tmp_path, monkeypatch):
     """Tracing takes seconds for a deep network; what else asks for a step's shapes finds them."""
     config = tiny(load_config, task, train__steps_per_dispatch=2)
     traced = []
-    with run_lib.build(config, tmp_path) as run:
+    task = registry.build
+
+    def counting(*arguments):
+        made = task(*arguments)
         for name in ("train_step", "eval_step"):
-            step = getattr(run.task, name)
-            monkeypatch.setattr(run.task, name, lambda *args, name=name, step=step: traced.append(name) or step(*args))
+            step = getattr(made, name)
+            setattr(made, name, lambda *args, name=name, step=step: traced.append(name) or step(*args))
+        return made
+
+    monkeypatch.setattr(registry, "build", counting)
+    with run_lib.build(config, tmp_path) as run:
         train.train(run)
     assert sorted(traced) == ["eval_step", "train_step"]
 
@@ -266,10 +274,11 @@ def test_several_steps_per_dispatch_compute_the_same(load_config, tmp_path):
 
 
 def test_dispatches_end_where_something_is_due():
-    durations = base.Durations(total=23, warmup=0, log=10, evaluate=7, save=0)
+    durations = base.Durations(total=23, warmup=0, log=10, evaluate=0, save=0)
+    evaluators = [base.Evaluator("a", "val", every, 0, {}, None, None) for every in (7, 0)]
     stops = [0]
     while stops[-1] < 23:
-        stops.append(train.next_stop(stops[-1], 4, durations))
+        stops.append(train.next_stop(stops[-1], 4, durations, evaluators))
     assert stops == [0, 4, 7, 8, 10, 12, 14, 16, 20, 21, 23]
 
 

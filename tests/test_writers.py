@@ -1,5 +1,6 @@
 """What a run writes its numbers to: exact, strict, and the same after a kill and a resume."""
 
+import io
 import json
 import math
 import os
@@ -10,8 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vision_jax import writers
+from vision_jax.writers import event_files, tensorboard
 
 
 def config(project="", tensorboard=True):
@@ -31,18 +34,23 @@ def strict(text):
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
 
 
-def events(workdir):
-    """Returns `{tag: [(step, value)]}` as TensorBoard itself reads the event files, nothing sampled away."""
+def reader(workdir):
+    """Returns TensorBoard's own reader of the event files, nothing sampled away."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    from tensorboard.util import tensor_util
-
     reader = accumulator.EventAccumulator(
         str(workdir / writers.EVENTS), size_guidance={accumulator.TENSORS: 0}, purge_orphaned_data=True
     )
-    reader.Reload()
+    return reader.Reload()
+
+
+def events(workdir):
+    """Returns `{tag: [(step, value)]}` of the event files."""
+    found = reader(workdir)
+    from tensorboard.util import tensor_util
+
     return {
-        tag: [(e.step, tensor_util.make_ndarray(e.tensor_proto)) for e in reader.Tensors(tag)]
-        for tag in reader.Tags()["tensors"]
+        tag: [(e.step, tensor_util.make_ndarray(e.tensor_proto)) for e in found.Tensors(tag)]
+        for tag in found.Tags()["tensors"]
     }
 
 
@@ -134,15 +142,55 @@ class TestRows:
         assert not (tmp_path / "run").exists()
 
 
-def test_without_tensorflow_one_warning_says_so(tmp_path, caplog, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
-        writer.write_scalars(1, {"x": 1})
-        writer.write_images(1, {"samples": np.zeros((1, 4, 4, 1), np.uint8)})
-    (record,) = caplog.records
-    assert record.getMessage().startswith("TensorBoard files are not written: tensorflow ")
-    assert "pip install tensorflow" in record.getMessage()
-    assert not (tmp_path / writers.EVENTS).exists()
+WRITE = """
+import json, pathlib, sys
+import numpy as np
+from types import SimpleNamespace as N
+from vision_jax.writers import open_writers
+
+for resume in (None, 2):
+    config = N(log=N(tensorboard=True), wandb=N(project=""))
+    with open_writers(sys.argv[1], config, resume_step=resume) as w:
+        w.write_hparams({"seed": 0, "model": {"name": "cnn"}})
+        for step in range(4) if resume is None else (3, 4):
+            w.write_scalars(step, {"train/loss": step / 7})
+            w.write_images(step, {"samples": np.full((2, 4, 4, 3), step, np.uint8)})
+        w.write_final(2, {"test/accuracy": 0.5})
+print(json.dumps(sorted({"tensorflow", "tensorboard", "tensorboardX"} & set(sys.modules))))
+"""
+UNINSTALLED = """
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+absent = ("tensorflow", "tensorboard")
+PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in absent else find(name, *rest)
+"""
+
+
+class TestStart:
+    """In a process of its own, as a run is: what is imported, and what a person sees of it."""
+
+    def start(self, workdir, program):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+        process = subprocess.run(
+            [sys.executable, "-c", program, str(workdir)], capture_output=True, text=True, env=environment, check=True
+        )
+        assert process.stderr == ""
+        found = events(workdir)
+        assert [(step, value.item()) for step, value in found["train/loss"]] == [
+            (step, float(np.float32(step / 7))) for step in range(5)
+        ]
+        assert [step for step, _ in found["samples"]] == list(range(5))
+        assert [(step, value.item()) for step, value in found["test/accuracy"]] == [(2, 0.5)]
+        return json.loads(process.stdout)
+
+    def test_without_tensorflow_files_are_written_and_nothing_is_said(self, tmp_path):
+        pytest.importorskip("tensorboard")
+        assert self.start(tmp_path, UNINSTALLED + WRITE) == ["tensorboardX"]
+
+    def test_tensorflow_starts_silently(self, tmp_path):
+        pytest.importorskip("tensorflow")
+        assert "tensorflow" in self.start(tmp_path, WRITE)
 
 
 def test_tensorboard_files_can_be_left_out(tmp_path, caplog):
@@ -152,9 +200,15 @@ def test_tensorboard_files_can_be_left_out(tmp_path, caplog):
     assert not (tmp_path / writers.EVENTS).exists()
 
 
+def plain_writer(folder):
+    return event_files.SummaryWriter(str(folder))
+
+
 class TestTensorBoard:
-    @pytest.fixture(autouse=True)
-    def tensorflow(self):
+    @pytest.fixture(autouse=True, params=["CLU", "tensorboardX"])
+    def tensorflow(self, request, monkeypatch):
+        if request.param == "tensorboardX":
+            monkeypatch.setattr(tensorboard, "_summary_writer", plain_writer)
         return pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
     def write(self, writer, steps):
@@ -218,19 +272,113 @@ class TestTensorBoard:
             self.write(writer, range(4, 6))
         assert_events_equal_rows(tmp_path)
 
-    def test_an_import_that_fails_is_one_warning(self, tmp_path, caplog, monkeypatch):
-        monkeypatch.setitem(sys.modules, "clu.metric_writers", None)
+    def test_events_after_a_damaged_record_come_back_from_the_rows(self, tmp_path):
         with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
-            self.write(writer, range(3))
-        assert [r.getMessage().count("TensorBoard files are not written") for r in caplog.records] == [1]
-        assert len(writers.read_rows(tmp_path / writers.METRICS)) == 6
+            self.write(writer, range(5))
+        path = self.age(tmp_path)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        left = path.with_name(f".{path.name}.0123abcd")
+        left.write_bytes(b"of a kill while the file was replaced")
+        with writers.open_writers(tmp_path, config(), resume_step=4) as writer:
+            self.write(writer, range(5, 6))
+        assert_events_equal_rows(tmp_path)
+        assert not left.exists()
+
+    @pytest.mark.parametrize("best", [2, 4])
+    def test_final_evaluation_is_there_once_however_often_a_finished_run_is_started(self, tmp_path, best):
+        picture = {"report/confusion": np.zeros((1, 4, 4, 3), np.uint8)}
+        with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
+            self.write(writer, range(5))
+            writer.write_final(best, {"val/loss": np.float32(7), "test/accuracy": np.float32(0.25)}, picture)
+        rows = (tmp_path / writers.METRICS).read_bytes()
+        for accuracy in (0.25, 0.75):  # Evaluated again, perhaps by better code: the newest number counts.
+            with writers.open_writers(tmp_path, config(), resume_step=4) as writer:
+                writer.write_final(best, {"val/loss": 7.0, "test/accuracy": accuracy})
+                writer.write_images(best, picture)
+            found = events(tmp_path)
+            assert [(step, value.item()) for step, value in found["test/accuracy"]] == [(best, accuracy)]
+            assert [step for step, _ in found["report/confusion"]] == [best]
+            assert [step for step, _ in found["samples"]] == list(range(5))
+            assert found["val/loss"] == [(step, np.float32(0.1) * step) for step in range(5)]
+        assert (tmp_path / writers.METRICS).read_bytes() == rows
+
+
+def test_tensorboard_shows_the_same_whoever_writes(tmp_path, monkeypatch):
+    """Tags, steps, plugins and values, pixels, and hyper-parameters, through TensorFlow and without it."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    random = np.random.default_rng(0)
+    images = {f"images/{c}": random.integers(0, 256, (3, 5, 7, c), np.uint8) for c in (1, 3)}
+    scalars = {"a/b": 1 / 3, "with space": math.nan, "big": 2**40, "huge": 1e300, "low": -math.inf, "zero": 0}
+
+    def written(name):
+        with writers.open_writers(tmp_path / name, config(), resume_step=None) as writer:
+            writer.write_hparams(
+                {"seed": 3, "rate": 0.1, "on": True, "model": {"name": "cnn", "channels": (8, 16), "weights": None}}
+            )
+            for step in (0, 5, 2**33):
+                writer.write_scalars(step, scalars)
+                writer.write_images(step, images)
+            writer.write_final(5, {"test/accuracy": 0.97, "zero": 1.0})
+        found = reader(tmp_path / name)
+        metadata = {tag: found.SummaryMetadata(tag) for tag in found.Tags()["tensors"]}
+        (info,) = [m.plugin_data for m in metadata.values() if m.plugin_data.plugin_name == "hparams"]
+        hparams = plugin_data_pb2.HParamsPluginData.FromString(info.content)
+        assert hparams.session_start_info.start_time_secs > 1e9
+        hparams.session_start_info.ClearField("start_time_secs")
+        info.ClearField("content")
+        return events(tmp_path / name), metadata, hparams
+
+    through_clu, clu_metadata, clu_hparams = written("clu")
+    monkeypatch.setattr(tensorboard, "_summary_writer", plain_writer)
+    plain, plain_metadata, plain_hparams = written("plain")
+    assert plain_metadata == clu_metadata
+    assert plain_hparams == clu_hparams
+    assert set(plain_hparams.session_start_info.hparams) == {
+        *("seed", "rate", "on", "model.name", "model.channels", "model.weights")
+    }
+    assert list(plain) == list(through_clu)
+    for tag, points in plain.items():
+        assert [step for step, _ in points] == [step for step, _ in through_clu[tag]]
+        for (_, one), (_, other) in zip(points, through_clu[tag], strict=True):
+            assert (one.dtype, one.shape) == (other.dtype, other.shape)
+            if tag in images:
+                assert list(one[:2]) == list(other[:2]) == [b"7", b"5"]
+                for png, other_png, image in zip(one[2:], other[2:], images[tag], strict=True):
+                    pixels, others = (np.asarray(Image.open(io.BytesIO(data))) for data in (png, other_png))
+                    np.testing.assert_array_equal(pixels.reshape(image.shape), image)
+                    np.testing.assert_array_equal(pixels, others)
+            else:
+                np.testing.assert_array_equal(one, other)
+
+
+def test_tensorflow_that_cannot_be_used_changes_nothing(tmp_path, caplog, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setitem(sys.modules, "clu.metric_writers", None)
+    with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
+        writer.write_scalars(1, {"x": 0.5})
+    assert caplog.records == []
+    assert_events_equal_rows(tmp_path)
+
+
+def test_a_view_that_fails_is_said_once_and_the_rows_are_written(tmp_path, caplog, monkeypatch):
+    for name in ("tensorflow", "tensorboardX.event_file_writer"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
+        for step in range(3):
+            writer.write_scalars(step, {"x": 1})
+    assert [r.getMessage().count("Writing TensorBoard files to") for r in caplog.records] == [1]
+    assert len(writers.read_rows(tmp_path / writers.METRICS)) == 3
 
 
 def test_opening_waits_for_no_import():
     """Nor does importing the module load what only the views need."""
     program = (
         "import sys, vision_jax.writers\n"
-        "print(sorted({'tensorflow', 'tensorboard', 'wandb', 'clu'} & set(sys.modules)))"
+        "print(sorted({'tensorflow', 'tensorboard', 'tensorboardX', 'wandb', 'clu', 'torch'} & set(sys.modules)))"
     )
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "[]"
@@ -254,6 +402,9 @@ class TestWeightsAndBiases:
             "    w.write_hparams({'seed': 0, 'model': {'name': 'cnn'}})\n"
             "    w.write_scalars(1 if resume is None else 2, {'train/loss': 0.5})\n"
             "    w.write_images(2, {'samples': np.zeros((2, 4, 4, 1), np.uint8)})\n"
+            "    w.write_final(1, {'test/accuracy': 0.97}, {'confusion': np.zeros((1, 4, 4, 3), np.uint8)})\n"
+            "    import wandb; summary = wandb.run.summary\n"
+            "    assert summary['test/accuracy'] == 0.97 and 'confusion' in summary.keys(), summary\n"
         )
         environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
         subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, check=True, timeout=240)

@@ -1,3 +1,3 @@
 """vision_jax: image classification, GANs and super-resolution in JAX, from one config and one loop."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -14,10 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
+from vision_jax import config as config_lib
 from vision_jax import parallel
+from vision_jax.utils import trees
 
 Tree = Any
 _FOLDER = "checkpoints"
@@ -32,7 +33,7 @@ class Restored:
     """What a checkpoint holds.
 
     Attributes:
-        step: optimisation steps done.
+        step: optimization steps done.
         state: the tree that was saved, in the shardings asked for.
         input_state: of the training input (see `vision_jax.data.pipeline`).
         history: `evaluations` (rows of metrics of the validation split) and `seconds` of training so far.
@@ -44,12 +45,6 @@ class Restored:
     input_state: dict[str, Any]
     history: dict[str, Any]
     config: dict[str, Any]
-
-
-def flat(tree: Tree) -> dict[str, Any]:
-    """Returns {'path/of/leaf': leaf}; leaves are kept as they are."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 @jax.jit
@@ -115,10 +110,10 @@ class Checkpoints:
         config: Mapping[str, Any],
     ) -> None:
         """Starts writing a checkpoint; returns when `state` may be changed or donated."""
-        leaves = flat(state)
+        leaves = trees.flatten(state)
         fingerprints = {name: int(value) for name, value in parallel.to_host(_fingerprints(leaves)).items()}
         last = history["evaluations"][-1] if history["evaluations"] else {}
-        evaluated = last.get("step") == step
+        evaluated = last.get("step") == step and self.best_metric in last
         self.manager.save(
             step,
             args=ocp.args.Composite(
@@ -149,6 +144,21 @@ class Checkpoints:
     def config_of(self, step: int) -> dict[str, Any]:
         """Returns the options of the run that wrote checkpoint `step`."""
         return self.manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+
+    def refuse_other_config(self, config: Mapping[str, Any]) -> None:
+        """Raises `CheckpointError` when the newest checkpoint was written with options that compute something else."""
+        newest = self.newest()
+        if newest is None:
+            return
+        try:
+            written = self.config_of(newest)
+        except Exception:  # A damaged checkpoint: restoring it sets it aside and reports it.
+            return
+        if changed := config_lib.differences(written, config):
+            raise CheckpointError(
+                f"{self.folder.parent} was trained with another config:{trees.shown(changed)}\n"
+                "Choose another --workdir, or go on with the new values by --allow_config_change."
+            )
 
     def restore_newest(self, abstract: Tree) -> Restored | None:
         """Restores the newest checkpoint that is whole; None when there is none.
@@ -182,7 +192,7 @@ class Checkpoints:
 
     def restore(self, step: int, abstract: Tree) -> Restored:
         """Restores checkpoint `step` strictly; raises `CheckpointError` when it holds another tree than `abstract`."""
-        leaves, structure = flat(abstract), jax.tree.structure(abstract)
+        leaves, structure = trees.flatten(abstract), jax.tree.structure(abstract)
         self._check_same_leaves(step, leaves)
         items = self.manager.restore(
             step,
@@ -207,28 +217,10 @@ class Checkpoints:
         if metadata is None:
             raise OSError("its description of the state is missing")
         found = metadata.tree if hasattr(metadata, "tree") else metadata
-        lines = [
-            f"missing in the checkpoint: {name} {tuple(leaf.shape)}"
-            for name, leaf in expected.items()
-            if name not in found
-        ]
-        lines += [
-            f"unexpected in the checkpoint: {name} {tuple(leaf.shape)}"
-            for name, leaf in found.items()
-            if name not in expected
-        ]
-        lines += [
-            f"other shape or type: {name} is {found[name].dtype}{tuple(found[name].shape)}, the model has "
-            f"{leaf.dtype}{tuple(leaf.shape)}"
-            for name, leaf in expected.items()
-            if name in found
-            and (tuple(found[name].shape) != tuple(leaf.shape) or np.dtype(found[name].dtype) != np.dtype(leaf.dtype))
-        ]
-        if lines:
+        if lines := trees.differences(expected, found):
             raise CheckpointError(
-                f"Checkpoint {self.folder / str(step)} does not fit this config's model and optimiser:\n  "
-                + "\n  ".join(lines)
-                + "\nTrain into another --workdir, or go back to the config that wrote it."
+                f"Checkpoint {self.folder / str(step)} does not fit this config's model and optimizer:"
+                f"{trees.shown(lines)}\nTrain into another --workdir, or go back to the config that wrote it."
             )
 
     def _set_aside(self, step: int, problem: str) -> None:

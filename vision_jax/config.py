@@ -3,68 +3,25 @@
 A config file has `get_config(variant)` which starts from `default(task)` and sets what differs. The result is a locked
 `ml_collections.ConfigDict`, so that `--config.optimizer.learning_rate=3e-4` works and a misspelt name is refused.
 `validate` is called by `vision_jax.main` on the final values.
+
+A network's options are the fields of its module, and stand there. A config sets them in a section of the network's
+name, `config.model.cnn = dict(channels=(32, 64))`, which counts where `config.model.name` is that network.
 """
 
-import dataclasses
+import ast
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
+from vision_jax.utils.options import ConfigError as ConfigError
+from vision_jax.utils.options import Option
 from vision_jax.utils.text import closest
 
 TASKS = ("classification", "gan", "super_resolution")
 DURATION_UNITS = ("steps", "epochs", "examples")
-
-
-class ConfigError(ValueError):
-    """A config that cannot run; the message says which option, what was found and what is allowed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """One option.
-
-    Attributes:
-        default: its value where a config says nothing; None means "not set" and needs `kind`.
-        meaning: one sentence, with the unit.
-        kind: the type of a value; taken from the default where there is one.
-        low, high: the allowed range, both included.
-        choices: the allowed values.
-        neutral: changing it cannot change what a run computes, so that a resumed run may differ in it.
-    """
-
-    default: Any
-    meaning: str
-    kind: type | None = None
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] | None = None
-    neutral: bool = False
-
-    @property
-    def type(self) -> type:
-        """The type that values have; where a float is expected, an int will do."""
-        return self.kind or type(self.default)
-
-    def problem(self, value: Any) -> str | None:
-        """Returns what is wrong with `value`, or None."""
-        if value is None:
-            return None if self.default is None else f"must be set; its default is {self.default!r}"
-        accepted: Any = (int, float) if self.type is float else self.type
-        if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
-            return f"is {value!r} ({type(value).__name__}), expected {self.type.__name__}"
-        if self.choices and value not in self.choices:
-            return f"is {value!r}, expected one of {', '.join(self.choices)}{closest(str(value), self.choices)}"
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"is {value!r}, expected a finite number"
-        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
-            low = "" if self.low is None else f"from {self.low:g} "
-            high = "upwards" if self.high is None else f"to {self.high:g}"
-            return f"is {value!r}, allowed is {low}{high}"
-        return None
 
 
 def _duration(meaning: str, prefix: str = "", neutral: bool = False) -> dict[str, Option]:
@@ -79,7 +36,7 @@ def _duration(meaning: str, prefix: str = "", neutral: bool = False) -> dict[str
 
 OPTIONS: dict[str, Any] = {
     "task": Option("classification", "What is trained.", choices=TASKS),
-    "seed": Option(0, "Seed of the initialisation, the order of the examples and all randomness of a step.", low=0),
+    "seed": Option(0, "Seed of the initialization, the order of the examples and all randomness of a step.", low=0),
     "data": {
         "name": Option("digits", "The data set; `python -m vision_jax.main` lists the names in its help."),
         "root": Option("", "Folder of the images when `name` is 'folder'."),
@@ -93,7 +50,7 @@ OPTIONS: dict[str, Any] = {
         "split_seed": Option(0, "Seed of those splits; independent of `seed` so that runs share them.", low=0),
         "limit": Option(0, "At most this many examples per split, taken evenly; 0 takes all.", low=0),
         "on_broken": Option("error", "What a broken image file does.", choices=("error", "skip")),
-        "batch_size": Option(128, "Examples per optimisation step, over all devices and processes.", low=1),
+        "batch_size": Option(128, "Examples per optimization step, over all devices and processes.", low=1),
         "eval_batch_size": Option(0, "Examples per evaluation step; 0 takes `batch_size`.", low=0),
         "image_size": Option(
             0, "Side in pixels that photos are resized to; 0 is the weights' or leaves them as they are.", low=0
@@ -101,7 +58,7 @@ OPTIONS: dict[str, Any] = {
         "train_crop": Option(
             "random_resized", "How photos become `image_size` in training.", choices=("random_resized", "center")
         ),
-        "crop_fraction": Option(0.875, "In the centre crop, crop side over resized short side.", low=0.1, high=1),
+        "crop_fraction": Option(0.875, "In the center crop, crop side over resized short side.", low=0.1, high=1),
         "interpolation": Option(
             "bilinear", "Filter with which photos are resized.", choices=("nearest", "bilinear", "bicubic")
         ),
@@ -126,6 +83,7 @@ OPTIONS: dict[str, Any] = {
         ),
     },
     "model": {
+        # Besides these, a section of options for any network, named like it.
         "name": Option("cnn", "The network; one of `vision_jax.models.registry.MODELS`."),
         "weights": Option("", "'' starts from scratch, 'imagenet' from the cached file, else the path of a file."),
         "freeze": Option((), "Stages kept fixed, or ('all_but', …) before those that train; see finetune.py."),
@@ -133,28 +91,6 @@ OPTIONS: dict[str, Any] = {
             False, "BatchNorm uses and keeps the running statistics it starts with; scale and bias still train."
         ),
         "cache_features": Option(False, "With all but the head frozen, compute the frozen features once."),
-        # Below: options of single networks. Unset means the network's own default; set, the network must have it.
-        "channels": Option(None, "cnn: output channels of each block.", kind=tuple),
-        "convs_per_block": Option(None, "cnn: convolutions per block.", kind=int, low=1),
-        "kernel_size": Option(None, "cnn: side of the convolution kernels in pixels.", kind=int, low=1),
-        "kernel_sizes": Option(None, "srcnn: sides of the three kernels in pixels.", kind=tuple),
-        "features": Option(None, "srcnn: channels of the two hidden layers.", kind=tuple),
-        "norm": Option(None, "cnn: normalisation after each convolution.", kind=str),
-        "activation": Option(None, "cnn, mlp: name of the activation.", kind=str),
-        "pool": Option(None, "cnn: how each block halves the image.", kind=str),
-        "padding": Option(None, "cnn: padding of the convolutions.", kind=str),
-        "use_bias": Option(None, "cnn: biases in the convolutions.", kind=bool),
-        "hidden": Option(None, "cnn, mlp: widths of the hidden dense layers.", kind=tuple),
-        "dropout": Option(None, "Dropout rate before the head.", kind=float, low=0, high=0.95),
-        "block_dropout": Option(None, "cnn: dropout rate after each block.", kind=float, low=0, high=0.95),
-        "residual": Option(
-            None, "cnn: residual connections; srcnn: learn what bicubic interpolation lacks.", kind=bool
-        ),
-        "squeeze_excite": Option(None, "cnn: squeeze-and-excitation after each block.", kind=bool),
-        "attention": Option(None, "cnn: self-attention before the head.", kind=bool),
-        "global_pool": Option(None, "cnn: average over all positions instead of flattening.", kind=bool),
-        "aux_logits": Option(None, "googlenet, inception_v3: have and train the auxiliary heads.", kind=bool),
-        "width": Option(None, "dcgan: channels of the layer nearest to the image.", kind=int, low=1),
     },
     "optimizer": {
         "name": Option("adam", "Update rule.", choices=("sgd", "adam", "adamw", "lion", "muon")),
@@ -164,7 +100,7 @@ OPTIONS: dict[str, Any] = {
         "b1": Option(0.9, "adam, adamw, lion: decay of the first moment.", low=0, high=1),
         "b2": Option(0.999, "adam, adamw, lion: decay of the second moment.", low=0, high=1),
         "eps": Option(1e-8, "adam, adamw: added to the root of the second moment.", low=0),
-        "weight_decay": Option(0.0, "Decay of kernels, never of biases and normalisation parameters.", low=0),
+        "weight_decay": Option(0.0, "Decay of kernels, never of biases and normalization parameters.", low=0),
         "clip_norm": Option(0.0, "Largest global norm of the gradients; 0 does not clip.", low=0),
         "accumulate": Option(1, "Steps whose gradients are averaged into one update.", low=1),
         "ema_decay": Option(
@@ -191,17 +127,24 @@ OPTIONS: dict[str, Any] = {
             "float32", "Type of the computation; parameters stay float32.", choices=("float32", "bfloat16")
         ),
         "label_smoothing": Option(0.0, "Probability spread evenly over all classes in the loss.", low=0, high=0.9),
-        "steps_per_dispatch": Option(1, "Optimisation steps per call into the device, for very small networks.", low=1),
+        "steps_per_dispatch": Option(1, "Optimization steps per call into the device, for very small networks.", low=1),
         "compilation_cache": Option(True, "Keep compiled programs in $VISION_JAX_HOME/compilation.", neutral=True),
     },
     "log": {
         **_duration("Interval between rows of metrics (all unset: 50 steps)", "every_"),
-        "tensorboard": Option(True, "Write TensorBoard files, where TensorFlow is installed.", neutral=True),
+        "tensorboard": Option(True, "Write TensorBoard files.", neutral=True),
     },
     "eval": {
         **_duration("Interval between evaluations on the validation split (all unset: one epoch)", "every_"),
-        "best_metric": Option("", "Metric of the validation split that picks the best checkpoint; '' is the task's."),
+        "best_metric": Option(
+            "", "Metric that picks the best checkpoint: of 'val', or 'EVALUATOR/METRIC'; '' is the task's."
+        ),
         "patience": Option(0, "Stop after this many evaluations without improvement; 0 never stops early.", low=0),
+        "train": Option(False, "When training ends, evaluate the training split, too."),
+        "limit": Option(
+            0, "At most this many examples of 'val' and of 'train', spread evenly; 0 takes all. 'test' is whole.", low=0
+        ),
+        "features": Option(True, "Keep the penultimate features of the final evaluation in WORKDIR/outputs."),
     },
     "checkpoint": {
         **_duration("Interval between checkpoints besides those of the evaluations", "every_", neutral=True),
@@ -216,10 +159,14 @@ OPTIONS: dict[str, Any] = {
         "name": Option("", "Name of the run there; '' is the folder's name.", neutral=True),
     },
     "gan": {
+        "loss": Option("bce", "What both networks minimize; one of `vision_jax.tasks.losses.ADVERSARIAL`."),
         "latent_dim": Option(100, "Size of the generator's input.", low=1),
         "discriminator_learning_rate": Option(0.0, "Peak rate of the discriminator; 0 takes the generator's.", low=0),
         "real_label": Option(
-            1.0, "Target of the discriminator on real images (one-sided smoothing below 1).", low=0.5, high=1
+            1.0,
+            "bce, least_squares: the discriminator's target on real images (one-sided smoothing below 1).",
+            low=0.5,
+            high=1,
         ),
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
     },
@@ -231,11 +178,11 @@ OPTIONS: dict[str, Any] = {
 
 _DURATIONS = (("train", ""), ("schedule", "warmup_"), ("log", "every_"), ("eval", "every_"), ("checkpoint", "every_"))
 _FINE_TUNING = ("weights", "freeze", "freeze_statistics", "cache_features")
-NETWORK_OPTIONS = tuple(name for name in OPTIONS["model"] if name not in ("name", *_FINE_TUNING))
+_ABSENT = "(absent)"
 
 
 def default(task: str = "classification") -> ConfigDict:
-    """Returns a locked config with every option of `task` at its default."""
+    """Returns a config with every option of `task` at its default, locked but for the networks' sections in `model`."""
     if task not in TASKS:
         raise ConfigError(f"There is no task {task!r}; there are {', '.join(TASKS)}{closest(task, TASKS)}")
 
@@ -243,14 +190,16 @@ def default(task: str = "classification") -> ConfigDict:
         config = ConfigDict()
         for name, option in options.items():
             if isinstance(option, Option):
-                config[name] = config_dict.placeholder(option.type) if option.default is None else option.default
+                config[name] = option.default
             elif name not in TASKS or name == task:
                 config[name] = build(option)
         return config
 
     config = build(OPTIONS)
     config.task = task
-    return config.lock()
+    config.lock()
+    config.model.unlock()
+    return config
 
 
 def walk(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Option]]:
@@ -270,13 +219,56 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> ConfigDict:
     """Returns the config that `to_dict` wrote; raises `ConfigError` for options that no longer exist."""
     config = default(values.get("task", "classification"))
+    known = flatten(config.to_dict())
     for name, value in flatten(values).items():
-        section, _, leaf = name.rpartition(".")
-        parent = config[section] if section else config
-        if leaf not in parent:
-            raise ConfigError(f"There is no option {name!r}{closest(name, flatten(config.to_dict()))}")
-        parent[leaf] = tuple(value) if isinstance(value, list) else value
+        if name not in known and not _of_a_network(name):
+            raise ConfigError(f"There is no option {name!r}{closest(name, known)}")
+        assign(config, name, tuple(value) if isinstance(value, list) else value)
     return config
+
+
+def assign(config: ConfigDict, name: str, value: Any) -> None:
+    """Sets the option 'section.name' or 'model.NETWORK.name'; a network's section is made where there is none."""
+    *sections, leaf = name.split(".")
+    parent = config
+    for section in sections:
+        if section not in parent:
+            with config.unlocked():
+                parent[section] = ConfigDict()
+        parent = parent[section]
+    if _of_a_network(name):
+        with config.unlocked(), config.ignore_type():
+            parent[leaf] = value
+    else:
+        parent[leaf] = value
+
+
+def _of_a_network(name: str) -> bool:
+    """Whether a name is 'model.NETWORK.name': such options are known to the network alone."""
+    section, *rest = name.split(".")
+    return section == "model" and len(rest) == 2
+
+
+def take_network_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Takes `--config.model.NETWORK.OPTION=VALUE` out of a command line; None as a value unsets an option.
+
+    `ml_collections` takes overrides of options that the config file has and keeps their types; these need neither.
+
+    Returns:
+        The other arguments; and the options as {'model.NETWORK.OPTION': value}, of which Python literals are read.
+    """
+    rest, found = [], {}
+    for argument in arguments:
+        flag, given, value = argument.partition("=")
+        name = flag.lstrip("-").removeprefix("config.")
+        if not (given and argument.startswith("-") and flag.lstrip("-") != name and _of_a_network(name)):
+            rest.append(argument)
+            continue
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return rest, found
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -292,16 +284,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     neutral = {name for name, option in walk(OPTIONS) if option.neutral}
     old, new = flatten(old), flatten(new)
     return [
-        f"{name}: {old.get(name, '(absent)')!r} -> {new.get(name, '(absent)')!r}"
+        f"{name}: {old.get(name, _ABSENT)!r} -> {new.get(name, _ABSENT)!r}"
         for name in sorted(old.keys() | new.keys())
-        if name not in neutral and old.get(name, "(absent)") != new.get(name, "(absent)")
+        if name not in neutral and old.get(name, _ABSENT) != new.get(name, _ABSENT)
     ]
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks types, ranges, choices and contradictions; raises `ConfigError` with all problems found."""
+    """Checks types, ranges, choices and contradictions; raises `ConfigError` with all problems found.
+
+    The networks' own sections are checked by `vision_jax.models.options`, where their options are known.
+    """
     known = dict(walk(OPTIONS))
-    values = flatten(config.to_dict())
+    values = {name: value for name, value in flatten(config.to_dict()).items() if not _of_a_network(name)}
     problems = []
     for name, value in values.items():
         if name not in known:
@@ -317,7 +312,13 @@ def validate(config: ConfigDict) -> None:
             problems.append(f"{found} contradict each other: keep one and set the others to 0.")
         elif not given and section == "train":
             problems.append("One of config.train.steps, config.train.epochs, config.train.examples must be above 0.")
-    problems += _channel_problems(values) + _model_problems(config)
+    problems += _channel_problems(values)
+    if config.task != "classification":
+        problems += [
+            f"config.model.{option} is for classification; {config.task} starts from scratch."
+            for option in _FINE_TUNING
+            if config.model[option]
+        ]
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -333,32 +334,8 @@ def _channel_problems(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _model_problems(config: ConfigDict) -> list[str]:
-    from vision_jax.models import registry  # Late: a config file must not import every network.
-
-    name = config.model.name
-    parts = ("_generator", "_discriminator") if config.task == "gan" else ("",)
-    valid = {n.removesuffix(parts[0]) for n in registry.MODELS if n.endswith(parts[0])}
-    if name not in valid:
-        names = ", ".join(sorted(valid))
-        return [f"config.model.name is {name!r}{closest(name, valid)}; for {config.task} there are {names}."]
-    if config.task != "classification" and (given := [option for option in _FINE_TUNING if config.model[option]]):
-        return [f"config.model.{option} is for classification; {config.task} starts from scratch." for option in given]
-    options = set.intersection(*(set(registry.options(name + part)) for part in parts)) & set(NETWORK_OPTIONS)
-    return [
-        f"config.model.{option} is set, but {name} has no such option; it has {', '.join(sorted(options)) or 'none'}."
-        for option in network_options(config)
-        if option not in options
-    ]
-
-
-def network_options(config: ConfigDict) -> dict[str, Any]:
-    """Returns the options of the network that the config sets."""
-    return {name: config.model[name] for name in NETWORK_OPTIONS if config.model[name] is not None}
-
-
 def steps(section: Mapping[str, Any], prefix: str, *, batch_size: int, train_examples: int) -> int:
-    """Returns a duration in optimisation steps, rounded up; 0 when no unit is set.
+    """Returns a duration in optimization steps, rounded up; 0 when no unit is set.
 
     Args:
         section: a section of the config with `{prefix}steps`, `{prefix}epochs` and `{prefix}examples`.

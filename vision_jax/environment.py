@@ -1,4 +1,4 @@
-"""The circumstances of a run, for `environment.json`: enough to say what ran where, and nothing secret."""
+"""What a run notes of itself when it starts: its config, its data, its circumstances; nothing secret."""
 
 import datetime
 import importlib.metadata
@@ -12,9 +12,17 @@ import sys
 from typing import Any
 
 import jax
+import numpy as np
+from clu import parameter_overview
+from ml_collections import ConfigDict
 
 import vision_jax
+from vision_jax import allocator
+from vision_jax import config as config_lib
+from vision_jax.data.sources import Dataset
 from vision_jax.ops import onednn
+from vision_jax.tasks.state import TrainState, merge
+from vision_jax.utils import files
 
 PACKAGES = (
     "jax",
@@ -27,6 +35,7 @@ PACKAGES = (
     "ml-collections",
     "numpy",
     "onednn-cpu-gomp",
+    "cmeel-mimalloc",
 )
 
 
@@ -48,11 +57,36 @@ def collect() -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "cpu": _cpu_model(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "allocator": allocator.active(),
         "backend": jax.default_backend(),
         "onednn": jax.default_backend() == "cpu" and onednn.available(),
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
         "process_count": jax.process_count(),
+    }
+
+
+def describe(workdir: pathlib.Path, config: ConfigDict, dataset: Dataset, state: TrainState) -> None:
+    """Writes `config.json`, `dataset.json` and `environment.json`, prints the tables of parameters (process 0 only)."""
+    if jax.process_index():
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    files.write_json(workdir / "config.json", config_lib.to_dict(config))
+    files.write_json(workdir / "dataset.json", _describe_dataset(dataset, config.data.image_size))
+    files.write_json(workdir / "environment.json", collect())
+    for name, network in state.networks.items():
+        params = merge(network.params, network.fixed)
+        print(f"{name}:\n{parameter_overview.get_parameter_overview(params, include_stats=False, max_lines=40)}")
+
+
+def _describe_dataset(dataset: Dataset, image_size: int) -> dict[str, Any]:
+    """Returns what using the trained network takes to know of the data set: names, and the shape of one image."""
+    shape = (image_size, image_size, 3) if image_size else np.shape(dataset.splits["train"][0]["image"])
+    return {
+        "name": dataset.name,
+        "class_names": list(dataset.class_names),
+        "image_shape": [int(n) for n in shape],
+        "provenance": dict(dataset.provenance),
     }
 
 

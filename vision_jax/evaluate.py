@@ -1,111 +1,200 @@
-"""A checkpoint becomes metrics and a report: the same code at the end of training and for `--mode=eval`."""
+"""Evaluations of a state: during training, and of a checkpoint at the end or for `--mode=eval`."""
 
-import json
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax import config as config_lib
-from vision_jax import parallel, progress, writers
-from vision_jax import run as run_lib
-from vision_jax.data import pipeline
+from vision_jax import parallel, progress
+from vision_jax.analysis.record import Record
+from vision_jax.checkpoints import CheckpointError
+from vision_jax.data import datasets, pipeline, sources
+from vision_jax.report import run_page
 from vision_jax.run import Run
 from vision_jax.tasks import base
+from vision_jax.tasks.base import Evaluator
+from vision_jax.tasks.state import TrainState
+from vision_jax.utils import files, trees
+from vision_jax.writers import Writer
+
+Outputs = dict[str, np.ndarray]
 
 
-class Evaluator:
-    """Evaluates states of one run; splits are loaded when first asked for and compiled programs are kept."""
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What an evaluation gave.
+
+    Attributes:
+        metrics: by name, 'evaluator/metric'.
+        outputs: per example, in the order of the split, 'index' in the split among them; empty unless asked for.
+        fingerprint: of the examples.
+    """
+
+    metrics: dict[str, float]
+    outputs: Outputs
+    fingerprint: str
+
+
+class Evaluation:
+    """Runs the evaluators of one run; splits are opened when first asked for and compiled programs are kept.
+
+    Attributes:
+        constants: the task's, on the devices.
+        fingerprints: of them.
+    """
 
     def __init__(self, run: Run):
         self.run = run
-        self.loaders: dict[str, pipeline.Loader] = {}
-        self.step = jax.jit(run.task.eval_step, inline=True)  # Traced once, for the shapes of its sums and to run.
-        self.program = jax.jit(self._add, donate_argnums=0)
+        constants = run.task.constants()
+        self.fingerprints = {name: trees.fingerprint(tree) for name, tree in constants.items()}
+        self.constants = parallel.put(constants, parallel.shardings(constants, run.mesh))
+        self._loaders: dict[str, pipeline.Loader] = {}
+        self._steps: dict[Callable, Callable] = {}
+        self._programs: dict[Callable, Callable] = {}
 
-    def _add(self, sums: Any, state: base.TrainState, batch: pipeline.Batch, number: jax.Array) -> Any:
-        found = self.step(state, batch, jax.random.fold_in(self.run.key, number))
-        return jax.tree.map(jnp.add, sums, found)
-
-    def sums(self, state: base.TrainState, split: str) -> dict[str, np.ndarray]:
-        """Returns the sums of `Task.eval_step` over the split, each example counted exactly once."""
-        run = self.run
-        if split not in self.loaders:
-            self.loaders[split] = run.task.loader(state, run.loader(split))
-        loader = self.loaders[split]
-        sums = None
-        for number, rows in enumerate(loader.evaluation(run.config.data.eval_batch_size or run.config.data.batch_size)):
+    def __call__(self, evaluator: Evaluator, state: TrainState, *, keep_outputs: bool = False) -> Found:
+        """Evaluates `state`; each example counts exactly once."""
+        run, batch_size = self.run, self.run.config.data.eval_batch_size or self.run.config.data.batch_size
+        loader = self._loader(evaluator, state)
+        step, program = self._compiled(evaluator.step)
+        sums, kept = None, collections.defaultdict(list)
+        for number, rows in enumerate(loader.evaluation(batch_size)):
             batch = parallel.put_split(rows, run.mesh)
-            number = parallel.put_replicated(np.int32(number), run.mesh)
+            position = parallel.put_replicated(np.int32(number), run.mesh)
             if sums is None:
-                sums = run_lib.zeros(jax.eval_shape(self.step, state, batch, run.key), run.mesh)
-            sums = self.program(sums, state, batch, number)
-        result = parallel.to_host(sums)
-        if int(result["count"]) != len(loader.source):
-            raise AssertionError(f"{int(result['count'])} of {len(loader.source)} {split} examples were counted.")
-        return result
+                sums = parallel.zeros(jax.eval_shape(step, state, self.constants, batch, run.key)[0], run.mesh)
+            sums, outputs = program(sums, state, self.constants, batch, position)
+            for name in outputs if keep_outputs else ():
+                kept[name].append(parallel.gather_to_host(outputs[name]))
+        total, examples = parallel.to_host(sums), len(loader.source)
+        if int(total["count"]) != examples:
+            raise AssertionError(f"{int(total['count'])} of {examples} examples of {evaluator.name} were counted.")
+        metrics = {f"{evaluator.name}/{name}": value for name, value in evaluator.summarize(total).items()}
+        if not keep_outputs:
+            return Found(metrics, {}, "")
+        split = run.dataset.splits[evaluator.split]
+        indices = datasets.evenly(len(split), evaluator.limit)
+        # The last batch is padded; its padding comes last.
+        outputs = {name: np.concatenate(arrays)[:examples] for name, arrays in kept.items()}
+        return Found(
+            metrics, {"index": indices, **outputs}, sources.fingerprint(datasets.limited(split, evaluator.limit))
+        )
 
-    def metrics(self, state: base.TrainState, split: str) -> dict[str, float]:
-        """Returns the metrics of the split, named 'split/metric'."""
-        return {f"{split}/{name}": value for name, value in self.run.task.summarise(self.sums(state, split)).items()}
+    def pictures(self, evaluator: Evaluator, state: TrainState) -> dict[str, np.ndarray]:
+        """Returns the evaluator's pictures by name, computed by all processes."""
+        if evaluator.pictures is None:
+            return {}
+        if evaluator.pictures not in self._programs:
+            replicated = parallel.replicated(self.run.mesh)
+            self._programs[evaluator.pictures] = jax.jit(evaluator.pictures, out_shardings=replicated)
+        examples = base.first_examples(self.run.config, self.run.dataset, evaluator.split, evaluator.shown)
+        batch = parallel.put_replicated(examples, self.run.mesh)
+        return parallel.to_host(self._programs[evaluator.pictures](state, self.constants, batch))
+
+    def _loader(self, evaluator: Evaluator, state: TrainState) -> pipeline.Loader:
+        if evaluator.name not in self._loaders:
+            loader = self.run.loader(evaluator.split, evaluator.limit)
+            self._loaders[evaluator.name] = self.run.task.loader(state, loader)
+        return self._loaders[evaluator.name]
+
+    def _compiled(self, function: Callable) -> tuple[Callable, Callable]:
+        """Returns an evaluator's step, traced once for the shapes of its sums and to run, and the program that adds."""
+        if function not in self._programs:
+            replicated, split = parallel.replicated(self.run.mesh), parallel.split(self.run.mesh)
+
+            def counted(state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array) -> Any:
+                sums, outputs = function(state, constants, batch, key)
+                return {**sums, "count": jnp.sum(batch["mask"].astype(jnp.int32))}, outputs
+
+            step = self._steps[function] = jax.jit(counted, inline=True)
+
+            def add(
+                sums: Any, state: TrainState, constants: base.Constants, batch: base.Batch, number: jax.Array
+            ) -> Any:
+                found, outputs = step(state, constants, batch, jax.random.fold_in(self.run.key, number))
+                return jax.tree.map(jnp.add, sums, found), outputs
+
+            self._programs[function] = jax.jit(add, donate_argnums=0, out_shardings=(replicated, split))
+        return self._steps[function], self._programs[function]
 
 
-def final(run: Run, step: int | None, evaluator: Evaluator | None = None) -> dict[str, Any]:
-    """Evaluates checkpoint `step` on 'val' and, where there is one, 'test', and writes `report/`.
+def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | None = None) -> dict[str, Any]:
+    """Runs all evaluators on checkpoint `step`, writes `outputs/` and `report/`, and returns the results.
 
-    Prints the table and returns the results.
-    An `evaluator` of the same run saves its compilation.
+    Args:
+        run: whose checkpoint it is.
+        step: of the checkpoint.
+        evaluation: with whose programs and splits.
+        writer: gets the metrics and pictures, too.
 
     Raises:
         CheckpointError: there is no such checkpoint.
     """
     if step is None or step not in run.checkpoints.steps():
-        raise run_lib.CheckpointError(
+        raise CheckpointError(
             f"There is no checkpoint {'' if step is None else f'{step} '}in {run.checkpoints.folder}; there are "
             f"{run.checkpoints.steps() or 'none'}. Train first, with --mode=train."
         )
-    restored = run.checkpoints.restore(step, run.abstract_state())
-    evaluator = evaluator or Evaluator(run)
-    sums = {split: evaluator.sums(restored.state, split) for split in run.dataset.splits if split != "train"}
-    metrics = {f"{split}/{name}": value for split in sums for name, value in run.task.summarise(sums[split]).items()}
-    results = {
+    state = run.checkpoints.restore(step, run.abstract_state()).state
+    results: dict[str, Any] = {
         "task": run.config.task,
         "data": run.dataset.name,
         "model": run.config.model.name,
-        "parameters": run_lib.parameter_count(restored.state),
+        "parameters": state.parameter_count(),
         "checkpoint_step": step,
         "chosen_by": run.checkpoints.best_metric,
         "training_seconds": round(run.checkpoints.seconds(), 1),
         "examples": {split: len(source) for split, source in run.dataset.splits.items()},
-        "metrics": metrics,
+        "metrics": {},
+        "evaluations": {},
+        "constants": evaluation.fingerprints,
         "provenance": dict(run.dataset.provenance),
     }
+    shown: dict[str, np.ndarray] = {}
+    for evaluator in run.evaluators:
+        found = evaluation(evaluator, state, keep_outputs=True)
+        pictures = evaluation.pictures(evaluator, state)
+        results["metrics"] |= found.metrics
+        results["evaluations"][evaluator.name] = {
+            "split": evaluator.split,
+            "examples": len(found.outputs["index"]),
+            "fingerprint": found.fingerprint,
+        }
+        shown |= {f"{evaluator.name}/{name}": images for name, images in pictures.items()}
+        if jax.process_index() == 0:
+            _write_arrays(run.workdir / "outputs" / f"{evaluator.name}.npz", found.outputs, found.fingerprint)
+            _write_arrays(run.workdir / "outputs" / f"{evaluator.name}_pictures.npz", pictures, found.fingerprint)
+    if writer:
+        writer.write_final(step, results["metrics"], shown)
     if jax.process_index() == 0:
-        _write_report(run, parallel.local_view(restored.state), sums, results)
+        _report(run, results)
     return results
 
 
-def _write_report(run: Run, state: base.TrainState, sums: dict[str, Any], results: dict[str, Any]) -> None:
-    from vision_jax.report import run_page
+def _write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], fingerprint: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_write(path) as file:
+        np.savez(file, allow_pickle=False, fingerprint=np.array(fingerprint), **arrays)
 
-    folder = run.workdir / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    run_lib.write_json(folder / "results.json", results)
-    report = run.task.report(state, sums, folder)
+
+def _report(run: Run, results: dict[str, Any]) -> None:
+    """Writes `report/results.json` and the page, and prints the table (of one process)."""
+
+    def images(split: str, count: int) -> np.ndarray:
+        return base.first_examples(run.config, run.dataset, split, count)["image"]
+
+    (run.workdir / "report").mkdir(parents=True, exist_ok=True)
+    files.write_json(run.workdir / "report" / "results.json", results)
+    page = run_page.of_run(Record(run.workdir), images)
+    names = [evaluator.name for evaluator in run.evaluators]
     metrics = results["metrics"]
-    summary = {**metrics, **{name: results[name] for name in ("parameters", "checkpoint_step", "training_seconds")}}
-    page = run_page.write(
-        run.workdir,
-        title=f"{run.config.model.name} on {run.dataset.name}",
-        summary=summary,
-        metrics=writers.read_rows(run.workdir / writers.METRICS),
-        config=config_lib.to_dict(run.config),
-        environment=json.loads((run.workdir / "environment.json").read_text()),
-        pictures=report.pictures,
-        tables=report.tables,
-    )
-    rows = [[name, *(metrics[f"{split}/{name}"] for split in sums)] for name in run.task.metrics]
+    measured = list(dict.fromkeys(metric for evaluator in run.evaluators for metric in evaluator.metrics))
+    rows = [[metric, *(metrics.get(f"{name}/{metric}", "") for name in names)] for metric in measured]
     print(f"\nCheckpoint of step {results['checkpoint_step']}, best by {results['chosen_by']}:")
-    progress.print_table(("metric", *sums), rows)
+    progress.print_table(("metric", *names), rows)
     print(f"Report: {page}")

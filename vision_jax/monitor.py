@@ -1,4 +1,4 @@
-"""What watches over the loop: running metrics and their guard, rates, early stopping, signals, the profiler."""
+"""What watches over the loop: metric sums and their guard, rates, early stopping, signals, the profiler."""
 
 import signal
 import time
@@ -18,28 +18,28 @@ class NotFiniteError(ArithmeticError):
     """A metric became NaN or infinite; nothing was saved after it."""
 
 
-class Running(flax.struct.PyTreeNode):
+class MetricSums(flax.struct.PyTreeNode):
     """Metrics since the last row: their sums, the first step at which each was not finite (0: none), and the steps."""
 
     sums: dict[str, Any]
     not_finite: dict[str, Any]
     steps: Any
 
-    def add(self, metrics: dict[str, jax.Array], step: jax.Array) -> "Running":
+    def add(self, metrics: dict[str, jax.Array], step: jax.Array) -> "MetricSums":
         """Adds the metrics of `step`."""
         first = {
             name: jnp.where((old == 0) & ~jnp.isfinite(metrics[name]), step, old)
             for name, old in self.not_finite.items()
         }
         sums = {name: total + metrics[name] for name, total in self.sums.items()}
-        return Running(sums, first, self.steps + 1)
+        return MetricSums(sums, first, self.steps + 1)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain numbers (of arrays on the host); float32 survives JSON exactly."""
         return {"sums": {name: float(value) for name, value in self.sums.items()}, "steps": int(self.steps)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], mesh: Mesh) -> "Running":
+    def from_json(cls, values: dict[str, Any], mesh: Mesh) -> "MetricSums":
         """Returns on every device what `to_json` wrote; a saved sum was finite."""
         sums = {name: np.float32(value) for name, value in values["sums"].items()}
         return parallel.put_replicated(cls(sums, {name: np.int32(0) for name in sums}, np.int32(values["steps"])), mesh)
@@ -48,14 +48,16 @@ class Running(flax.struct.PyTreeNode):
 class Monitor:
     """Watches the metrics: rates, the guard against NaN, the evaluations so far and early stopping."""
 
-    def __init__(self, run: Run, history: dict[str, Any], started_at: int):
+    def __init__(self, run: Run, history: dict[str, Any] | None, started_at: int):
+        """Starts at step `started_at` with the `history` of a checkpoint, None without one."""
+        history = history or {"evaluations": [], "seconds": 0.0}
         self.run, self.evaluations, self.seconds = run, list(history["evaluations"]), history["seconds"]
         self.began = self.last_time = time.monotonic()
         self.last_step = started_at
 
-    def row(self, step: int, running: Running) -> tuple[dict[str, float], dict[str, float]]:
+    def row(self, step: int, sums: MetricSums) -> tuple[dict[str, float], dict[str, float]]:
         """Waits for the device and returns the means since the last row and the timings of that interval."""
-        values = parallel.to_host(running)
+        values = parallel.to_host(sums)
         self.check(values)
         now = time.monotonic()
         rate = (step - self.last_step) / max(now - self.last_time, 1e-9)
@@ -64,9 +66,9 @@ class Monitor:
         means = {f"train/{name}": float(total / values.steps) for name, total in values.sums.items()}
         return means, {"steps_per_second": rate, "examples_per_second": rate * batch_size}
 
-    def check(self, running: Running) -> None:
+    def check(self, sums: MetricSums) -> None:
         """Raises `NotFiniteError` when one of these metrics (on the host) was NaN or infinite."""
-        bad = {name: int(step) for name, step in running.not_finite.items() if step}
+        bad = {name: int(step) for name, step in sums.not_finite.items() if step}
         if bad:
             step = min(bad.values())
             names = ", ".join(f"train/{name}" for name, at in bad.items() if at == step)
@@ -79,19 +81,22 @@ class Monitor:
             )
 
     def add(self, step: int, row: dict[str, float]) -> None:
-        """Notes an evaluation."""
-        self.evaluations.append({"step": step, **row})
+        """Notes the metrics of an evaluation; those of one step share an entry."""
+        if not self.evaluations or self.evaluations[-1]["step"] != step:
+            self.evaluations.append({"step": step})
+        self.evaluations[-1] |= row
 
     def history(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps."""
         seconds = self.seconds + time.monotonic() - self.began
-        return {"evaluations": self.evaluations, "seconds": seconds}
+        return {"evaluations": [dict(row) for row in self.evaluations], "seconds": seconds}
 
     @property
     def should_stop(self) -> bool:
-        """Whether `config.eval.patience` evaluations have passed since the best."""
+        """Whether `config.eval.patience` evaluations of the best checkpoint's metric have passed since the best."""
         patience, checkpoints = self.run.config.eval.patience, self.run.checkpoints
-        scores = [checkpoints.sign * row[checkpoints.best_metric] for row in self.evaluations]
+        name = checkpoints.best_metric
+        scores = [checkpoints.sign * row[name] for row in self.evaluations if name in row]
         return bool(patience) and len(scores) - 1 - int(np.argmax(scores or [0.0])) >= patience
 
 

@@ -60,7 +60,7 @@ def decay_mask(params: Tree) -> Tree:
 
 
 def _muon_dimensions(params: Tree) -> Tree:
-    """Muon orthogonalises hidden matrices [in, out] and kernels seen as [h*w*in, out]; Adam takes the rest."""
+    """Muon orthogonalizes hidden matrices [in, out] and kernels seen as [h*w*in, out]; Adam takes the rest."""
 
     def dimensions(parameter: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
         if parameter.ndim < 2:
@@ -76,7 +76,7 @@ def optimizer(
 ) -> optax.GradientTransformation:
     """Returns the update rule: clip, decay, rule, rate, accumulation, in this order.
 
-    For 'sgd' and 'adam' the decay is L2 regularisation, added to the gradient (as `torch.optim.SGD` and `Adam`); for
+    For 'sgd' and 'adam' the decay is L2 regularization, added to the gradient (as `torch.optim.SGD` and `Adam`); for
     'adamw', 'lion' and 'muon' it is decoupled (Loshchilov & Hutter 2019). Muon: Jordan et al. 2024, Optax's version.
 
     Args:

@@ -5,14 +5,20 @@ its leading axis, and XLA inserts the collectives. The same program therefore se
 several processes, and a mean over the batch (a loss, a BatchNorm statistic) is a mean over the global batch.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vision_jax.utils import trees
+
 Tree = Any
+Rule = Callable[[str, Any], PartitionSpec]
 
 
 def start_processes(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
@@ -50,6 +56,24 @@ def split(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
 
 
+def whole(path: str, leaf: Any) -> PartitionSpec:
+    """The rule by which every device holds every array whole."""
+    del path, leaf
+    return PartitionSpec()
+
+
+def shardings(shapes: Tree, mesh: Mesh, rule: Rule = whole) -> Tree:
+    """Returns how the arrays of a tree lie on the devices, in the tree's structure.
+
+    Args:
+        shapes: arrays, or shapes and types.
+        mesh: the devices.
+        rule: path of a leaf ('networks/model/params/…') and the leaf -> which axes are split.
+    """
+    leaves = [NamedSharding(mesh, rule(path, leaf)) for path, leaf in trees.flatten(shapes).items()]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
 def check_batch_size(batch_size: int, mesh: Mesh, option: str) -> None:
     """Raises `ValueError` unless `batch_size` divides evenly over the devices of the mesh."""
     if batch_size % mesh.size:
@@ -67,24 +91,55 @@ def put_split(tree: Tree, mesh: Mesh, axis: int = 0) -> Tree:
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), tree)
 
 
+def put(tree: Tree, shardings: Tree) -> Tree:
+    """Puts host arrays, which every process holds whole, on the devices.
+
+    Args:
+        tree: of arrays.
+        shardings: one for all of them, or a tree of the same structure.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    if isinstance(shardings, NamedSharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+
+    def put_one(array: Any, sharding: NamedSharding) -> jax.Array:
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put_one, tree, shardings)
+
+
 def put_replicated(tree: Tree, mesh: Mesh) -> Tree:
     """Puts the same host arrays, which every process holds, whole on every device."""
-    sharding = replicated(mesh)
-    if jax.process_count() == 1:
-        return jax.device_put(tree, sharding)
-    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), tree)
+    return put(tree, replicated(mesh))
+
+
+def zeros(shapes: Tree, mesh: Mesh) -> Tree:
+    """Returns zeros of `shapes`, whole on every device."""
+    leaves, structure = jax.tree.flatten(shapes)
+    return jax.tree.unflatten(structure, _zeros(tuple((leaf.shape, leaf.dtype) for leaf in leaves), mesh)())
+
+
+@functools.lru_cache(maxsize=64)
+def _zeros(leaves: tuple[tuple[tuple[int, ...], jnp.dtype], ...], mesh: Mesh) -> Callable[[], list[jax.Array]]:
+    """Returns the program that makes them; kept, because sums start anew at every log step and evaluation."""
+    return jax.jit(lambda: [jnp.zeros(shape, dtype) for shape, dtype in leaves], out_shardings=replicated(mesh))
 
 
 def to_host(tree: Tree) -> Tree:
-    """Returns replicated device arrays as NumPy arrays; the one place where a run waits for the device."""
-    return jax.device_get(jax.tree.map(lambda array: array.addressable_data(0), tree))
+    """Returns arrays that every device holds whole as NumPy arrays; the one place where a run waits for the device.
 
+    Raises:
+        ValueError: an array is split over devices, so that no process sees all of it.
+    """
 
-def local_view(tree: Tree) -> Tree:
-    """Returns replicated arrays as this process alone sees them, to compute something without the other processes."""
-    if jax.process_count() == 1:
-        return tree
-    return jax.tree.map(lambda array: array.addressable_data(0), tree)
+    def local(array: jax.Array) -> jax.Array:
+        if not array.is_fully_replicated:
+            raise ValueError(f"An array of {array.shape} is split over devices: {array.sharding}.")
+        return array.addressable_data(0)
+
+    return jax.device_get(jax.tree.map(local, tree))
 
 
 def all_processes(condition: bool) -> bool:

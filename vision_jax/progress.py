@@ -1,5 +1,6 @@
 """What a person sees of a run: a bar on a terminal, plain lines elsewhere, and a short table at the end."""
 
+import os
 import sys
 import time
 from collections import deque
@@ -13,9 +14,10 @@ from tqdm import tqdm
 class Progress:
     """Shows step, rate, time left and current metrics on stderr; shows nothing in any process but the first.
 
-    On a terminal this is one bar. Elsewhere (a file, a pipe, a cluster's log) it is one line per row of metrics. The
-    rate is that over the last eight lines, the time left follows from all since the first update: both include what
-    happens between steps, like evaluation, and neither includes the compilation before the first update.
+    On a terminal this is one bar. Elsewhere (a file, a pipe, a cluster's log, a terminal that knows no size, as some
+    containers have) it is one line per row of metrics. The rate is that over the last eight lines, the time left
+    follows from all since the first update: both include what happens between steps, like evaluation, and neither
+    includes the compilation before the first update.
     """
 
     def __init__(self, total_steps: int, initial_step: int = 0, *, unit_examples: int = 0):
@@ -26,7 +28,7 @@ class Progress:
         self._metrics: dict[str, float] = {}
         self._silent = jax.process_index() != 0
         self._bar: tqdm | None = None
-        if not self._silent and sys.stderr.isatty():
+        if not self._silent and sys.stderr.isatty() and all(os.get_terminal_size(sys.stderr.fileno())):
             self._bar = tqdm(total=total_steps, initial=initial_step, unit="step", dynamic_ncols=True)
 
     def __enter__(self) -> Self:

@@ -1,29 +1,26 @@
-"""Everything a run needs before its first step, built from the config alone."""
+"""Everything that a run needs before its first step, built from the config alone."""
 
 import dataclasses
-import functools
-import json
-import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vision_jax import config as config_lib
-from vision_jax import environment, parallel
-from vision_jax.checkpoints import CheckpointError, Checkpoints
+from vision_jax import parallel
+from vision_jax.checkpoints import Checkpoints
 from vision_jax.data import cached, datasets, folder, transforms
 from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import ArraySource, Dataset
+from vision_jax.models import network_options
 from vision_jax.pretrained import finetune
-from vision_jax.tasks import base
+from vision_jax.tasks import registry as tasks
+from vision_jax.tasks.base import Durations, Evaluator, Task
+from vision_jax.tasks.state import TrainState
 from vision_jax.utils import files
+from vision_jax.utils.options import ConfigError
 from vision_jax.utils.text import closest
 
 _LOG_STEPS = 50  # Where a config sets no interval.
@@ -34,11 +31,12 @@ class Run:
     """One run: what it trains, on what, where.
 
     Attributes:
-        config: the validated options.
+        config: the validated options, with all filled in that the weights or the data decide.
         workdir: the folder of everything it writes.
         mesh: all devices.
-        dataset: with splits 'train', 'val', 'test'.
-        task: see `vision_jax.tasks.base.Task`.
+        dataset: with splits 'train', 'val' and mostly 'test', possibly others to test on.
+        task: what is trained.
+        evaluators: the task's evaluations.
         durations: lengths in steps.
         checkpoints: those in `workdir`.
         key: base key of all randomness.
@@ -48,8 +46,9 @@ class Run:
     workdir: pathlib.Path
     mesh: Mesh
     dataset: Dataset
-    task: base.Task
-    durations: base.Durations
+    task: Task
+    evaluators: list[Evaluator]
+    durations: Durations
     checkpoints: Checkpoints
     key: jax.Array
 
@@ -59,22 +58,33 @@ class Run:
     def __exit__(self, *exception: Any) -> None:
         self.checkpoints.close()
 
-    def abstract_state(self) -> base.TrainState:
+    def abstract_state(self) -> TrainState:
         """Returns shapes, types and shardings of the train state without computing it."""
         shapes = jax.eval_shape(self.task.init, self.key)
-        sharding = parallel.replicated(self.mesh)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
-    def initial_state(self) -> base.TrainState:
-        """Returns the state before the first step, on every device."""
-        state = jax.jit(self.task.init, out_shardings=parallel.replicated(self.mesh))(self.key)
-        return parallel.put_replicated(self.task.start(parallel.local_view(state)), self.mesh)
+        def abstract(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    def loader(self, split: str) -> Loader:
-        """Returns the batches of a split; a small training split is put on the device here."""
+        return jax.tree.map(abstract, shapes, parallel.shardings(shapes, self.mesh))
+
+    def initial_state(self) -> TrainState:
+        """Returns the state before the first step, on the devices."""
+        shardings = parallel.shardings(jax.eval_shape(self.task.init, self.key), self.mesh)
+        state = jax.jit(self.task.init, out_shardings=shardings)(self.key)
+        if self.task.pretrained:
+            state = parallel.put(self.task.start(parallel.to_host(state)), shardings)
+        return state
+
+    def loader(self, split: str, limit: int = 0) -> Loader:
+        """Returns the batches of a split; a small training split is put on the device here.
+
+        Args:
+            split: of the data set.
+            limit: at most this many examples, spread evenly over the split; 0 takes all.
+        """
         data = self.config.data
         train, evaluation = transforms.for_config(data)
-        source = self.dataset.splits[split]
+        source = datasets.limited(self.dataset.splits[split], limit)
         if data.cache and evaluation is not None:
             source = cached.CachedSource(source, files.cache_dir("decoded"), evaluation.resize, data.interpolation)
         elif train is not None:
@@ -82,7 +92,7 @@ class Run:
         return Loader(
             source,
             self.mesh,
-            on_device=data.on_device if split == "train" else "never",
+            on_device=data.on_device if split == "train" and not limit else "never",
             train_transform=train,
             eval_transform=evaluation,
             workers=data.workers,
@@ -90,112 +100,62 @@ class Run:
         )
 
 
-def build(config: ConfigDict, workdir: pathlib.Path) -> Run:
-    """Builds a run; computes nothing but the random key.
+def validate(config: ConfigDict) -> None:
+    """Checks all options, those of the networks included; raises `ConfigError` with the problems found."""
+    config_lib.validate(config)
+    network_options.check(config.model, tasks.TASKS[config.task].suffixes)
+
+
+def build(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
+    """Builds a run: opens its data and its checkpoints and, where it starts from pretrained weights, reads these.
+
+    What the config leaves to the weights (preprocessing) is filled in, in a copy.
 
     Raises:
-        ValueError: options that contradict the data or the devices (see the message).
+        ConfigError: options that are wrong, or contradict the data, the weights or the devices.
+        ValueError: data or weights that cannot be used (see the message).
+        OSError: something cannot be read.
     """
-    config_lib.validate(config)
+    validate(config)
+    config = config.copy_and_resolve_references()
+    for network in network_options.without_effect(config.model, tasks.TASKS[config.task].suffixes):
+        del config.model[network]
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.data.batch_size, mesh, "config.data.batch_size")
     dataset = datasets.load(config.data)
     durations = _durations(config, len(dataset.splits["train"]))
-    photos = not isinstance(dataset.splits["train"], ArraySource)
-    finetune.preprocess_as_trained(config, photos=photos)
-    task = base.build(config, dataset, durations)
-    best = config.eval.best_metric or next(iter(task.metrics))
-    if best not in task.metrics:
-        raise config_lib.ConfigError(
-            f"config.eval.best_metric is {best!r}{closest(best, task.metrics)}; "
-            f"{config.task} measures {', '.join(task.metrics)}."
-        )
-    checkpoints = Checkpoints(
-        workdir, keep=config.checkpoint.keep, best_metric=f"val/{best}", higher_is_better=task.metrics[best]
-    )
+    finetune.resolve_preprocessing(config, photos=not isinstance(dataset.splits["train"], ArraySource))
+    task = tasks.build(config, dataset, durations)
+    evaluators = task.evaluators()
+    best, higher_is_better = _best_metric(config.eval.best_metric, evaluators)
+    workdir = pathlib.Path(workdir)
+    checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, best_metric=best, higher_is_better=higher_is_better)
     key = parallel.put_replicated_key(config.seed, mesh)
-    return Run(config, workdir, mesh, dataset, task, durations, checkpoints, key)
+    return Run(config, workdir, mesh, dataset, task, evaluators, durations, checkpoints, key)
 
 
-def _durations(config: ConfigDict, examples: int) -> base.Durations:
+def _best_metric(name: str, evaluators: list[Evaluator]) -> tuple[str, bool]:
+    """Returns the metric that picks the best checkpoint as 'evaluator/metric', and whether a larger one is better."""
+    known = {f"{e.name}/{metric}": better for e in evaluators if e.every for metric, better in e.metrics.items()}
+    first = next(iter(known))
+    full = name if "/" in name else f"{first.partition('/')[0]}/{name}" if name else first
+    if full not in known:
+        raise ConfigError(
+            f"config.eval.best_metric is {name!r}{closest(full, known)}; measured during training are "
+            f"{', '.join(known)}."
+        )
+    return full, known[full]
+
+
+def _durations(config: ConfigDict, examples: int) -> Durations:
     def steps(section: str, prefix: str) -> int:
         return config_lib.steps(config[section], prefix, batch_size=config.data.batch_size, train_examples=examples)
 
     epoch = -(-examples // config.data.batch_size)
-    return base.Durations(
+    return Durations(
         total=steps("train", ""),
         warmup=steps("schedule", "warmup_"),
         log=steps("log", "every_") or _LOG_STEPS,
         evaluate=steps("eval", "every_") or epoch,
         save=steps("checkpoint", "every_"),
-    )
-
-
-def describe(run: Run) -> None:
-    """Writes `config.json`, `dataset.json` and `environment.json`, prints the table of parameters (process 0 only)."""
-    if jax.process_index():
-        return
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    write_json(run.workdir / "config.json", config_lib.to_dict(run.config))
-    write_json(run.workdir / "dataset.json", _described(run.dataset, run.config.data.image_size))
-    write_json(run.workdir / "environment.json", environment.collect())
-    for name, network in run.abstract_state().networks.items():
-        params = base.merge(network.params, network.fixed)
-        print(f"{name}:\n{parameter_overview.get_parameter_overview(params, include_stats=False, max_lines=40)}")
-
-
-def _described(dataset: Dataset, image_size: int) -> dict[str, Any]:
-    """Returns what using the trained network takes to know of the data set: names, and the shape of one image."""
-    shape = (image_size, image_size, 3) if image_size else np.shape(dataset.splits["train"][0]["image"])
-    return {
-        "name": dataset.name,
-        "class_names": list(dataset.class_names),
-        "image_shape": [int(n) for n in shape],
-        "provenance": dict(dataset.provenance),
-    }
-
-
-def refuse_other_config(run: Run, *, allow: bool) -> None:
-    """Raises `CheckpointError` when the newest checkpoint was written with options that compute something else."""
-    newest = run.checkpoints.newest()
-    if newest is None or allow:
-        return
-    try:
-        written = run.checkpoints.config_of(newest)
-    except Exception:  # A damaged checkpoint: restoring it sets it aside and reports it.
-        return
-    changed = config_lib.differences(written, config_lib.to_dict(run.config))
-    if changed:
-        raise CheckpointError(
-            f"{run.workdir} was trained with another config:\n  "
-            + "\n  ".join(changed)
-            + "\nChoose another --workdir, or go on with the new values by --allow_config_change."
-        )
-
-
-def write_json(path: pathlib.Path, values: Any) -> None:
-    """Writes strict JSON under a temporary name and renames it."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
-
-
-def parameter_count(state: base.TrainState) -> int:
-    """Returns the number of parameters of all networks, trained and fixed."""
-    return sum(
-        leaf.size for network in state.networks.values() for leaf in jax.tree.leaves((network.params, network.fixed))
-    )
-
-
-def zeros(shapes: base.Tree, mesh: Mesh) -> base.Tree:
-    """Returns zeros of `shapes` on every device."""
-    leaves, structure = jax.tree.flatten(shapes)
-    return jax.tree.unflatten(structure, _zeros(tuple((leaf.shape, leaf.dtype) for leaf in leaves), mesh)())
-
-
-@functools.lru_cache(maxsize=64)
-def _zeros(leaves: tuple[tuple[tuple[int, ...], jnp.dtype], ...], mesh: Mesh) -> Callable[[], list[jax.Array]]:
-    """Returns the program that makes them; kept, because sums start anew at every log step and evaluation."""
-    return jax.jit(
-        lambda: [jnp.zeros(shape, dtype) for shape, dtype in leaves], out_shardings=parallel.replicated(mesh)
     )

@@ -9,9 +9,10 @@ computes is a function of the config alone: batches of their number, randomness 
 checkpoint.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +20,16 @@ import numpy as np
 from jax import lax
 
 from vision_jax import config as config_lib
-from vision_jax import evaluate, memory, parallel, progress, writers
-from vision_jax import run as run_lib
-from vision_jax.checkpoints import CheckpointError
+from vision_jax import environment, evaluate, memory, parallel, progress, writers
+from vision_jax.checkpoints import CheckpointError, Restored
 from vision_jax.data import pipeline
-from vision_jax.monitor import Monitor, Profiler, Running, Termination
+from vision_jax.monitor import MetricSums, Monitor, Profiler, Termination
 from vision_jax.run import Run
-from vision_jax.tasks.base import Durations, Task, TrainState
+from vision_jax.tasks.base import Constants, Durations, Evaluator, Task
+from vision_jax.tasks.state import TrainState
 
 STOPPED = 75  # Exit status after a signal: saved but not finished (EX_TEMPFAIL of sysexits.h).
-Carry = tuple[TrainState, Running]
+Carry = tuple[TrainState, MetricSums]
 
 
 class Steps:
@@ -42,42 +43,53 @@ class Steps:
         self.key = key
         self.step = jax.jit(task.train_step, inline=True)
 
-    def running_shapes(self, state: TrainState, data: pipeline.Batch, batch: pipeline.Batch) -> Running:
+    def sums_shapes(
+        self, state: TrainState, constants: Constants, data: pipeline.Batch, batch: pipeline.Batch
+    ) -> MetricSums:
         """Returns the shapes of the sums of the metrics of a step."""
-        metrics = jax.eval_shape(lambda s, d, b: self.step(s, pipeline.gather(d, b), self.key)[1], state, data, batch)
+        metrics = jax.eval_shape(
+            lambda s, c, d, b: self.step(s, c, pipeline.gather(d, b), self.key)[1], state, constants, data, batch
+        )
         integer = jax.ShapeDtypeStruct((), jnp.int32)
-        return Running(metrics, {name: integer for name in metrics}, integer)
+        return MetricSums(metrics, {name: integer for name in metrics}, integer)
 
-    def program(self, *, several: bool) -> jax.stages.Wrapped:
-        """Returns the program `(state, running, data, batches, count) -> (state, running)`, to be compiled.
+    def program(self, *, several: bool, out_shardings: Any) -> jax.stages.Wrapped:
+        """Returns the program `(state, sums, constants, data, batches, count) -> (state, sums)`, to be compiled.
 
         It donates the first two. With `several`, `batches` has a leading axis, of which the first `count` (int32, on
         the device) are run.
         """
 
-        def one(carry: Carry, data: pipeline.Batch, batch: pipeline.Batch) -> Carry:
-            state, running = carry
-            state, metrics = self.step(state, pipeline.gather(data, batch), jax.random.fold_in(self.key, state.step))
+        def one(carry: Carry, constants: Constants, data: pipeline.Batch, batch: pipeline.Batch) -> Carry:
+            state, sums = carry
+            key = jax.random.fold_in(self.key, state.step)
+            state, metrics = self.step(state, constants, pipeline.gather(data, batch), key)
             state = state.replace(step=state.step + 1)
-            return state, running.add(metrics, state.step)
+            return state, sums.add(metrics, state.step)
 
         def steps(
-            state: TrainState, running: Running, data: pipeline.Batch, batches: pipeline.Batch, count: jax.Array
+            state: TrainState,
+            sums: MetricSums,
+            constants: Constants,
+            data: pipeline.Batch,
+            batches: pipeline.Batch,
+            count: jax.Array,
         ) -> Carry:
             if not several:
-                return one((state, running), data, batches)
+                return one((state, sums), constants, data, batches)
 
             def body(i: jax.Array, carry: Carry) -> Carry:
-                return one(carry, data, jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), batches))
+                batch = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
+                return one(carry, constants, data, batch)
 
-            return lax.fori_loop(0, count, body, (state, running))
+            return lax.fori_loop(0, count, body, (state, sums))
 
-        return jax.jit(steps, donate_argnums=(0, 1))
+        return jax.jit(steps, donate_argnums=(0, 1), out_shardings=out_shardings)
 
 
-def next_stop(step: int, per_dispatch: int, durations: Durations) -> int:
+def next_stop(step: int, per_dispatch: int, durations: Durations, evaluators: list[Evaluator]) -> int:
     """Returns the step at which the dispatch that starts at `step` ends."""
-    intervals = (per_dispatch, durations.log, durations.evaluate, durations.save)
+    intervals = (per_dispatch, durations.log, durations.save, *(evaluator.every for evaluator in evaluators))
     return min(durations.total, *((step // every + 1) * every for every in intervals if every))
 
 
@@ -87,20 +99,21 @@ class Dispatches:
     The first dispatch compiles the program; one that does not fit it raises TypeError or ValueError.
     """
 
-    def __init__(self, run: Run, loader: pipeline.Loader, start: int):
-        self.run, self.data = run, loader.data
+    def __init__(self, run: Run, constants: Constants, loader: pipeline.Loader, start: int):
+        self.run, self.constants, self.data = run, constants, loader.data
         self.per_dispatch = run.config.train.steps_per_dispatch
         self.batches: Iterator[pipeline.Batch] = loader.train(run.config.data.batch_size, run.config.seed, start)
         self.steps = Steps(run.task, run.key)
         self.program: Callable[..., Carry] | None = None
         self.counts = [parallel.put_replicated(np.int32(n), run.mesh) for n in range(self.per_dispatch + 1)]
 
-    def running_shapes(self, state: TrainState) -> Running:
+    def sums_shapes(self, state: TrainState) -> MetricSums:
         """Returns the shapes of the sums of the metrics of a step, and empties JAX's caches before it traces it."""
         first = next(self.batches)
         self.batches = itertools.chain([first], self.batches)
-        memory.give_back()  # Of initialisation, which is over, 250 MB are kept for DenseNet-161.
-        return self.steps.running_shapes(state, self.data, parallel.put_split(first, self.run.mesh))
+        memory.release_memory()  # Of initialization, which is over, 250 MB are kept for DenseNet-161.
+        batch = parallel.put_split(first, self.run.mesh)
+        return self.steps.sums_shapes(state, self.constants, self.data, batch)
 
     def put(self, batches: list[pipeline.Batch]) -> pipeline.Batch:
         """Puts host batches on the devices, stacked and filled up to a whole dispatch where that is several steps."""
@@ -111,15 +124,126 @@ class Dispatches:
 
     def send(self, carry: Carry, batches: pipeline.Batch, count: int) -> Carry:
         """Sends off `count` steps of batches from `put`."""
-        arguments = *carry, self.data, batches, self.counts[count]
+        arguments = *carry, self.constants, self.data, batches, self.counts[count]
         if self.program is None:
-            self.program = self.steps.program(several=self.per_dispatch > 1).lower(*arguments).compile()
-            memory.give_back()  # Of the traces.
+            out_shardings = parallel.shardings(carry, self.run.mesh)
+            program = self.steps.program(several=self.per_dispatch > 1, out_shardings=out_shardings)
+            self.program = program.lower(*arguments).compile()
+            memory.release_memory()  # Of the traces.
+            memory.check(self.program, self.run.mesh.local_devices)
         return self.program(*arguments)
 
     def __call__(self, carry: Carry, count: int) -> Carry:
         """Sends off the next `count` steps."""
         return self.send(carry, self.put(list(itertools.islice(self.batches, count))), count)
+
+
+class Training:
+    """A run under way: its state, where it is, and what it does when something is due.
+
+    Args:
+        run: what is trained.
+        restored: the checkpoint from which it continues; None starts from scratch.
+        loader: of the training split's images.
+        input_state: what a checkpoint has to agree with, besides the number of the next batch.
+    """
+
+    def __init__(self, run: Run, restored: Restored | None, loader: pipeline.Loader, input_state: dict[str, Any]):
+        self.run, self.restored, self.input_state = run, restored, input_state
+        self.step = restored.step if restored else 0
+        state = restored.state if restored else run.initial_state()
+        environment.describe(run.workdir, run.config, run.dataset, state)
+        self.evaluation = evaluate.Evaluation(run)
+        self.dispatches = Dispatches(run, self.evaluation.constants, run.task.loader(state, loader), self.step)
+        self.shapes = self.dispatches.sums_shapes(state)
+        sums = MetricSums.from_json(restored.history["running"], run.mesh) if restored else self.zeros()
+        self.carry: Carry = (state, sums)
+        self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
+        self.monitor = Monitor(run, restored.history if restored else None, started_at=self.step)
+
+    def __enter__(self) -> Self:
+        run, durations = self.run, self.run.durations
+        with contextlib.ExitStack() as stack:
+            self.writer = stack.enter_context(
+                writers.open_writers(run.workdir, run.config, resume_step=self.step if self.restored else None)
+            )
+            self.shown = stack.enter_context(
+                progress.Progress(durations.total, self.step, unit_examples=run.config.data.batch_size)
+            )
+            self.termination = stack.enter_context(Termination(durations.log))
+            self.profiler = stack.enter_context(Profiler(run))
+            self._stack = stack.pop_all()
+        if self.restored:
+            self.shown.message(f"Continuing {run.workdir} from step {self.step}.")
+        self.writer.write_hparams(config_lib.to_dict(run.config))
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
+
+    @property
+    def last(self) -> bool:
+        """Whether all steps are done."""
+        return self.step == self.run.durations.total
+
+    def zeros(self) -> MetricSums:
+        """Returns the sums of no steps."""
+        return parallel.zeros(self.shapes, self.run.mesh)
+
+    def dispatch(self) -> None:
+        """Sends off the steps up to the next at which something is due."""
+        run = self.run
+        stop = next_stop(self.step, self.dispatches.per_dispatch, run.durations, run.evaluators)
+        self.profiler.before(self.step, stop)
+        self.carry = self.dispatches(self.carry, stop - self.step)
+        self.step = stop
+
+    def end_row(self) -> None:
+        """Closes the row of metrics, if one is due; it is written when the device has more to do."""
+        if self.step % self.run.durations.log == 0 or self.last:
+            state, sums = self.carry
+            self.row, self.carry = (self.step, sums), (state, self.zeros())
+
+    def write_row(self) -> None:
+        """Waits for the closed row of metrics, if there is one, and writes it."""
+        if self.row is not None:
+            (step, sums), self.row = self.row, None
+            row, timings = self.monitor.row(step, sums)
+            self.writer.write_scalars(step, row)
+            self.writer.write_timings(step, timings)
+            self.shown.update(step, row)
+
+    def evaluate(self) -> bool:
+        """Runs the evaluators that are due; returns whether there were any."""
+        due = [evaluator for evaluator in self.run.evaluators if evaluator.due(self.step, last=self.last)]
+        if due:
+            self.write_row()
+        for evaluator in due:
+            state, _ = self.carry
+            row = self.evaluation(evaluator, state).metrics
+            pictures = self.evaluation.pictures(evaluator, state)
+            self.writer.write_scalars(self.step, row)
+            self.writer.write_images(self.step, {f"{evaluator.name}/{name}": x for name, x in pictures.items()})
+            self.monitor.add(self.step, row)
+            self.shown.update(self.step, row)
+        return bool(due)
+
+    def save(self) -> None:
+        """Starts writing a checkpoint, after everything that belongs before it."""
+        self.write_row()
+        state, sums = self.carry
+        on_host = parallel.to_host(sums)
+        self.monitor.check(on_host)
+        self.writer.flush()  # Rows up to here are on disk before the checkpoint that continues after them.
+        history = self.monitor.history() | {"running": on_host.to_json()}
+        input_state = self.input_state | {"next_batch": self.step}
+        self.run.checkpoints.save(self.step, state, input_state, history, config_lib.to_dict(self.run.config))
+
+    def leave(self) -> None:
+        """Ends the process: the same command continues from the checkpoint just saved."""
+        self.run.checkpoints.wait()
+        self.shown.message(f"Stopped by a signal after step {self.step}; the same command continues from there.")
+        raise SystemExit(STOPPED)
 
 
 def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
@@ -131,85 +255,35 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
         CheckpointError: the run's checkpoints do not fit the config.
         NotFiniteError: a metric became NaN or infinite.
     """
-    config, task, durations, mesh = run.config, run.task, run.durations, run.mesh
-    run_lib.refuse_other_config(run, allow=allow_config_change)
+    config, save_every = run.config, run.durations.save
     loader = run.loader("train")
     input_state = {"examples": len(loader.source), "batch_size": config.data.batch_size, "seed": config.seed}
-
+    if not allow_config_change:
+        run.checkpoints.refuse_other_config(config_lib.to_dict(config))
     # Always resume; without a checkpoint start from scratch.
     restored = run.checkpoints.restore_newest(run.abstract_state())
-    if restored is not None:
-        state, step, history = restored.state, restored.step, restored.history
-        running = Running.from_json(history["running"], mesh)
-        expected = input_state | {"next_batch": step}
-        if restored.input_state != expected and not allow_config_change:
-            raise CheckpointError(
-                f"The training data differ from those of checkpoint {step}: it has {restored.input_state}, now "
-                f"{expected}. Restore the data, or go on by --allow_config_change."
-            )
-    else:
-        state, running = run.initial_state(), None
-        step, history = 0, {"evaluations": [], "seconds": 0.0}
-    run_lib.describe(run)
-
-    loader = task.loader(state, loader)
-    dispatches = Dispatches(run, loader, start=step)
-    shapes = dispatches.running_shapes(state)
-    running = running or run_lib.zeros(shapes, mesh)
-    evaluator = evaluate.Evaluator(run)
-    monitor = Monitor(run, history, started_at=step)
-    with (
-        writers.open_writers(run.workdir, config, resume_step=step if restored else None) as writer,
-        progress.Progress(durations.total, step, unit_examples=config.data.batch_size) as shown,
-        Termination(durations.log) as termination,
-        Profiler(run) as profiler,
-    ):
-        if restored:
-            shown.message(f"Continuing {run.workdir} from step {step}.")
-        writer.write_hparams(config_lib.to_dict(config))
-        pending: tuple[int, Running] | None = None
-
-        def write_row() -> None:
-            nonlocal pending
-            if pending is None:
-                return
-            (at, sums), pending = pending, None
-            row, timings = monitor.row(at, sums)
-            writer.write_scalars(at, row)
-            writer.write_timings(at, timings)
-            shown.update(at, row)
-
-        def save() -> None:
-            sums = parallel.to_host(running)
-            monitor.check(sums)
-            writer.flush()  # Rows up to here are on disk before the checkpoint that continues after them.
-            history = monitor.history() | {"running": sums.to_json()}
-            run.checkpoints.save(step, state, input_state | {"next_batch": step}, history, config_lib.to_dict(config))
-
-        while step < durations.total and not monitor.should_stop:
-            stop = next_stop(step, dispatches.per_dispatch, durations)
-            profiler.before(step, stop)
-            state, running = dispatches((state, running), stop - step)
-            step = stop
-            write_row()  # Of the interval before: the device is already at work on the next.
-            last = step == durations.total
-            if step % durations.log == 0 or last:
-                pending, running = (step, running), run_lib.zeros(shapes, mesh)
-            evaluated = step % durations.evaluate == 0 or last
-            if evaluated:
-                write_row()
-                row = evaluator.metrics(state, "val")
-                writer.write_scalars(step, row)
-                writer.write_images(step, task.images(parallel.local_view(state)))
-                monitor.add(step, row)
-                shown.update(step, row)
-            stopping = termination.requested(step)
-            if evaluated or stopping or (durations.save and step % durations.save == 0):
-                write_row()
-                save()
+    if restored and not allow_config_change:
+        _refuse_other_data(restored, input_state)
+    with Training(run, restored, loader, input_state) as training:
+        while not training.last and not training.monitor.should_stop:
+            training.dispatch()
+            training.write_row()  # Of the interval before: the device is already at work on the next.
+            training.end_row()
+            evaluated = training.evaluate()
+            stopping = training.termination.requested(training.step)
+            if evaluated or stopping or (save_every and training.step % save_every == 0):
+                training.save()
             if stopping:
-                run.checkpoints.wait()
-                shown.message(f"Stopped by a signal after step {step}; the same command continues from there.")
-                raise SystemExit(STOPPED)
+                training.leave()
         run.checkpoints.wait()
-    return evaluate.final(run, run.checkpoints.best(), evaluator)
+        return evaluate.final(run, run.checkpoints.best(), training.evaluation, training.writer)
+
+
+def _refuse_other_data(restored: Restored, input_state: dict[str, Any]) -> None:
+    """Raises `CheckpointError` when a checkpoint's next batch would not be the one that it means."""
+    expected = input_state | {"next_batch": restored.step}
+    if restored.input_state != expected:
+        raise CheckpointError(
+            f"The training data differ from those of checkpoint {restored.step}: it has {restored.input_state}, now "
+            f"{expected}. Restore the data, or go on by --allow_config_change."
+        )

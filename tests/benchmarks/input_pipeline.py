@@ -2,19 +2,19 @@
 
     python -m tests.benchmarks.input_pipeline [--folder PHOTOS] [--workers 2] [--seconds 8] [--json FILE]
 
-Every row ends with the same thing: float32 batches, normalised by mean and standard deviation, where the model
+Every row ends with the same thing: float32 batches, normalized by mean and standard deviation, where the model
 takes them (a device array here, a CPU tensor there), with the same distribution of crops and flips:
 
 (a) a folder of JPEGs -> RandomResizedCrop(224) and flip, batches of 64, decoded by `--workers` processes on both
     sides. 'as documented' is torchvision's usual chain (crop, flip, ToTensor, Normalize in the workers); 'lean' moves
-    uint8 between processes and normalises whole batches, which is PyTorch's fastest form of the same work.
+    uint8 between processes and normalizes whole batches, which is PyTorch's fastest form of the same work.
 (b) 50,000 images of 32x32 in memory -> RandomCrop(32, padding=4) and flip, batches of 512: torchvision's CIFAR10
     data set, whose items are Pillow images, with no and with `--workers` worker processes; ours gathers the
     batch on the host and crops and flips it in a jitted program.
 (c) as (b), but ours keeps the images on the device, and only indices cross.
 
 What differs on our side: files are read as bytes once and opened once; large JPEGs are decoded at 1/2 to 1/8 of
-their size where the crop keeps twice its pixels ('full decoding' switches that off); flips and normalisation happen
+their size where the crop keeps twice its pixels ('full decoding' switches that off); flips and normalization happen
 on the device. Photos default to 500x375 pixels, ImageNet's mean size, and 100 kB, written to a temporary folder.
 
 Each measurement runs in a process of its own; sides alternate and the median of the rounds counts. Starting

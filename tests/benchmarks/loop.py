@@ -19,7 +19,7 @@ from unittest import mock
 
 import jax
 
-from vision_jax import memory, run, train
+from vision_jax import allocator, memory, parallel, run, train
 
 
 def build(options: argparse.Namespace, workdir: pathlib.Path) -> run.Run:
@@ -62,8 +62,8 @@ def alone(options: argparse.Namespace) -> float:
     """Seconds per step of its program, sent off again and again."""
     with tempfile.TemporaryDirectory() as folder, build(options, pathlib.Path(folder)) as built:
         state = built.initial_state()
-        dispatches = train.Dispatches(built, built.task.loader(state, built.loader("train")), start=0)
-        carry = (state, run.zeros(dispatches.running_shapes(state), built.mesh))
+        dispatches = train.Dispatches(built, {}, built.task.loader(state, built.loader("train")), start=0)
+        carry = (state, parallel.zeros(dispatches.sums_shapes(state), built.mesh))
         count, dispatched = dispatches.per_dispatch, built.durations.log // dispatches.per_dispatch
         batches = dispatches.put([next(dispatches.batches) for _ in range(count)])
         seconds = []
@@ -83,7 +83,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    memory.keep_freed()
+    allocator.start("tests.benchmarks.loop")  # As `vision_jax.main` does.
+    memory.keep_freed_memory()
     loop, program = [], []
     for _ in range(options.rounds):
         loop.append(in_the_loop(options))

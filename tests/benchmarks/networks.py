@@ -18,9 +18,12 @@ from torch.nn import functional
 
 from tests.parity import harness, references
 from vision_jax import config as config_lib
-from vision_jax import models, parallel, run, tasks, train
+from vision_jax import models, parallel, train
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.pretrained import port
+from vision_jax.tasks import registry
+from vision_jax.tasks.base import Durations
+from vision_jax.tasks.state import TrainState
 
 RATE = 1e-4
 
@@ -90,7 +93,7 @@ class Case:
         """The PyTorch network with random weights that depend on its name only."""
         torch.manual_seed(0)
         net = make()
-        harness.randomise(net, seed=len(network))
+        harness.randomize(net, seed=len(network))
         return net
 
     def variables(self, network: str, net: nn.Module, **options: Any) -> dict:
@@ -137,16 +140,16 @@ def _project_step(task: Any, state: Any, batch: dict[str, np.ndarray], name_of: 
     key = parallel.put_replicated_key(0, mesh)
     count = parallel.put_replicated(np.int32(1), mesh)
     steps = train.Steps(task, key)
-    box = {"carry": (state, run.zeros(steps.running_shapes(state, {}, batch), mesh))}
-    program = steps.program(several=False)
+    box = {"carry": (state, parallel.zeros(steps.sums_shapes(state, {}, {}, batch), mesh))}
+    program = steps.program(several=False, out_shardings=parallel.replicated(mesh))
 
     def compiled():
-        box["program"] = program.lower(*box["carry"], {}, batch, count).compile()
+        box["program"] = program.lower(*box["carry"], {}, {}, batch, count).compile()
 
     def step():
         if "program" not in box:
             compiled()
-        box["carry"] = box["program"](*box["carry"], {}, batch, count)
+        box["carry"] = box["program"](*box["carry"], {}, {}, batch, count)
         return box["carry"]
 
     def parameters():
@@ -181,22 +184,19 @@ class Classification(Case):
         self.make, self.classes = make, classes
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`."""
         config = _config("classification", self.network, self.batch, optimizer, dtype)
-        for name, value in self.options.items():
-            config.model[name] = value
+        config.model[self.network] = self.options
         dataset = _dataset(self.images(), self.classes)
-        durations = tasks.base.Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
-        task = tasks.base.build(config, dataset, durations)
+        durations = Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
+        task = registry.build(config, dataset, durations)
         options = {**self.options, "num_classes": self.classes}
         variables = self.variables(self.network, self.reference(self.network, self.make), **options)
-        state = tasks.base.TrainState(jnp.zeros((), jnp.int32), {"model": task.trainer.init(variables)})
+        state = TrainState.first(model=task.network.init(variables))
         source = dataset.splits["train"]
         batch = {"image": source.images, "label": source.labels}
         return _project_step(task, state, batch, {"model": (self.network, options)})
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`."""
         net = form.net(self.reference(self.network, self.make)).train()
         update = _optimizer(optimizer, net.parameters(), RATE if optimizer == "adam" else 1.0)
         images = form.tensor(self.images())
@@ -227,22 +227,21 @@ class GAN(Case):
         return {part: self.reference(f"{self.network}_{part}", make) for part, make in self.makers.items()}
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`."""
         config = _config("gan", self.network, self.batch, optimizer, dtype)
         config.optimizer.learning_rate = RATE if optimizer == "adam" else 0.1
-        durations = tasks.base.Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
-        task = tasks.base.build(config, _dataset(self.images(self.channels), 2), durations)
+        durations = Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
+        task = registry.build(config, _dataset(self.images(self.channels), 2), durations)
         variables = {part: self.variables(f"{self.network}_{part}", net) for part, net in self._nets().items()}
         networks = {
-            "generator": task.generator_trainer.init(variables["generator"]),
-            "discriminator": task.discriminator_trainer.init(variables["discriminator"]),
+            "generator": task.generator_optimizer.init(variables["generator"]),
+            "discriminator": task.discriminator_optimizer.init(variables["discriminator"]),
         }
-        state = tasks.base.TrainState(jnp.zeros((), jnp.int32), networks)
+        state = TrainState.first(**networks)
         names = {part: (f"{self.network}_{part}", {}) for part in self.makers}
         return _project_step(task, state, {"image": self.images(self.channels)}, names)
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`; the first step uses the noise of ours, later ones PyTorch's own."""
+        """The first step uses the noise of ours, later ones PyTorch's own."""
         nets = {part: form.net(net).train() for part, net in self._nets().items()}
         generator, discriminator = (form.forward(nets[part]) for part in self.makers)
         rate = RATE if optimizer == "adam" else 0.1
@@ -280,18 +279,16 @@ class SuperResolution(Case):
     def _task(self, optimizer: str, dtype: str = "float32"):
         config = _config("super_resolution", self.network, self.batch, optimizer, dtype)
         config.super_resolution.patch_size = self.size
-        durations = tasks.base.Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
-        return tasks.base.build(config, _dataset(self.images(), 2), durations)
+        durations = Durations(total=1000, warmup=0, log=50, evaluate=1000, save=0)
+        return registry.build(config, _dataset(self.images(), 2), durations)
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`."""
         task = self._task(optimizer, dtype)
         variables = self.variables(self.network, self.reference(self.network, references.SRCNN))
-        state = tasks.base.TrainState(jnp.zeros((), jnp.int32), {"model": task.trainer.init(variables)})
+        state = TrainState.first(model=task.network.init(variables))
         return _project_step(task, state, {"image": self.images()}, {"model": (self.network, {})})
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`."""
         task = self._task(optimizer)
         high = jnp.asarray(self.images(), jnp.float32) / 255
         enlarged = np.asarray(jax.jit(lambda x: task.enlarge(task.reduce(x)))(high))
@@ -325,7 +322,7 @@ class Perceptual(Case):
         return self.reference(self.network, lambda: references.on_no_device(make))
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`; the 'parameters' are the image less its gradient."""
+        """The 'parameters' are the image less its gradient."""
         model = models.build("vgg16", num_classes=10, include_top=False, dtype=jnp.dtype(dtype))
         full = self.variables("vgg16", self._net(), num_classes=10)
         keep = ("features_0", "features_2", "features_5", "features_7", "features_10", "features_12", "features_14")
@@ -363,7 +360,6 @@ class Perceptual(Case):
         return Side(step, gradient, lambda: float(box["out"][0]), compiled)
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`."""
         net = form.net(self._net().features[:16]).eval()
         net.requires_grad_(False)
         image, target = map(form.tensor, self._pair())
@@ -389,7 +385,6 @@ class Inference(Case):
     """The FID Inception's forward pass; the mean of its features stands for the loss."""
 
     def ours(self, optimizer: str, dtype: str = "float32") -> Side:
-        """See `Case`."""
         model = models.build(self.network, dtype=jnp.dtype(dtype))
         variables = self.variables(self.network, self.reference(self.network, references.fid_inception))
         x = jnp.asarray(np.random.default_rng(3).normal(size=(self.batch, self.size, self.size, 3)), jnp.float32)
@@ -408,7 +403,6 @@ class Inference(Case):
         return Side(step, lambda: {}, lambda: float(jnp.abs(box["out"]).mean()), compiled)
 
     def torch(self, optimizer: str, form: Form) -> Side:
-        """See `Case`."""
         net = form.net(self.reference(self.network, references.fid_inception)).eval()
         x = np.random.default_rng(3).normal(size=(self.batch, self.size, self.size, 3)).astype(np.float32)
         x, forward = form.tensor(x), form.forward(net)

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.scaling [--rounds 12] [--picture configs/results/cpu_scaling.png] [--json FILE]
 
-Value and gradient of the mean square of the output, without an optimiser, for ResNet-18 and for the DCGAN's
+Value and gradient of the mean square of the output, without an optimizer, for ResNet-18 and for the DCGAN's
 discriminator of its generator. The points of a panel are measured in turn, so that a slow minute of the machine meets
 all of them; each is the shortest step of all rounds. Plain XLA takes part in the first rounds only, and a plain step of
 more than 10 s ends its curve. The work of a step is the floating-point operations that XLA counts in the plain one.
@@ -29,7 +29,7 @@ from torch import nn
 
 from tests.benchmarks.plain import plain_formulations
 from tests.parity import references
-from vision_jax import memory, models
+from vision_jax import allocator, memory, models
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 WIDTHS = (8, 16, 32, 64, 128)
@@ -81,7 +81,7 @@ def _ours(networks: tuple[str, ...], x: np.ndarray, **options: Any) -> Point:
     built = [models.build(name, **options) for name in networks]
     x = jnp.asarray(x)
 
-    def initialise(key: jax.Array) -> list[Any]:
+    def initialize(key: jax.Array) -> list[Any]:
         variables, y = [], x[:1]
         for model in built:
             variables.append(model.init(key, y, train=False))
@@ -93,7 +93,7 @@ def _ours(networks: tuple[str, ...], x: np.ndarray, **options: Any) -> Point:
             x, _ = model.apply({"params": own, **others}, x, train=True, mutable=["batch_stats"])
         return jnp.mean(x**2)
 
-    variables = jax.jit(initialise)(jax.random.key(0))
+    variables = jax.jit(initialize)(jax.random.key(0))
     params = [v["params"] for v in variables]
     rest = [{key: value for key, value in v.items() if key != "params"} for v in variables]
     steps = {}
@@ -212,7 +212,8 @@ def main() -> None:
     parser.add_argument("--picture", type=pathlib.Path, default=pathlib.Path("configs/results/cpu_scaling.png"))
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
-    memory.keep_freed()  # As `vision_jax.main` does; PyTorch's buffers are kept too.
+    allocator.start("tests.benchmarks.scaling")  # As `vision_jax.main` does; PyTorch's buffers are kept too.
+    memory.keep_freed_memory()
     results, record = [], {}
     for panel in PANELS:
         points = {at: panel.build(at) for at in panel.points}

@@ -34,6 +34,8 @@ import tempfile
 import time
 from typing import Any
 
+from vision_jax import allocator
+
 Row = dict[str, Any]
 
 
@@ -65,7 +67,7 @@ def load_side(name: str, side: str, dtype: str) -> Any:
     from tests.benchmarks.plain import plain_formulations
     from vision_jax import memory
 
-    memory.keep_freed()
+    memory.keep_freed_memory()
     subject = case.ours("adam", dtype)
     if side == "plain":
         compile_step = subject.compile
@@ -170,7 +172,7 @@ def measure_times(name: str, rounds: int, burst: float, dtype: str) -> Row:
     medians = {key: statistics.median(values) for key, values in samples.items()}
     best = min((key for key in sides if key != "ours"), key=medians.get)
     spread = {key: (max(values) - min(values)) / medians[key] for key, values in samples.items()}
-    # Of neighbours in time: other work on the machine slows both.
+    # Of neighbors in time: other work on the machine slows both.
     ratio = statistics.median(a / b for a, b in zip(samples["ours"], samples[best], strict=True))
     return {"seconds": medians, "spread": spread, "samples": samples, "torch_best": best, "ratio": ratio}
 
@@ -198,12 +200,12 @@ def measure_memory(name: str, side: str, dtype: str) -> Row:
         return {"peak_bytes": torch.cuda.max_memory_allocated() if side.startswith("torch") else ours}
     load_side(name, side, dtype)  # for what it imports and starts; dropped again
     gc.collect()
-    memory.give_back()
+    memory.release_memory()
     before = _resident("VmRSS")
     subject = load_side(name, side, dtype)
-    memory.give_back()  # before and after, as the loop does
+    memory.release_memory()  # before and after, as the loop does
     subject.compile()
-    memory.give_back()
+    memory.release_memory()
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     for _ in range(10):
         jax.block_until_ready(subject.step())
@@ -328,6 +330,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Of a GPU PyTorch needs a part.
     if options.measure:
+        if not options.side.startswith("torch"):
+            allocator.start("tests.benchmarks.train_step")  # As `vision_jax.main` does.
         name = options.cases[0]
         match options.measure:
             case "serve":

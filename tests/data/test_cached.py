@@ -1,11 +1,13 @@
 import json
+import os
 import pickle
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax.data import cached, decode, folder, transforms
+from vision_jax.data import cached, decode, folder, sources, transforms
 from vision_jax.data.cached import CachedSource
 from vision_jax.data.sources import ArraySource, Source, Subset
 
@@ -84,7 +86,7 @@ def test_an_interrupted_start_leaves_nothing(photos, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cached, "_move", stop)
+    monkeypatch.setattr(os, "rename", stop)
     with pytest.raises(KeyboardInterrupt):
         CachedSource(photos, tmp_path / "maps", 32)
     assert list((tmp_path / "maps").iterdir()) == []
@@ -92,20 +94,42 @@ def test_an_interrupted_start_leaves_nothing(photos, tmp_path, monkeypatch):
 
 def test_a_faster_process_wins(photos, tmp_path, monkeypatch):
     """Another process moves the same map into place while this one is still writing."""
-    original, races = cached._move, []
+    rename, races = os.rename, []
 
     def race(temporary, target):
         if not races:
             races.append(1)
             cached._make(target, photos, 32, "bilinear")
-        original(temporary, target)
+        rename(temporary, target)
 
-    monkeypatch.setattr(cached, "_move", race)
+    monkeypatch.setattr(os, "rename", race)
     assert len(CachedSource(photos, tmp_path / "maps", 32)) == 10
     assert len(list((tmp_path / "maps").iterdir())) == 1
 
 
 def test_a_source_must_know_its_content(tmp_path):
-    source = ArraySource(np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2))
-    with pytest.raises(ValueError, match=r"ArraySource has no `fingerprint`.*config\.data\.cache=False"):
+    source = types.SimpleNamespace(labels=np.zeros(2))
+    with pytest.raises(ValueError, match="SimpleNamespace has no `fingerprint`"):
         CachedSource(source, tmp_path, 4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_map_has_a_fingerprint_of_content_size_and_filter(photos, tmp_path):
+    made = CachedSource(photos, tmp_path / "maps", 32)
+    again = CachedSource(photos, tmp_path / "elsewhere", 32)
+    assert sources.fingerprint(made) == sources.fingerprint(again)
+    others = [
+        photos,
+        CachedSource(photos, tmp_path / "maps", 24),
+        CachedSource(photos, tmp_path / "maps", 32, "bicubic"),
+        CachedSource(photos.subset(np.arange(5)), tmp_path / "maps", 32),
+        Subset(made, np.arange(5)),
+    ]
+    assert len({sources.fingerprint(source) for source in (made, *others)}) == 1 + len(others)
+
+
+def test_arrays_have_maps_too(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 9, 12, 3), dtype=np.uint8)
+    made = CachedSource(ArraySource(images, np.arange(3)), tmp_path, 6)
+    assert made[2]["image"].shape == (6, 8, 3) and made[2]["label"] == 2

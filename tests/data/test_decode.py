@@ -69,8 +69,8 @@ def test_orientation_is_applied(kind, orientation):
 
 
 def test_modes_become_what_a_viewer_shows():
-    grey = Image.fromarray(RGB[..., 0])
-    np.testing.assert_array_equal(decode.decode_image(encoded(grey, "PNG")), RGB[..., :1].repeat(3, -1))
+    gray = Image.fromarray(RGB[..., 0])
+    np.testing.assert_array_equal(decode.decode_image(encoded(gray, "PNG")), RGB[..., :1].repeat(3, -1))
     bits = Image.fromarray(RGB[..., 0] > 128)
     np.testing.assert_array_equal(decode.decode_image(encoded(bits, "PNG")), 255 * (RGB[..., :1] > 128).repeat(3, -1))
     few = RGB // 128 * 128
@@ -83,8 +83,8 @@ def test_alpha_is_dropped_as_torchvision_drops_it():
     alpha = RNG.integers(0, 256, (20, 30, 1), dtype=np.uint8)
     with_alpha = Image.fromarray(np.concatenate([RGB, alpha], -1))
     np.testing.assert_array_equal(decode.decode_image(encoded(with_alpha, "PNG")), RGB)
-    grey = Image.fromarray(np.concatenate([RGB[..., :1], alpha], -1), "LA")
-    np.testing.assert_array_equal(decode.decode_image(encoded(grey, "PNG")), RGB[..., :1].repeat(3, -1))
+    gray = Image.fromarray(np.concatenate([RGB[..., :1], alpha], -1), "LA")
+    np.testing.assert_array_equal(decode.decode_image(encoded(gray, "PNG")), RGB[..., :1].repeat(3, -1))
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning():
@@ -112,7 +112,7 @@ def test_sixteen_bits_are_scaled_not_clipped(kind):
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
-@pytest.mark.parametrize(("color", "channels"), [(2, 3), (6, 4), (4, 2)])  # PNG's RGB, RGBA, grey and alpha
+@pytest.mark.parametrize(("color", "channels"), [(2, 3), (6, 4), (4, 2)])  # PNG's RGB, RGBA, gray and alpha
 def test_sixteen_bits_per_channel(color, channels):
     values = RNG.integers(0, 65536, (20, 30, channels)).astype(">u2")
 
@@ -172,3 +172,17 @@ def test_min_size_shrinks_jpegs_but_keeps_that_many_pixels():
         assert np.abs(image.astype(int) - smooth(*shape[:2])).mean() < 3
     png = encoded(Image.fromarray(smooth(480, 640)), "PNG")
     assert decode.decode_image(png, 60).shape == (480, 640, 3)
+
+
+def test_the_message_of_a_damaged_file_is_pillow_s_or_else_the_kind_of_error(monkeypatch):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(buffer, "JPEG")
+    with pytest.raises(decode.ImageError, match=r"damaged or cut off: .*truncated"):
+        decode.decode_image(buffer.getvalue()[:1000])
+
+    def fail(*args, **options):
+        raise EOFError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(decode.ImageError, match=r"damaged or cut off: EOFError$"):
+        decode.open_image(buffer.getvalue())

@@ -243,3 +243,38 @@ def test_nine_classes_of_clothing(test_data):
     assert np.bincount(dataset.splits["train"].labels).tolist() == [103] * 9
     assert min(dataset.splits["train"].sizes.min(1)) == 256
     assert dataset.splits["val"][0]["image"].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("splits", "how"),
+    [
+        (("",), "by class and content, seed 7, test 0.25, val 0.25 of train"),
+        (("train",), "its own folders, val 0.25 of train"),
+        (("train", "val", "test"), "its own folders"),
+    ],
+)
+def test_the_report_learns_how_the_splits_came_about(tmp_path, splits, how):
+    dataset = load(tree(tmp_path, splits), seed=7)
+    assert dataset.provenance["splits"] == how
+    assert dataset.provenance["root"] == os.fspath(tmp_path.resolve())
+    assert dataset.provenance["broken_files"] == "0"
+
+
+def test_warnings_point_to_whoever_loads(tmp_path):
+    tree(tmp_path, ("train", "val"))
+    (tmp_path / "train" / "cat" / "0.png").write_bytes(b"")
+    shutil.rmtree(tmp_path / "val" / "dog")
+    shutil.copy(tmp_path / "train" / "cat" / "1.png", tmp_path / "train" / "dog" / "copy.png")
+    with pytest.warns(UserWarning) as caught:
+        folder.load(tmp_path, val_fraction=0, test_fraction=0, seed=0, on_broken="skip")
+    words = ("going on without 1 of", "has no photo of dog", "1 photo stands in more than one")
+    assert all(any(word in str(warning.message) for warning in caught) for word in words)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_other_files_beside_the_classes_are_no_warning(tmp_path):
+    tree(tmp_path, classes=("cat.jpg", "dog"))  # A folder may be called like a file.
+    (tmp_path / "README.md").write_text("photos of pets")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(tmp_path).class_names == ("cat.jpg", "dog")

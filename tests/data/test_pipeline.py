@@ -1,6 +1,7 @@
 """Order, sharding over processes, resident and streamed batches, padding of evaluation."""
 
 import itertools
+import os
 
 import jax
 import numpy as np
@@ -124,3 +125,83 @@ def test_evaluation_covers_each_example_once_at_any_size(examples, batch_size):
         assert len(batch["mask"]) % 4 == 0 and len(batch["mask"]) == len(batch["image"])
         seen += [int(image[0, 0, 0]) for image, real in zip(batch["image"], batch["mask"], strict=True) if real]
     assert seen == [i * 16 % 256 for i in range(examples)]
+
+
+@pytest.mark.parametrize(("extra", "fits"), [(0, True), (1, False)])
+def test_a_gibibyte_of_images_is_kept_on_the_device_and_no_byte_more(monkeypatch, extra, fits):
+    placed = []
+    monkeypatch.setattr(parallel, "put_replicated", lambda arrays, mesh: placed.append(arrays) or arrays)
+    images = np.broadcast_to(np.uint8(0), (2**20 + extra, 32, 32, 1))  # As large as it says, held in one byte.
+    loader = pipeline.Loader(sources.ArraySource(images, np.zeros(len(images))), parallel.make_mesh())
+    assert loader.resident == fits and len(placed) == fits and bool(loader.data) == fits
+    assert set(loader.arrays) == {"image", "label"}
+
+
+def test_images_mapped_once_are_those_of_the_function_and_keep_their_labels():
+    loader = pipeline.Loader(source(11), parallel.make_mesh(), on_device="always")
+    calls = []
+
+    def double(images):
+        calls.append(len(images))
+        return images[:, ::2].astype(np.float32) * 2
+
+    mapped = loader.mapped_once(double, 4)
+    assert calls == [4, 4, 4] and mapped.resident and mapped.source is loader.source
+    expected = loader.source.images[:, ::2].astype(np.float32) * 2
+    np.testing.assert_array_equal(mapped.data["image"], expected)
+    np.testing.assert_array_equal(mapped.data["label"], loader.source.labels)
+    assert loader.arrays["image"].dtype == np.uint8
+    np.testing.assert_array_equal(np.concatenate([b["image"] for b in mapped.evaluation(6)])[:11], expected)
+
+
+def test_rows_and_examples_of_a_stream_have_no_end():
+    rows = pipeline.Rows(8, 1, 2)
+    assert rows.local == 4 and rows.positions(3).tolist() == [28, 29, 30, 31]
+    batches = pipeline._Batches(lambda numbers: {"number": numbers}, pipeline.Order(10, 0), rows, 5)
+    examples = pipeline._Examples(source(), None, pipeline.Order(10, 0), rows, 5)
+    assert len(batches) > 2**60 and len(examples) > 2**60
+    expected = pipeline.Order(10, 0)(np.arange(52, 56))  # Batch 6.
+    assert batches[1]["number"].tolist() == expected.tolist()
+    assert [int(examples[4 + i]["label"]) for i in range(4)] == [number % 3 for number in expected]
+
+
+def test_each_position_of_a_stream_draws_for_itself():
+    drawn = []
+
+    def note(example, generator):
+        drawn.append(int(generator.integers(2**40)))
+        return example
+
+    examples = pipeline._Examples(Decoded(source()), note, pipeline.Order(10, 3), pipeline.Rows(4, 0, 1), 2)
+    for number in (0, 1, 10, 0):
+        examples[number]
+    assert drawn[0] == drawn[3] and len(set(drawn)) == 3
+    np_draw = np.random.Generator(np.random.Philox(key=[3, 8])).integers(2**40)
+    assert drawn[0] == int(np_draw)
+
+
+def test_files_are_evaluated_as_they_are_where_no_transform_is_given():
+    mesh = parallel.make_mesh()
+    files, arrays = (pipeline.Loader(made, mesh, on_device="never") for made in (Decoded(source()), source()))
+    for one, other in zip(files.evaluation(4), arrays.evaluation(4), strict=True):
+        assert set(one) == set(other) == {"image", "label", "mask"}
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def stamp(example, generator):
+    return {**example, "label": np.int32(os.getpid())}
+
+
+@pytest.mark.parametrize(("workers", "elsewhere"), [(0, False), (1, True)])
+def test_workers_are_other_processes(workers, elsewhere):
+    loader = pipeline.Loader(Decoded(source()), parallel.make_mesh(), train_transform=stamp, workers=workers)
+    (batch,) = take(loader, 1)
+    assert (os.getpid() not in batch["label"]) == elsewhere
+
+
+def test_arrays_are_not_copied_into_workers(monkeypatch):
+    monkeypatch.setattr(pipeline.grain, "MultiprocessingOptions", lambda **_: pytest.fail("processes were started"))
+    loader = pipeline.Loader(source(), parallel.make_mesh(), on_device="never", workers=2)
+    expected = pipeline.Loader(source(), parallel.make_mesh(), on_device="never")
+    np.testing.assert_array_equal(take(loader, 1)[0]["image"], take(expected, 1)[0]["image"])

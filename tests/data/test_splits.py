@@ -95,3 +95,26 @@ def test_class_weights_refuse_what_has_no_answer():
         splits.class_weights(LABELS, 3, "inverse")
     with pytest.raises(ValueError, match="beta"):
         splits.class_weights(LABELS, 3, "effective_number", 1.0)
+
+
+def test_every_number_of_draws_is_taken_from_the_fraction_of_all():
+    labels = np.repeat(np.arange(4), 5)
+    made = splits.stratified(labels, {"test": 0.25, "val": 0.25}, 0)
+    assert len(made["test"]) == len(made["val"]) == 5 and len(made["train"]) == 10
+    assert np.bincount(labels[made["test"]]).tolist() == [2, 1, 1, 1]  # The lower class has the remainder.
+    assert made["test"].dtype == made["train"].dtype == np.int64
+
+
+def test_a_class_of_one_or_two_gives_what_it_can_spare():
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    made = splits.stratified(labels, {"test": 0.9}, 0)
+    assert np.bincount(labels[made["test"]], minlength=3).tolist() == [0, 1, 2]
+    assert sorted(labels[made["train"]]) == [0, 1, 2]
+
+
+def test_class_weights_say_which_labels_there_are_and_take_cui_s_beta():
+    with pytest.raises(ValueError, match=r"labels 0 to 3\); found \[10, 5, 3, 0\] examples for labels 0 to 3\."):
+        splits.class_weights(LABELS, 4)
+    default = splits.class_weights(LABELS, 3, "effective_number")
+    np.testing.assert_array_equal(default, splits.class_weights(LABELS, 3, "effective_number", 0.999))
+    assert default.dtype == np.float32

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.torchvision_import import import_torchvision
+from vision_jax import config as config_lib
 from vision_jax.data import transforms
 from vision_jax.data.transforms import RandomResizedCrop, ResizeCenterCrop
 
@@ -81,7 +82,7 @@ def test_parts_are_distributed_as_torchvisions(torchvision_transforms, shape):
         assert np.all(np.abs(a.mean(0) - b.mean(0)) < 5 * error)
 
 
-def test_parts_keep_inside_and_the_last_resort_is_the_centre():
+def test_parts_keep_inside_and_the_last_resort_is_the_center():
     transform = RandomResizedCrop(8)
     for height, width in [(1, 1), (1, 50), (50, 1), (7, 9)]:
         rng = np.random.default_rng(0)
@@ -134,9 +135,9 @@ def test_a_small_part_of_a_jpeg_keeps_its_pixels():
         np.testing.assert_array_equal(tiny({"image": data}, np.random.default_rng(seed))["image"], expected)
 
 
-def test_grey_images_get_three_channels():
-    grey = picture(20, 20)[..., :1]
-    image = ResizeCenterCrop(10, 10)({"image": grey})["image"]
+def test_gray_images_get_three_channels():
+    gray = picture(20, 20)[..., :1]
+    image = ResizeCenterCrop(10, 10)({"image": gray})["image"]
     assert image.shape == (10, 10, 3) and np.all(image[..., :1] == image)
 
 
@@ -157,3 +158,31 @@ def test_mistakes_are_told():
 def test_short_side():
     assert transforms.resize_short_side(Image.new("RGB", (100, 51)), 20).size == (39, 20)
     assert transforms.resize_short_side(Image.new("RGB", (51, 100)), 20).size == (20, 39)
+
+
+def test_parts_of_tiny_images_go_down_to_a_pixel():
+    transform = RandomResizedCrop(8, scale=(0.1, 1.0))
+    rng = np.random.default_rng(0)
+    parts = {transform.part(2, 2, rng) for _ in range(300)}
+    assert parts >= {(0, 0, 2, 2), (0, 0, 1, 1), (1, 1, 1, 1), (0, 1, 1, 1), (1, 0, 1, 1)}
+
+
+def test_parts_reach_every_edge_and_the_whole():
+    transform = RandomResizedCrop(8, scale=(0.5, 1.0))
+    rng = np.random.default_rng(0)
+    top, left, height, width = np.array([transform.part(9, 12, rng) for _ in range(2000)]).T
+    assert top.min() == left.min() == 0 and (top + height).max() == 9 and (left + width).max() == 12
+    assert ((height == 9) & (width == 12)).any()
+    share, ratio = height * width / 108, width / height
+    assert share.min() > 0.4 and ratio.min() > 0.65 and ratio.max() < 1.6  # Rounded to pixels.
+
+
+def test_a_config_s_photos_are_cropped_at_random_or_in_the_center():
+    config = config_lib.default().data
+    config.update({"image_size": 0})
+    assert transforms.for_config(config) == (None, None)
+    config.update({"image_size": 56, "crop_fraction": 0.875, "interpolation": "bicubic", "train_crop": "center"})
+    center = ResizeCenterCrop(resize=64, crop=56, interpolation="bicubic")
+    assert transforms.for_config(config) == (center, center)
+    config.train_crop = "random"
+    assert transforms.for_config(config) == (RandomResizedCrop(56, interpolation="bicubic"), center)

@@ -18,11 +18,13 @@ def _batch_norm(x, train, **options):
     norm = layers.BatchNorm(**options)
     stats = {"mean": jnp.full(x.shape[-1], 0.5), "var": jnp.full(x.shape[-1], 2.0)}
     params = {"scale": jnp.full(x.shape[-1], 3.0), "bias": jnp.full(x.shape[-1], -1.0)}
-    y, state = norm.apply({"params": params, "batch_stats": stats}, x, train=train, mutable=["batch_stats"])
+    y, state = norm.apply(
+        {"params": params, "batch_stats": stats}, jnp.asarray(x), train=train, mutable=["batch_stats"]
+    )
     return np.asarray(y), state.get("batch_stats", stats)
 
 
-def test_batch_norm_normalises_with_the_biased_variance_and_keeps_the_unbiased_one():
+def test_batch_norm_normalizes_with_the_biased_variance_and_keeps_the_unbiased_one():
     x = _random((2, 3, 2, 4))
     y, stats = _batch_norm(x, train=True, momentum=0.25)
     flat = x.reshape(-1, 4)
@@ -43,7 +45,7 @@ def test_batch_norm_variance_survives_a_mean_far_from_zero():
     norm = layers.BatchNorm(momentum=1.0)
     stats = {"mean": jnp.full(2, 100.0), "var": jnp.ones(2)}
     variables = {"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}, "batch_stats": stats}
-    _, state = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    _, state = norm.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats"])
     exact = x.reshape(-1, 2).astype(np.float64).var(0, ddof=1)
     np.testing.assert_allclose(state["batch_stats"]["var"], exact, rtol=1e-4)
 

@@ -102,4 +102,5 @@ def test_unknown_names_point_to_the_closest():
 def test_none_keeps_the_networks_own_value_and_lists_become_tuples():
     model = models.build("small_filters_cnn", num_classes=None, activation=None, channels=[4, 4])
     assert (model.num_classes, model.activation, model.channels) == (100, "relu", (4, 4))
-    assert registry.options("small_filters_cnn")["channels"] == (8, 16, 32)
+    assert registry.values("small_filters_cnn")["channels"] == (8, 16, 32)
+    assert models.options("small_filters_cnn")["channels"].default == (8, 16, 32)

@@ -11,10 +11,10 @@ from vision_jax import ops
 from vision_jax.ops import channels
 
 
-def normalised(x, scale, bias):
-    x = ops.materialise(x)
+def normalized(x, scale, bias):
+    x = ops.materialize(x)
     mean, variance = ops.moments(x, jnp.zeros_like(bias))
-    return ops.normalise(x, mean, lax.rsqrt(variance + 1e-5) * scale, bias)
+    return ops.normalize(x, mean, lax.rsqrt(variance + 1e-5) * scale, bias)
 
 
 def plainly(x, scale, bias):
@@ -52,7 +52,7 @@ TRANSFORMATIONS = {
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_transformations_equal_those_of_plain_jax(name):
-    found, expected = (jax.jit(TRANSFORMATIONS[name](f))(*operands()) for f in (normalised, plainly))
+    found, expected = (jax.jit(TRANSFORMATIONS[name](f))(*operands()) for f in (normalized, plainly))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
 
@@ -72,7 +72,7 @@ def test_types_promote_as_those_of_plain_jax():
         _, scale, bias = operands()
         x = jnp.asarray(np.random.default_rng(2).standard_normal((4, 5, 6, 7)))
         for f in (lambda f: f, gradient):
-            found, expected = (jax.jit(f(g))(x, scale, bias) for g in (normalised, plainly))
+            found, expected = (jax.jit(f(g))(x, scale, bias) for g in (normalized, plainly))
             for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
                 assert a.dtype == b.dtype
                 np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
@@ -82,7 +82,7 @@ def test_sharded_over_the_batch_gives_the_statistics_of_the_whole():
     x, scale, bias = operands((8, 3, 3, 5))
     mesh = Mesh(np.array(jax.devices()), "batch")
     split = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
-    found = jax.jit(gradient(normalised))(split, scale, bias)
+    found = jax.jit(gradient(normalized))(split, scale, bias)
     for a, b in zip(found, jax.jit(gradient(plainly))(x, scale, bias), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
 
@@ -91,23 +91,23 @@ def test_sharded_over_the_batch_gives_the_statistics_of_the_whole():
 def test_the_compiled_sums_are_called_in_float32_and_only_there():
     def text(dtype):
         x, scale, bias = (a.astype(dtype) for a in operands())
-        return jax.jit(gradient(normalised)).lower(x, scale, bias).as_text()
+        return jax.jit(gradient(normalized)).lower(x, scale, bias).as_text()
 
-    sums = ("VisionJaxMoments", "VisionJaxCentredDot", "VisionJaxChannelSum")
+    sums = ("VisionJaxMoments", "VisionJaxCenteredDot", "VisionJaxChannelSum")
     assert all(name in text(jnp.float32) for name in sums)
     assert not any(name in text(jnp.bfloat16) for name in sums)
     assert "VisionJaxSame" in text(jnp.bfloat16)
 
 
 @pytest.mark.skipif(not channels.available(), reason="compiled functions cannot be used on this machine")
-def test_materialised_sums_are_not_computed_again_in_every_use():
+def test_materialized_sums_are_not_computed_again_in_every_use():
     """As in a dense block: each of n values is used by all later ones, so that fusion makes n² / 2 terms."""
 
     def instructions(layers):
         def loss(x):
             for _ in range(layers):
                 new = jnp.maximum(x, 0) @ jnp.ones((x.shape[1], 2))
-                x = ops.materialise(jnp.concatenate([x, new], axis=1))
+                x = ops.materialize(jnp.concatenate([x, new], axis=1))
             return jnp.square(x).sum()
 
         return jax.jit(jax.grad(loss)).lower(jnp.ones((64, 8))).compile().as_text().count(" = ")

@@ -56,7 +56,7 @@ class Row:
 def compare(name: str, case: Case) -> Row:
     """Evaluation mode at the case's sizes, then one training step if it has one, for network `name`."""
     net = references.on_no_device(case.reference)
-    randomise(net, seed=sum(map(ord, name)))
+    randomize(net, seed=sum(map(ord, name)))
     state = {key: value.numpy() for key, value in net.state_dict().items()}
     variables = port.load_state_dict(name, state, **case.options)
     _assert_same(port.to_state_dict(name, variables, **case.options), state)
@@ -70,7 +70,7 @@ def compare(name: str, case: Case) -> Row:
     return Row(name, models.entry(name).parameters, tuple(logits), max(stages, default=None), gradients, statistics)
 
 
-def randomise(net: nn.Module, seed: int) -> None:
+def randomize(net: nn.Module, seed: int) -> None:
     """Random weights that keep activations alive, and random BatchNorm affine values and statistics.
 
     BatchNorm's outputs lie four deviations or more to either side of zero, the same side in all layers of a channel:

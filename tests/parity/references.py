@@ -14,7 +14,7 @@ from pytorch_fid import inception as pytorch_fid_inception  # noqa: E402
 
 
 def on_no_device(make: Callable[[], nn.Module]) -> nn.Module:
-    """The network that `make` builds, its arrays allocated but not initialised (they get random values anyway)."""
+    """The network that `make` builds, its arrays allocated but not initialized (they get random values anyway)."""
     with torch.device("meta"):
         net = make()
     return net.to_empty(device="cpu")

@@ -1,6 +1,6 @@
 """At each of a hundred steps of SGD from the same weights on the same batches, the loss is PyTorch's.
 
-The weights keep activations off the kinks of ReLU (`harness.randomise`): from torchvision's own initialisation, a
+The weights keep activations off the kinks of ReLU (`harness.randomize`): from torchvision's own initialisation, a
 difference in the last bit grows to per cents within thirty steps, whoever computes it.
 """
 # ruff: noqa: E402 (what may be absent is looked for before it is imported)
@@ -82,7 +82,7 @@ def losses_here(model, variables, images, labels):
 )
 def test_each_of_a_hundred_steps_loses_as_pytorch_does(name, options, size):
     net = references.from_torchvision(name, **options)().train()
-    harness.randomise(net, seed=0)
+    harness.randomize(net, seed=0)
     state = {key: value.numpy().copy() for key, value in net.state_dict().items()}
     images, labels = batches(size)
     expected = torch_losses(net, images, labels)

@@ -17,13 +17,13 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; `behaviours` holds what to do with the next requests, in order (default 'good')."""
+    """Serves CONTENT; `behaviors` holds what to do with the next requests, in order (default 'good')."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.behaviours: list[str] = []
+        self.behaviors: list[str] = []
         self.ranges: list[str | None] = []
         self.released = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/weights.pth"
@@ -36,46 +36,46 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.ranges.append(self.headers.get("Range"))
-        behaviour = server.behaviours.pop(0) if server.behaviours else "good"
+        behavior = server.behaviors.pop(0) if server.behaviors else "good"
         start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
         body = CONTENT[start:]
-        if behaviour == "missing":
+        if behavior == "missing":
             return self.send_error(404)
-        if behaviour == "redirect":
+        if behavior == "redirect":
             self.send_response(302)
             self.send_header("Location", "/elsewhere")
             return self.end_headers()
-        if behaviour == "redirect to a file":
+        if behavior == "redirect to a file":
             self.send_response(302)
             self.send_header("Location", "file:///etc/passwd")
             return self.end_headers()
-        if behaviour == "redirect forever":
-            server.behaviours.append(behaviour)
+        if behavior == "redirect forever":
+            server.behaviors.append(behavior)
             self.send_response(302)
             self.send_header("Location", f"/{len(server.ranges)}")
             return self.end_headers()
-        if behaviour == "silent":
+        if behavior == "silent":
             server.released.wait(20)
             return None
-        if behaviour == "no ranges":
+        if behavior == "no ranges":
             start, body = 0, CONTENT
-        if behaviour == "corrupt":
+        if behavior == "corrupt":
             body = body[:-1] + b"!"
         if start >= len(CONTENT):
             return self.send_error(416)
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        if behaviour != "no length":
-            self.send_header("Content-Length", str(len(body) + (behaviour == "endless")))
+        if behavior != "no length":
+            self.send_header("Content-Length", str(len(body) + (behavior == "endless")))
         self.end_headers()
-        if behaviour in ("truncate", "stall"):
+        if behavior in ("truncate", "stall"):
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
-            if behaviour == "stall":
+            if behavior == "stall":
                 server.released.wait(20)
         else:
-            self.wfile.write(body + b"?" * (behaviour == "endless"))
+            self.wfile.write(body + b"?" * (behavior == "endless"))
         return None
 
     def log_message(self, *arguments):
@@ -122,21 +122,21 @@ def test_progress_is_shown(server, path, capsys):
 
 
 def test_without_a_length(server, path):
-    server.behaviours = ["no length"]
+    server.behaviors = ["no length"]
     get(server, path)
     assert_fetched(path)
 
 
 @pytest.mark.parametrize("resumed_by", ["good", "no ranges"])
 def test_a_cut_connection_is_resumed(server, path, resumed_by):
-    server.behaviours = ["truncate", resumed_by]
+    server.behaviors = ["truncate", resumed_by]
     get(server, path)
     assert_fetched(path)
     assert server.ranges == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
 def test_what_an_earlier_call_fetched_is_kept(server, path):
-    server.behaviours = ["truncate", "missing"]
+    server.behaviors = ["truncate", "missing"]
     with pytest.raises(DownloadError, match="404"):
         get(server, path)
     assert not path.exists()
@@ -162,7 +162,7 @@ def test_without_checksum_nothing_is_resumed(server, path):
 
 
 def test_a_connection_that_is_always_cut_is_an_error(server, path):
-    server.behaviours = ["truncate"] * 20
+    server.behaviors = ["truncate"] * 20
     with pytest.raises(DownloadError, match=r"was cut after .* are kept for the next try"):
         get(server, path)
     assert not path.exists()
@@ -171,7 +171,7 @@ def test_a_connection_that_is_always_cut_is_an_error(server, path):
 
 @pytest.mark.parametrize("started", [False, True])
 def test_a_corrupt_file_never_gets_its_name(server, path, started):
-    server.behaviours = ["corrupt"] * 2
+    server.behaviors = ["corrupt"] * 2
     if started:
         path.parent.mkdir()
         path.with_name("weights.pth.partial").write_bytes(CONTENT[:100])
@@ -179,7 +179,7 @@ def test_a_corrupt_file_never_gets_its_name(server, path, started):
         get(server, path)
     assert not path.exists()
     assert len(server.ranges) == 1 + started
-    server.behaviours.clear()
+    server.behaviors.clear()
     get(server, path)
     assert_fetched(path)
 
@@ -193,20 +193,20 @@ def test_a_wrong_file_that_is_there_is_not_used(server, path):
     assert not server.ranges
 
 
-@pytest.mark.parametrize(("behaviour", "size"), [("good", 5), ("endless", len(CONTENT)), ("no length", 5)])
-def test_a_file_of_another_size_is_refused(server, path, behaviour, size):
-    server.behaviours = [behaviour]
+@pytest.mark.parametrize(("behavior", "size"), [("good", 5), ("endless", len(CONTENT)), ("no length", 5)])
+def test_a_file_of_another_size_is_refused(server, path, behavior, size):
+    server.behaviors = [behavior]
     with pytest.raises(DownloadError, match=r"the server (has|sends)"):
         get(server, path, size=size)
     assert not path.exists()
 
 
 def test_redirects_are_followed_within_reason(server, path):
-    server.behaviours = ["redirect"]
+    server.behaviors = ["redirect"]
     get(server, path)
     assert_fetched(path)
     for bad in ("redirect to a file", "redirect forever"):
-        server.behaviours = [bad]
+        server.behaviors = [bad]
         with pytest.raises(DownloadError, match=r"redirect|302"):
             get(server, path.with_name(bad))
 
@@ -217,14 +217,14 @@ def test_https_is_not_left_for_http():
         download._OnlyWeb().redirect_request(request, None, 302, "", {}, "http://example.org/a")
 
 
-@pytest.mark.parametrize("behaviour", ["stall", "silent"])
-def test_a_stalled_connection_is_given_up(server, path, behaviour):
-    server.behaviours = [behaviour] * 9
+@pytest.mark.parametrize("behavior", ["stall", "silent"])
+def test_a_stalled_connection_is_given_up(server, path, behavior):
+    server.behaviors = [behavior] * 9
     started = time.monotonic()
     with pytest.raises(DownloadError, match=r"stalled; no byte came for 0.2 seconds|no answer within 0.2 seconds"):
         get(server, path, timeout=0.2)
     assert time.monotonic() - started < 10
-    server.behaviours.clear()
+    server.behaviors.clear()
     get(server, path)
     assert_fetched(path)
 

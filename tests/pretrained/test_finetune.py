@@ -8,12 +8,11 @@ from flax import traverse_util
 
 from vision_jax import config as config_lib
 from vision_jax import models, run, train
-from vision_jax.checkpoints import flat
 from vision_jax.data import pipeline
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.pretrained import finetune, weights
-from vision_jax.tasks import base
-from vision_jax.tasks.classification import Classification
+from vision_jax.tasks import base, registry
+from vision_jax.utils import trees
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -22,13 +21,12 @@ DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 def make(**options):
     config = config_lib.default()
-    config.model.update({"name": "cnn", "channels": (4, 8, 8), "norm": "batch", "hidden": (6,)})
+    config.model.cnn = dict(channels=(4, 8, 8), norm="batch", hidden=(6,))
     for name, value in options.items():
-        section, option = name.split("__")
-        config[section][option] = value
+        config_lib.assign(config, name.replace("__", "."), value)
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
     source = ArraySource(images, np.arange(8) % 4)
-    task = Classification(config, Dataset("toy", {"train": source, "val": source}, tuple("abcd"), {}), DURATIONS)
+    task = registry.build(config, Dataset("toy", {"train": source, "val": source}, tuple("abcd"), {}), DURATIONS)
     batch = {"image": jnp.asarray(images), "label": jnp.asarray(source.labels)}
     return task, jax.jit(task.init)(jax.random.key(0)), batch
 
@@ -45,7 +43,7 @@ def make(**options):
 def test_frozen_stages_do_not_move_nor_their_statistics(freeze, trained):
     task, state, batch = make(model__freeze=freeze)
     before = state.networks["model"].variables()
-    after, _ = jax.jit(task.train_step)(state, batch, jax.random.key(1))
+    after, _ = jax.jit(task.train_step)(state, {}, batch, jax.random.key(1))
     after = after.networks["model"].variables()
     changed = {
         kind: {
@@ -63,12 +61,14 @@ def test_frozen_stages_do_not_move_nor_their_statistics(freeze, trained):
 def test_fixed_statistics_make_batchnorm_an_affine_map_that_trains():
     task, state, batch = make(model__freeze_statistics=True, model__dropout=0.0)
     network = state.networks["model"]
-    after, metrics = jax.jit(task.train_step)(state, batch, jax.random.key(1))
+    after, metrics = jax.jit(task.train_step)(state, {}, batch, jax.random.key(1))
     after = after.networks["model"]
     jax.tree.map(np.testing.assert_array_equal, after.batch_stats, network.batch_stats)
-    trained = {name: (flat(after.params)[name] != leaf).any() for name, leaf in flat(network.params).items()}
+    trained = {
+        name: (trees.flatten(after.params)[name] != leaf).any() for name, leaf in trees.flatten(network.params).items()
+    }
     assert all(trained.values())
-    sums = jax.jit(task.eval_step)(state, {**batch, "mask": jnp.ones(8)}, jax.random.key(2))
+    sums, _ = jax.jit(task.eval_step)(state, {}, {**batch, "mask": jnp.ones(8)}, jax.random.key(2))
     np.testing.assert_allclose(metrics["loss"], sums["loss"] / 8, rtol=1e-5)  # Training computes what evaluation does.
 
 
@@ -78,7 +78,7 @@ def test_frozen_parts_cost_neither_memory_nor_work():
         task, state, batch = make(model__freeze=freeze)
         network = state.networks["model"]
         moments = sum(leaf.size for leaf in jax.tree.leaves(network.opt_state))
-        compiled = jax.jit(task.train_step).lower(state, batch, jax.random.key(0)).compile()
+        compiled = jax.jit(task.train_step).lower(state, {}, batch, jax.random.key(0)).compile()
         costs.append((moments, compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes))
     full, head = costs
     assert head[0] < 0.05 * full[0]
@@ -103,7 +103,7 @@ def test_rates_fall_from_the_head_to_the_input():
     jax.tree.map(np.testing.assert_array_equal, state.networks["model"].params, same.networks["model"].params)
 
     def change(trained, before):
-        after, _ = trained.train_step(before, batch, jax.random.key(1))
+        after, _ = trained.train_step(before, {}, batch, jax.random.key(1))
         old, new = before.networks["model"].params, after.networks["model"].params
         return jax.tree.map(lambda a, b: np.asarray(a - b), new, old)
 
@@ -135,9 +135,9 @@ def test_weights_are_taken_over_and_a_head_of_other_width_is_new(weights_file):
     initial = np.asarray(state.networks["model"].params["head"]["kernel"])
     network = task.start(state).networks["model"]
     new = network.variables()
-    for name, leaf in flat(saved).items():
+    for name, leaf in trees.flatten(saved).items():
         if "params/head" not in name:
-            np.testing.assert_array_equal(flat(new)[name], leaf, err_msg=name)
+            np.testing.assert_array_equal(trees.flatten(new)[name], leaf, err_msg=name)
     assert new["params"]["head"]["kernel"].shape == (6, 4)
     np.testing.assert_array_equal(network.params["head"]["kernel"], initial)
     assert set(network.params) == {"head"} == set(network.averaged)
@@ -155,17 +155,19 @@ def test_auxiliary_heads_are_new_left_out_or_missed(tmp_path):
         weights.save(tmp_path / f"{aux}.safetensors", variables(10, aux_logits=aux), record)
     for aux in (False, True):
         model = models.build("googlenet", num_classes=4, aux_logits=aux)
-        taken = flat(finetune.take_over(model, "googlenet", files[True], variables(4, aux_logits=aux)))
+        taken = trees.flatten(finetune.load_pretrained(model, "googlenet", files[True], variables(4, aux_logits=aux)))
         heads = {f"params/{layer}/{part}" for layer in model.head_layers for part in ("kernel", "bias")}
         assert {name for name, leaf in taken.items() if (leaf == 4).all()} == heads
-    with pytest.raises(ValueError, match=r"do not fit googlenet as configured:\n  batch_stats/aux1/"):
-        finetune.take_over(model, "googlenet", files[False], variables(4, aux_logits=True))
+    with pytest.raises(ValueError, match=r"do not fit googlenet as configured:\n  missing: batch_stats/aux1/"):
+        finetune.load_pretrained(model, "googlenet", files[False], variables(4, aux_logits=True))
 
 
 def test_weights_of_another_network_are_refused(weights_file):
     path, _ = weights_file
-    task, state, _ = make(model__weights=str(path), model__channels=(4, 8))
-    with pytest.raises(ValueError, match="do not fit cnn as configured:\n  params/hidden1/kernel is"):
+    task, state, _ = make(model__weights=str(path), model__cnn__channels=(4, 8))
+    with pytest.raises(
+        ValueError, match="do not fit cnn as configured:\n  other shape or type: params/hidden1/kernel is"
+    ):
         task.start(state)
 
 
@@ -173,13 +175,13 @@ def test_preprocessing_comes_from_the_weights_unless_the_config_says_otherwise(w
     path, _ = weights_file
     config = config_lib.default()
     config.model.name, config.model.weights, config.data.std = "cnn", str(path), (1.0,)
-    finetune.preprocess_as_trained(config, photos=True)
+    finetune.resolve_preprocessing(config, photos=True)
     assert config.data.mean == (0.4, 0.5, 0.6) and config.data.std == (1.0,)
     assert (config.data.image_size, config.data.interpolation) == (32, "bicubic")
     assert round(config.data.image_size / config.data.crop_fraction) == 36
     published = config_lib.default()
     published.model.name, published.model.weights = "resnet18", "imagenet"
-    finetune.preprocess_as_trained(published, photos=False)  # Known without the file.
+    finetune.resolve_preprocessing(published, photos=False)  # Known without the file.
     assert published.data.mean == (0.485, 0.456, 0.406) and published.data.image_size == 0
 
 
@@ -187,7 +189,7 @@ def test_photos_of_a_folder_need_a_size_from_somewhere():
     config = config_lib.default()
     config.data.name = "folder"
     with pytest.raises(config_lib.ConfigError, match=r"set config\.data\.image_size"):
-        finetune.preprocess_as_trained(config, photos=True)
+        finetune.resolve_preprocessing(config, photos=True)
 
 
 def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path, monkeypatch):
@@ -203,7 +205,7 @@ def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path
         with run.build(config, tmp_path / str(cached)) as built:
             train.train(built)
             restored = built.checkpoints.restore(built.checkpoints.newest(), built.abstract_state())
-            states.append(flat(restored.state))
+            states.append(trees.flatten(restored.state))
             evaluations.append([row["val/loss"] for row in restored.history["evaluations"]])
     assert len(computed) == 3 < len(evaluations[0])  # Each split's features once, however often it is evaluated.
     np.testing.assert_allclose(evaluations[1], evaluations[0], rtol=1e-4)

@@ -47,7 +47,7 @@ def test_all_problems_are_in_one_error():
     assert "do not fit resnet20: 5 problems" in text
     for line in (
         "missing: layer1.0.conv1.weight [16, 16, 3, 3]",
-        "shape: conv1.weight is [3, 16, 3, 3], expected [16, 3, 3, 3]",
+        "other shape or type: conv1.weight is [3, 16, 3, 3], expected [16, 3, 3, 3]",
         "type: bn1.weight is int32, expected floating point",
         "left over: layer9.weight [3]",
         "left over: nothing.num_batches_tracked []",

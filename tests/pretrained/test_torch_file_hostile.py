@@ -103,7 +103,7 @@ CODE = {
 def test_pickles_that_want_more_than_tensors(tmp_path, name, monkeypatch):
     monkeypatch.setattr(os, "system", lambda command: pytest.fail("code ran"))
     for wrap in (zip_file, legacy_file):
-        refused(tmp_path, wrap(b"\x80\x02" + CODE[name] + b"."), "pickle|bytes are spelt")
+        refused(tmp_path, wrap(b"\x80\x02" + CODE[name] + b"."), "pickle|bytes are spelled")
 
 
 BAD_SHAPES = {

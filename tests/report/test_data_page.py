@@ -17,7 +17,7 @@ def make(sizes, shape, classes, **splits):
         for split, size in sizes.items()
     }
     names = tuple(f"class <{i}>" for i in range(classes))
-    return Dataset("invented", {**made, **splits}, names, {"licence": "none & free"})
+    return Dataset("invented", {**made, **splits}, names, {"license": "none & free"})
 
 
 def text(path):
@@ -49,12 +49,12 @@ def test_page_of_a_classification_set(tmp_path):
     assert f"config.data.mean = ({mean[0]:.4f}".rstrip("0") in shown
 
 
-def test_page_of_grey_images_without_classes_for_super_resolution(tmp_path):
+def test_page_of_gray_images_without_classes_for_super_resolution(tmp_path):
     config = config_lib.default("super_resolution")
     config.data.augment = ("rot90",)
     dataset = make({"train": 5, "val": 2, "test": 2}, (9, 9, 1), 0)
     shown = text(data_page.write(tmp_path, dataset, config))
-    assert "grey" in shown and "Examples per class" not in shown
+    assert "gray" in shown and "Examples per class" not in shown
     assert (tmp_path / "pictures.png").exists() and (tmp_path / "augmented.png").exists()
 
 

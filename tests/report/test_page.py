@@ -57,8 +57,10 @@ def report(tmp_path):
         metrics=[*rows, {"step": 3, "val/accuracy": 0.5}],
         config={"model": {"name": EVIL, "channels": [8, 16]}},
         environment={"command": "python -m vision_jax.main --config=a.py --mode=train", "folder": EVIL, "git": None},
-        pictures=[(f"Test images {EVIL}", picture, EVIL)],
-        tables=[(EVIL, ("class", EVIL), [(EVIL, 0.5), ("b", 1.0)])],
+        sections=[
+            page.Section("Pictures", [page.picture(picture, f"Test images {EVIL}", EVIL)]),
+            page.Section(EVIL, [page.Table(("class", EVIL), [(EVIL, 0.5), ("b", 1.0)])]),
+        ],
     )
 
 

@@ -18,7 +18,7 @@ DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 def make(name, **options):
     config = config_lib.default("gan")
     config.model.name, config.gan.latent_dim = name, 6
-    config.model.update(options)
+    config.model[f"{name}_generator"] = config.model[f"{name}_discriminator"] = options
     config.optimizer.name, config.optimizer.momentum, config.optimizer.learning_rate = "sgd", 0.0, 0.1
     config.gan.discriminator_learning_rate = 0.05
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
@@ -34,14 +34,15 @@ def gan():
 
 def test_networks_of_dense_layers_take_the_shape_of_the_images():
     task, state, images = make("mlp_gan", hidden=(8, 8))
-    after, metrics = jax.jit(task.train_step)(state, {"image": images}, jax.random.key(1))
-    assert task.images(after)["samples"].shape == (64, 8, 8, 1) and np.isfinite(float(metrics["generator_loss"]))
+    after, metrics = jax.jit(task.train_step)(state, {}, {"image": images}, jax.random.key(1))
+    samples = task.pictures(after, {}, {"image": images})["samples"]
+    assert samples.shape == (64, 8, 8, 1) and np.isfinite(float(metrics["generator_loss"]))
 
 
 def test_step_is_discriminator_first_then_generator_through_the_new_discriminator(gan):
     task, state, images = gan
     key = jax.random.key(3)
-    after, metrics = jax.jit(task.train_step)(state, {"image": images}, key)
+    after, metrics = jax.jit(task.train_step)(state, {}, {"image": images}, key)
     noise = jax.random.normal(jax.random.split(key, 5)[0], (12, 6))
     g, d = state.networks["generator"], state.networks["discriminator"]
     real = 2.0 * base.to_unit(images) - 1.0
@@ -71,8 +72,8 @@ def test_step_is_discriminator_first_then_generator_through_the_new_discriminato
 
 
 def test_samples_are_in_range_and_fixed_for_a_state(gan):
-    task, state, _ = gan
-    one, other = task.images(state)["samples"], task.images(state)["samples"]
+    task, state, images = gan
+    one, other = (task.pictures(state, {}, {"image": images})["samples"] for _ in range(2))
     assert one.shape == (64, 8, 8, 1) and one.dtype == np.uint8
     np.testing.assert_array_equal(one, other)
 

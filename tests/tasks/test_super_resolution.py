@@ -17,7 +17,8 @@ DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 def make(**options):
     config = config_lib.default("super_resolution")
-    config.data.name, config.model.name, config.model.features = "photo_tiles", "srcnn", (4, 4)
+    config.data.name, config.model.name = "photo_tiles", "srcnn"
+    config.model.srcnn = dict(features=(4, 4))
     for name, value in options.items():
         config.super_resolution[name] = value
     return SuperResolution(config, datasets.load(config.data), DURATIONS)
@@ -62,7 +63,7 @@ def test_a_step_lowers_the_loss_of_its_batch():
     step = jax.jit(task.train_step)
     losses = []
     for _ in range(5):
-        state, metrics = step(state, batch, jax.random.key(1))
+        state, metrics = step(state, {}, batch, jax.random.key(1))
         losses.append(float(metrics["loss"]))
     assert losses[-1] < losses[0]
 

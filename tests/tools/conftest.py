@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 
 from vision_jax import config as config_lib
+from vision_jax import environment
 from vision_jax import run as run_lib
 
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory) -> pathlib.Path:
-    """The workdir of a run on 8x8 grey digits with one checkpoint, of its first state."""
+    """The workdir of a run on 8x8 gray digits with one checkpoint, of its first state."""
     workdir = tmp_path_factory.mktemp("digits_run")
     config = config_lib.default("classification")
     config.data.name = "digits"
@@ -21,21 +22,21 @@ def run_folder(tmp_path_factory) -> pathlib.Path:
     config.data.batch_size = 8
     config.data.mean, config.data.std = (0.3,), (0.5,)
     config.model.name = "cnn"
-    config.model.channels = (4, 6)
-    config.model.norm = "batch"
+    config.model.cnn = dict(channels=(4, 6), norm="batch")
     config.optimizer.ema_decay = 0.9
     config.train.epochs = 1.0
     with run_lib.build(config, workdir) as run:
-        run_lib.describe(run)
+        state = run.initial_state()
+        environment.describe(run.workdir, run.config, run.dataset, state)
         history = {"evaluations": [], "seconds": 0.0}
-        run.checkpoints.save(3, run.initial_state(), {}, history, config_lib.to_dict(config))
+        run.checkpoints.save(3, state, {}, history, config_lib.to_dict(config))
         run.checkpoints.wait()
     return workdir
 
 
 @pytest.fixture
 def pictures(tmp_path) -> pathlib.Path:
-    """Five pictures in two folders, one of them grey and one sideways, a broken one, and something else."""
+    """Five pictures in two folders, one of them gray and one sideways, a broken one, and something else."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)

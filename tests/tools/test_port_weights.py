@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.torchvision_import import import_torchvision
-from vision_jax import models, trained
-from vision_jax.checkpoints import CheckpointError, flat
+from vision_jax import inference, models
+from vision_jax.checkpoints import CheckpointError
 from vision_jax.pretrained import port, torch_file, torch_writer, weights
 from vision_jax.tools import port_weights
+from vision_jax.utils import trees
 
 
 def convert(file=None, out=None, **options):
@@ -34,7 +35,7 @@ def random_variables(name, **options):
 
 
 def assert_same(found, expected):
-    found, expected = flat(found), flat(expected)
+    found, expected = trees.flatten(found), trees.flatten(expected)
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
@@ -56,13 +57,13 @@ def test_there_and_back(tmp_path, ending):
         np.testing.assert_array_equal(back[name], state[name])
 
 
-def test_a_published_file_is_recognised(test_data, tmp_path):
+def test_a_published_file_is_recognized(test_data, tmp_path):
     convert(test_data / "weights" / "resnet20-12fca82f.th", tmp_path / "ours.safetensors")
     _, record = weights.load("resnet20", tmp_path / "ours.safetensors")
     assert record.class_names[3] == "cat"
     assert record.preprocessing.mean == (0.485, 0.456, 0.406)
-    assert record.licence == "BSD-2-Clause"
-    assert trained.pretrained_classifier("resnet20", str(tmp_path / "ours.safetensors")).note == ""
+    assert record.license == "BSD-2-Clause"
+    assert inference.pretrained_classifier("resnet20", str(tmp_path / "ours.safetensors")).note == ""
 
 
 def test_a_trained_resnet_is_loaded_by_torchvision(tmp_path):
@@ -79,20 +80,20 @@ def test_a_trained_resnet_is_loaded_by_torchvision(tmp_path):
         theirs = torchvision.models.resnet18(num_classes=3)
         theirs.load_state_dict(load(tmp_path / out), strict=True)
         kernel = theirs.layer4[1].conv2.weight.detach().numpy().transpose(2, 3, 1, 0)
-        np.testing.assert_array_equal(kernel, flat(variables)["params/layer4/1/conv2/kernel"])
+        np.testing.assert_array_equal(kernel, trees.flatten(variables)["params/layer4/1/conv2/kernel"])
         np.testing.assert_array_equal(theirs.fc.weight.detach().numpy().T, variables["params"]["fc"]["kernel"])
 
 
 def test_a_run_becomes_a_file(run_folder, tmp_path):
-    run = trained.open_workdir(run_folder)
+    run = inference.open_run(run_folder)
     said = convert(None, tmp_path / "run.safetensors", workdir=str(run_folder))
     assert f"from {run_folder}, step 3" in said
     variables, record = weights.load("cnn", tmp_path / "run.safetensors")
     assert_same(variables, run.variables["model"])
     assert record.class_names == tuple("0123456789")
     assert record.input_shape == (8, 8, 1)
-    from_file = trained.pretrained_classifier("cnn", str(tmp_path / "run.safetensors"))
-    from_run = trained.classifier_of_run(run_folder)
+    from_file = inference.pretrained_classifier("cnn", str(tmp_path / "run.safetensors"))
+    from_run = inference.classifier_of_run(run_folder)
     assert from_file.preprocessing == from_run.preprocessing
     assert from_file.channels == from_run.channels == 1
     images = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 1), np.uint8)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax import checkpoints, explain, models, trained
+from vision_jax import checkpoints, inference, models
 from vision_jax.data import decode
 from vision_jax.data.transforms import ResizeCenterCrop
 from vision_jax.pretrained import port, torch_writer, weights
 from vision_jax.tools import predict
+from vision_jax.utils import trees
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -42,7 +43,7 @@ def weight_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(weight_file):
-    return trained.pretrained_classifier("cnn", str(weight_file))
+    return inference.pretrained_classifier("cnn", str(weight_file))
 
 
 def paths(folder):
@@ -65,7 +66,7 @@ def test_a_file_of_unknown_origin_gets_the_published_preprocessing_and_says_so(t
     shapes = models.shapes(models.build("resnet20"), (32, 32, 3))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     torch_writer.write_pth(tmp_path / "resnet20.pth", port.to_state_dict("resnet20", zeros))
-    network = trained.pretrained_classifier("resnet20", str(tmp_path / "resnet20.pth"))
+    network = inference.pretrained_classifier("resnet20", str(tmp_path / "resnet20.pth"))
     assert network.class_names == CIFAR
     assert network.preprocessing == weights.published("resnet20").preprocessing
     assert "Nothing is known about the preprocessing" in network.note
@@ -73,7 +74,7 @@ def test_a_file_of_unknown_origin_gets_the_published_preprocessing_and_says_so(t
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_answers_are_the_networks_whatever_the_batch(network, pictures, batch_size):
-    answers = list(predict.predict(network, paths(pictures), top=3, batch_size=batch_size))
+    answers = list(inference.predict(network, paths(pictures), top=3, batch_size=batch_size))
     assert [bool(answer.error) for answer in answers] == [False, False, True, False, False, False]
     view = ResizeCenterCrop(32, 32)
     for answer in answers:
@@ -95,14 +96,14 @@ def test_answers_are_the_networks_whatever_the_batch(network, pictures, batch_si
 
 
 def test_no_more_classes_than_there_are(network, pictures):
-    (answer,) = predict.predict(network, [pictures / "a.png"], top=99, batch_size=2)
+    (answer,) = inference.predict(network, [pictures / "a.png"], top=99, batch_size=2)
     assert len(answer.predictions) == 10
     assert sum(p for _, _, p in answer.predictions) == pytest.approx(1, abs=1e-5)
 
 
 ANSWERS = [
-    predict.Answer("a, b.jpg", [("cat", 3, 0.75), ("dog", 5, 0.25)], explanation="x/0.png"),
-    predict.Answer("c.jpg", error="c.jpg: damaged"),
+    inference.Answer("a, b.jpg", [("cat", 3, 0.75), ("dog", 5, 0.25)], explanation="x/0.png"),
+    inference.Answer("c.jpg", error="c.jpg: damaged"),
 ]
 
 
@@ -145,7 +146,7 @@ def test_table(capsys):
 
 
 def test_a_run_is_used_with_its_own_preprocessing_and_averaged_parameters(run_folder, pictures):
-    network = trained.classifier_of_run(run_folder)
+    network = inference.classifier_of_run(run_folder)
     assert network.channels == 1
     assert network.class_names == tuple("0123456789")
     assert (network.preprocessing.resize, network.preprocessing.crop) == (8, 8)
@@ -155,7 +156,7 @@ def test_a_run_is_used_with_its_own_preprocessing_and_averaged_parameters(run_fo
         network.variables["params"]["head"]["bias"], restored.state["networks/model/averaged/head/bias"]
     )
     assert network.open(pictures / "a.png").shape == (8, 8, 1)
-    answers = list(predict.predict(network, paths(pictures), top=2, batch_size=8))
+    answers = list(inference.predict(network, paths(pictures), top=2, batch_size=8))
     assert [bool(answer.error) for answer in answers] == [False, False, True, False, False, False]
 
 
@@ -164,16 +165,16 @@ def test_reading_a_run_changes_nothing(run_folder):
     unfinished = run_folder / "checkpoints" / "7.orbax-checkpoint-tmp-0"
     unfinished.mkdir()
     before = sorted(path for path in run_folder.rglob("*"))
-    trained.open_workdir(run_folder, "newest")
+    inference.open_run(run_folder, "newest")
     assert sorted(path for path in run_folder.rglob("*")) == before
     unfinished.rmdir()
 
 
 def test_runs_that_are_not_there(run_folder, tmp_path):
     with pytest.raises(checkpoints.CheckpointError, match="There are no checkpoints in"):
-        trained.open_workdir(tmp_path)
+        inference.open_run(tmp_path)
     with pytest.raises(checkpoints.CheckpointError, match=r"no checkpoint 5 in .*; there are \[3\]"):
-        trained.open_workdir(run_folder, 5)
+        inference.open_run(run_folder, 5)
 
 
 # Grad-CAM.
@@ -183,9 +184,9 @@ def test_grad_cam_is_its_definition(network):
     model, variables = network.model, network.variables
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     classes = np.array([3, 7])
-    stage = explain.last_map(model, variables, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    stage = inference.last_map(model, variables, jax.ShapeDtypeStruct(x.shape, x.dtype))
     assert stage == "block2"
-    cam = np.asarray(explain.grad_cam(model, variables, x, classes, stage))
+    cam = np.asarray(inference.grad_cam(model, variables, x, classes, stage))
     # The network ends in mean pooling and a linear layer, so that the gradient of a logit is the layer's row / (h w).
     _, kept = model.apply(variables, x, train=False, mutable=["intermediates"])
     maps = np.asarray(kept["intermediates"]["block2"][0])
@@ -200,16 +201,16 @@ def test_grad_cam_finds_the_spot_that_decides():
     x = np.zeros((1, 16, 16, 3), np.float32)
     x[0, 2:6, 10:14] = 1
     variables = jax.tree.map(np.zeros_like, variables)
-    for name, leaf in checkpoints.flat(variables).items():
+    for name, leaf in trees.flatten(variables).items():
         if leaf.ndim == 4:
             leaf[1, 1] = 1
         elif name.endswith("head/kernel"):
             leaf[:, 1] = 1
-    stage = explain.last_map(model, variables, jax.ShapeDtypeStruct(x.shape, x.dtype))
-    cam = np.asarray(explain.grad_cam(model, variables, x, np.array([1]), stage))[0]
+    stage = inference.last_map(model, variables, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    cam = np.asarray(inference.grad_cam(model, variables, x, np.array([1]), stage))[0]
     assert np.argwhere(cam == cam.max()).min(0).tolist() == [1, 5]
     assert np.argwhere(cam > 0).max(0).tolist() == [2, 6]
-    picture = np.asarray(explain.overlay((x[0] * 255).astype(np.uint8), cam)).astype(int)
+    picture = np.asarray(inference.overlay((x[0] * 255).astype(np.uint8), cam)).astype(int)
     assert picture[4, 12, 0] > picture[4, 12, 2] + 50  # red where it decides
     assert picture[14, 2, 0] <= picture[14, 2, 2]
 
@@ -218,17 +219,17 @@ def test_a_perceptron_cannot_be_explained():
     model = models.build("mlp", num_classes=2, hidden=(4,))
     shapes = models.shapes(model, (4, 4, 1))
     with pytest.raises(ValueError, match="MLP has no feature map"):
-        explain.last_map(model, shapes, jax.ShapeDtypeStruct((1, 4, 4, 1), np.float32))
+        inference.last_map(model, shapes, jax.ShapeDtypeStruct((1, 4, 4, 1), np.float32))
 
 
 def test_overlay_of_nothing():
     image = np.full((6, 5, 1), 100, np.uint8)
-    assert explain.overlay(image, np.zeros((2, 2), np.float32)).size == (5, 6)
+    assert inference.overlay(image, np.zeros((2, 2), np.float32)).size == (5, 6)
 
 
 def test_explanations_are_written(network, pictures, tmp_path):
     folder = tmp_path / "why" / "so"
-    answers = list(predict.predict(network, paths(pictures), top=1, batch_size=4, explain_in=folder))
+    answers = list(inference.predict(network, paths(pictures), top=1, batch_size=4, explain_in=folder))
     written = [answer.explanation for answer in answers if answer.explanation]
     assert sorted(written) == sorted(map(str, folder.iterdir()))
     assert len(written) == 5

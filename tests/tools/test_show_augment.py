@@ -23,7 +23,7 @@ def test_draws_are_of_the_first_picture():
     assert sum(seen.values()) == 9 and all(seen.values())
 
 
-def test_grid_lays_out_rows_of_labelled_tiles():
+def test_grid_lays_out_rows_of_labeled_tiles():
     side = show_augment.TILE
     tiles = [np.full((side, side, 3), level, np.float32) for level in np.linspace(0.1, 0.7, 7)]
     sheet = show_augment.grid(tiles, [f"tile(number={n}, name='a longer label')" for n in range(7)])

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from PIL import Image
 
 from vision_jax.data import decode, transforms
 from vision_jax.data.folder import undecoded
-from vision_jax.data.sources import Example, Source, Subset
+from vision_jax.data.sources import Example, Source, fingerprint
+from vision_jax.utils import files
 
 _CHUNK = 256  # photos decoded ahead of the writer
 
@@ -32,13 +32,14 @@ class CachedSource:
 
     Attributes:
       labels: int32 [N].
+      fingerprint: a digest of the source's examples and of what is done to them.
     """
 
     def __init__(self, source: Source, path: str | os.PathLike, size: int, interpolation: str = "bilinear"):
         """Opens or makes the map.
 
         Args:
-          source: photos; needs a `fingerprint` (or is a `Subset` of a source that has one).
+          source: photos; needs a `fingerprint`.
           path: folder for the maps of this and other sources; each has a folder of its own there.
           size: short side in pixels.
           interpolation: a key of `transforms.FILTERS`.
@@ -48,7 +49,8 @@ class CachedSource:
           OSError: the map cannot be written.
         """
         key = f"{fingerprint(source)}/{size}/{interpolation}/1"  # the last number counts changes of this format
-        self._folder = pathlib.Path(path) / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{size}"
+        self.fingerprint = hashlib.sha256(key.encode()).hexdigest()
+        self._folder = pathlib.Path(path) / f"{self.fingerprint[:16]}-{size}"
         if not _complete(self._folder):
             _make(self._folder, source, size, interpolation)
         index = np.load(self._folder / "index.npy")
@@ -70,60 +72,36 @@ class CachedSource:
         return {**self.__dict__, "_pixels": None}  # a worker process opens the map itself
 
 
-def fingerprint(source: Any) -> str:
-    """A digest of the examples of a source.
-
-    Raises:
-      ValueError: the source cannot tell.
-    """
-    if isinstance(source, Subset):
-        return hashlib.sha256(fingerprint(source.source).encode() + source.indices.tobytes()).hexdigest()
-    if not hasattr(source, "fingerprint"):
-        raise ValueError(
-            f"{type(source).__name__} has no `fingerprint`, so a cache of it could not be told from one of other "
-            "photos; set config.data.cache=False."
-        )
-    return source.fingerprint
-
-
 def _make(folder: pathlib.Path, source: Source, size: int, interpolation: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    files = undecoded(source)
+    photos = undecoded(source)
 
     def reduced(i: int) -> tuple[np.ndarray, int]:
-        example = files[i]
+        example = photos[i]
         image = example["image"]
         image = Image.fromarray(decode.decode_image(image) if isinstance(image, bytes) else image)
         if min(image.size) > size:
             image = transforms.resize_short_side(image, size, interpolation)
         return np.asarray(image), int(example["label"])
 
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        index, start = np.zeros((len(files), 4), np.int64), 0
-        with open(temporary / "pixels.bin", "wb") as f, concurrent.futures.ThreadPoolExecutor() as pool:
-            for first in range(0, len(files), _CHUNK):
-                chunk = range(first, min(first + _CHUNK, len(files)))
-                for i, (pixels, label) in zip(chunk, pool.map(reduced, chunk), strict=True):
-                    f.write(pixels.data)
-                    index[i] = (start, *pixels.shape[:2], label)
-                    start += pixels.size
-            f.flush()
-            os.fsync(f.fileno())
-        np.save(temporary / "index.npy", index)
-        marker = {"pixels": start, "index": _digest(temporary / "index.npy")}
-        (temporary / "complete.json").write_text(json.dumps(marker))
-        _move(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _move(temporary: pathlib.Path, folder: pathlib.Path) -> None:
-    if folder.exists() and not _complete(folder):
-        shutil.rmtree(folder)
-    try:
-        os.rename(temporary, folder)
-    except OSError:
+        with files.atomic_folder(folder) as temporary:
+            index, start = np.zeros((len(photos), 4), np.int64), 0
+            with open(temporary / "pixels.bin", "wb") as f, concurrent.futures.ThreadPoolExecutor() as pool:
+                for first in range(0, len(photos), _CHUNK):
+                    chunk = range(first, min(first + _CHUNK, len(photos)))
+                    for i, (pixels, label) in zip(chunk, pool.map(reduced, chunk), strict=True):
+                        f.write(pixels.data)
+                        index[i] = (start, *pixels.shape[:2], label)
+                        start += pixels.size
+                f.flush()
+                os.fsync(f.fileno())
+            np.save(temporary / "index.npy", index)
+            marker = {"pixels": start, "index": _digest(temporary / "index.npy")}
+            (temporary / "complete.json").write_text(json.dumps(marker))
+            if folder.exists() and not _complete(folder):
+                shutil.rmtree(folder)
+    except FileExistsError:
         if not _complete(folder):  # else another process was faster, and its map is as good
             raise
 

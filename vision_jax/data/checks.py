@@ -1,6 +1,7 @@
 """Every photo of a folder decoded once: its size, its digest, or why it cannot be used."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -81,10 +82,7 @@ def _read(record: pathlib.Path) -> dict[str, list]:
 
 
 def _write(record: pathlib.Path, content: dict[str, list]) -> None:
-    temporary = record.with_name(f".{record.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):  # a full or read-only disk costs time at the next call, nothing else
         record.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, record)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # a full or read-only disk costs time at the next call, nothing else
+        with files.atomic_write(record, durable=False) as file:
+            file.write(json.dumps(content).encode())

@@ -28,7 +28,7 @@ def digits(options: Options) -> Dataset:
     images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
     provenance = {
         "source": "scikit-learn load_digits: the test set of Optical Recognition of Handwritten Digits, UCI",
-        "licence": "CC BY 4.0",
+        "license": "CC BY 4.0",
         "citation": "E. Alpaydin and C. Kaynak, 1998, doi:10.24432/C50P49",
     }
     return Dataset("digits", {"train": ArraySource(images, bunch.target)}, tuple("0123456789"), provenance)
@@ -47,7 +47,7 @@ def photo_tiles(options: Options) -> Dataset:
     images = np.concatenate(tiles).astype(np.uint8)
     provenance = {
         "source": "scikit-learn load_sample_images: china.jpg (photo: Danielle Buma), flower.jpg (photo: vultilion)",
-        "licence": "CC BY 2.0",
+        "license": "CC BY 2.0",
     }
     return Dataset("photo_tiles", {"train": ArraySource(images, np.zeros(len(images)))}, (), provenance)
 
@@ -120,10 +120,19 @@ def load(options: Options) -> Dataset:
                 if split != "train"
                 else f"The training split of {name} is empty; lower config.data.val_fraction and test_fraction."
             )
-        if 0 < options["limit"] < len(source):
-            made[split] = take(source, np.linspace(0, len(source) - 1, options["limit"]).astype(np.int64))
-    ordered: dict[str, Source] = {split: made[split] for split in ("train", "val", "test") if split in made}
+        made[split] = limited(source, options["limit"])
+    ordered = {split: made[split] for split in dict.fromkeys(("train", "val", "test", *made)) if split in made}
     return Dataset(dataset.name, ordered, dataset.class_names, dataset.provenance)
+
+
+def evenly(count: int, limit: int) -> np.ndarray:
+    """Returns the numbers of at most `limit` of `count` examples, spread evenly (0: all), int64."""
+    return np.arange(count) if not 0 < limit < count else np.linspace(0, count - 1, limit).astype(np.int64)
+
+
+def limited(source: Source, limit: int) -> Source:
+    """Returns a source with at most `limit` examples of this one, spread evenly; 0 takes all."""
+    return take(source, evenly(len(source), limit)) if 0 < limit < len(source) else source
 
 
 def take(source: Source, indices: np.ndarray) -> Source:

@@ -1,8 +1,8 @@
 """Image files as people have them -> uint8 RGB, through Pillow.
 
-Pixel values follow torchvision's `default_loader` (`Image.open(f).convert("RGB")`): grey is repeated,
+Pixel values follow torchvision's `default_loader` (`Image.open(f).convert("RGB")`): gray is repeated,
 palettes are looked up, an alpha channel is dropped (not composited). Three things differ, because there the
-plain conversion shows something else than a picture viewer does: EXIF orientation is applied, 16-bit grey is
+plain conversion shows something else than a picture viewer does: EXIF orientation is applied, 16-bit gray is
 scaled by 1/257 (`convert` clips at 255), and pixels without a defined range (32-bit integers beyond 16 bits,
 floats) are refused.
 """

@@ -1,6 +1,8 @@
 """Data sets as random-access sources: one shape for arrays, folders and prepared downloads."""
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,6 +37,15 @@ class ArraySource:
         self.images = images
         self.labels = labels.astype(np.int32)
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest of shapes, pixels and labels, in order; read once."""
+        digest = hashlib.sha256(str(self.images.shape).encode())
+        for start in range(0, len(self.images), 1024):  # by pieces: they may lie on disk
+            digest.update(self.images[start : start + 1024].tobytes())
+        digest.update(self.labels.astype("<i4").tobytes())
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -53,11 +64,33 @@ class Subset:
         """Labels of the chosen examples, int32 [N]."""
         return self.source.labels[self.indices]
 
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the source's examples and of which of them are here, in order."""
+        return hashlib.sha256(fingerprint(self.source).encode() + self.indices.astype("<i8").tobytes()).hexdigest()
+
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Example:
         return self.source[int(self.indices[index])]
+
+
+def fingerprint(source: Source) -> str:
+    """Returns the SHA-256 digest, hexadecimal, of the examples of a split: its attribute `fingerprint`.
+
+    Sources that hold the same examples in different ways (`Subset`, files) have different ones.
+
+    Raises:
+        ValueError: the source has none.
+    """
+    digest = getattr(source, "fingerprint", None)
+    if digest is None:
+        raise ValueError(
+            f"{type(source).__name__} has no `fingerprint`, so its examples cannot be told from others; give it that "
+            "attribute, a SHA-256 digest of them."
+        )
+    return digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +101,7 @@ class Dataset:
         name: as in `config.data.name`.
         splits: 'train', 'val', 'test' (those that exist) to sources.
         class_names: one per label, empty where examples have no class.
-        provenance: origin, licence, citation, fingerprint: what a report states.
+        provenance: origin, license, citation, fingerprint: what a report states.
     """
 
     name: str

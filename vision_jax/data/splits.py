@@ -66,7 +66,7 @@ def class_weights(labels: np.ndarray, num_classes: int, method: str = "balanced"
       method: 'balanced': N / (K n_c), scikit-learn's, which gives examples the mean weight 1;
         'effective_number': proportional to (1 - beta) / (1 - beta^n_c) and of sum K, as in Cui et al.,
         "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4.
-      beta: of 'effective_number', in [0, 1): 0 weighs all classes alike, towards 1 it is the inverse frequency.
+      beta: of 'effective_number', in [0, 1): 0 weighs all classes alike, toward 1 it is the inverse frequency.
 
     Returns:
       float32 [K].
@@ -85,7 +85,7 @@ def class_weights(labels: np.ndarray, num_classes: int, method: str = "balanced"
     elif method == "effective_number":
         if not 0 <= beta < 1:
             raise ValueError(f"beta = {beta}: expected 0 <= beta < 1, for example 0.999.")
-        weights = (1 - beta) / (1 - beta**counts)
+        weights = 1 / (1 - beta**counts)  # The factor 1 - beta falls out with the next line.
         weights *= num_classes / weights.sum()
     else:
         raise ValueError(f"class weights by {method!r}: expected 'balanced' or 'effective_number'.")

@@ -2,7 +2,7 @@
 
 A transform takes an example and gives a new one whose 'image' is uint8 [size, size, 3]; the example's image is
 uint8 [H, W, 3] or the bytes of an image file (`folder.undecoded`), which spares copies and lets a large JPEG be
-decoded at a fraction of its size. Everything else (flips, colours, erasing) is done on the device, in batches.
+decoded at a fraction of its size. Everything else (flips, colors, erasing) is done on the device, in batches.
 
 Transforms are frozen dataclasses, so that worker processes can receive them. A random one draws from the
 generator it is handed and from nothing else.
@@ -32,7 +32,7 @@ class RandomResizedCrop:
     """A random part of the photo, resized to size x size.
 
     The part has `scale` (uniform) of the photo's area and an aspect ratio of `ratio` (log-uniform); after ten
-    draws that do not fit, it is the largest centred part with an allowed ratio. This is the crop of Szegedy et
+    draws that do not fit, it is the largest centered part with an allowed ratio. This is the crop of Szegedy et
     al., "Going Deeper with Convolutions", CVPR 2015, with torchvision's distribution and, for equal parts, its
     pixels (Pillow's antialiased filter).
 

@@ -7,10 +7,11 @@ for FID on Inception features. Here the features are the pixels of pooled images
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Float64
 
 
-def pooled_pixels(images: jax.Array, side: int) -> jax.Array:
-    """Averages float images [N, H, W, C] to `side` pixels squared and flattens them to [N, side * side * C]."""
+def pooled_pixels(images: Float[Array, "n h w c"], side: int) -> Float[Array, "n {side}*{side}*c"]:
+    """Averages images to `side` pixels squared and flattens them."""
     n, height, width, channels = images.shape
     if height % side or width % side:
         images = jax.image.resize(images, (n, side, side, channels), "linear", antialias=True)
@@ -19,14 +20,16 @@ def pooled_pixels(images: jax.Array, side: int) -> jax.Array:
     return images.reshape(n, -1)
 
 
-def moments(features: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
-    """Returns the sums of `features` [N, D] and of their outer products over the rows where `mask` [N] is 1."""
+def moments(features: Float[Array, "n d"], mask: Float[Array, " n"]) -> dict[str, Float[Array, "..."]]:
+    """Returns the sums [D] of `features` and [D, D] of their outer products over the rows where `mask` is 1."""
     kept = features * mask[:, None]
     return {"first": kept.sum(0), "second": jnp.matmul(kept.T, kept, precision="highest")}
 
 
-def gaussian(first: np.ndarray, second: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean [D] and covariance [D, D] (divided by count - 1) from the sums of `moments`, in float64.
+def gaussian(
+    first: Float[ArrayLike, " d"], second: Float[ArrayLike, "d d"], count: int
+) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, "d d"]]:
+    """Returns mean and covariance (divided by count - 1) from the sums of `moments`, in float64.
 
     Raises:
         ValueError: fewer than two examples.
@@ -38,7 +41,12 @@ def gaussian(first: np.ndarray, second: np.ndarray, count: int) -> tuple[np.ndar
     return mean, (second - count * np.outer(mean, mean)) / (count - 1)
 
 
-def distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray) -> float:
+def distance(
+    mean1: Float[np.ndarray, " d"],
+    covariance1: Float[np.ndarray, "d d"],
+    mean2: Float[np.ndarray, " d"],
+    covariance2: Float[np.ndarray, "d d"],
+) -> float:
     """Returns the squared Fréchet distance between two Gaussians; covariances may be singular.
 
     tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), which is symmetric.

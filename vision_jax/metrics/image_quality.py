@@ -2,17 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 
-def luma(images: jax.Array) -> jax.Array:
-    """RGB [..., 3] in [0, 1] -> Y [...] of ITU-R BT.601 in [16, 235], as MATLAB's `rgb2ycbcr`; gray is scaled."""
+def luma(images: Float[Array, "*n c"]) -> Float[Array, "*n"]:
+    """RGB in [0, 1] -> Y of ITU-R BT.601 in [16, 235], as MATLAB's `rgb2ycbcr`; gray is scaled."""
     if images.shape[-1] == 1:
         return 16.0 + 219.0 * images[..., 0]
     return 16.0 + images @ jnp.asarray([65.481, 128.553, 24.966], jnp.float32)
 
 
-def psnr_y(images: jax.Array, references: jax.Array, shave: int) -> jax.Array:
-    """Returns the PSNR in dB [N] between images [N, H, W, C] in [0, 1], on luma with peak 255, `shave` pixels cut off.
+def psnr_y(images: Float[Array, "n h w c"], references: Float[Array, "n h w c"], shave: int) -> Float[Array, " n"]:
+    """Returns the PSNR in dB between images in [0, 1], on luma with peak 255, `shave` pixels cut off.
 
     Both are rounded to 8 bits first, as if written to files. Identical images give infinity.
     """

@@ -6,7 +6,7 @@ Named settings of it (in registry.py) are the CIFAR-100 `small_filters_cnn`, the
 self-attention Zhang et al. 2019.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -27,10 +27,12 @@ from vision_jax.models.layers import (
     per_block,
 )
 from vision_jax.models.network import Classifier
+from vision_jax.utils.options import Between, OneOf
 from vision_jax.utils.text import closest
 
 NORMS = ("none", "batch")
 POOLS = ("max", "avg", "stride")
+PADDINGS = ("SAME", "VALID")
 
 
 class CNN(Classifier):
@@ -38,7 +40,7 @@ class CNN(Classifier):
 
     Attributes:
         channels: output channels of each block.
-        convs_per_block: convolutions in a block, each followed by normalisation and activation.
+        convs_per_block: convolutions in a block, each followed by normalization and activation.
         kernel_size: side of every kernel.
         norm: 'none' or 'batch'.
         activation: a name that `layers.activation` knows.
@@ -55,16 +57,16 @@ class CNN(Classifier):
     """
 
     num_classes: int = 10
-    channels: tuple[int, ...] = (32, 64, 128)
-    convs_per_block: int = 1
-    kernel_size: int = 3
-    norm: str = "none"
+    channels: Annotated[tuple[int, ...], Between(1)] = (32, 64, 128)
+    convs_per_block: Annotated[int, Between(1)] = 1
+    kernel_size: Annotated[int, Between(1)] = 3
+    norm: Annotated[str, OneOf(NORMS)] = "none"
     activation: str = "relu"
-    pool: str = "max"
-    padding: str = "SAME"
+    pool: Annotated[str, OneOf(POOLS)] = "max"
+    padding: Annotated[str, OneOf(PADDINGS)] = "SAME"
     use_bias: bool = True
-    block_dropout: float | tuple[float, ...] = 0.0
-    dropout: float = 0.0
+    block_dropout: Annotated[float | tuple[float, ...], Between(0, 0.95)] = 0.0
+    dropout: Annotated[float, Between(0, 0.95)] = 0.0
     hidden: tuple[int, ...] = ()
     residual: bool = False
     squeeze_excite: bool = False
@@ -92,9 +94,8 @@ class CNN(Classifier):
         """Images [N,H,W,C] → float32 logits."""
         _check("norm", self.norm, NORMS)
         _check("pool", self.pool, POOLS)
-        padding = self.padding.upper()
-        _check("padding", padding, ("SAME", "VALID"))
-        if self.residual and padding == "VALID":
+        _check("padding", self.padding, PADDINGS)
+        if self.residual and self.padding == "VALID":
             raise ValueError("residual adds a block's input to its output, which 'VALID' makes smaller; use 'SAME'")
         act = activation(self.activation)
         x = x.astype(self.dtype)
@@ -107,7 +108,7 @@ class CNN(Classifier):
                 self.norm,
                 self.activation,
                 self.pool,
-                padding,
+                self.padding,
                 self.use_bias,
                 self.residual,
                 self.squeeze_excite,
@@ -129,7 +130,7 @@ class CNN(Classifier):
 
 
 class Block(nn.Module):
-    """(Convolution, normalisation, activation) × convs, with gate, shortcut, pooling and dropout as asked."""
+    """(Convolution, normalization, activation) × convs, with gate, shortcut, pooling and dropout as asked."""
 
     features: int
     convs: int

@@ -4,12 +4,15 @@ Source: Radford, Metz & Chintala 2016 (arXiv 1511.06434). Reference implementati
 (ConvTranspose2d and Conv2d of 4×4, no bias, weights from a normal of 0.02) at the widths of the CIFAR-100 experiment.
 """
 
+from typing import Annotated, ClassVar
+
 import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
 from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose, at_least_float32
 from vision_jax.models.network import Network
+from vision_jax.utils.options import Between
 
 _KERNEL = nn.initializers.normal(0.02)
 
@@ -30,12 +33,16 @@ class DCGANGenerator(Network):
     """Noise [N,latent] → images [N,S,S,channels] in [-1, 1].
 
     A 4×4 transposed convolution, then one of stride 2 per doubling; BatchNorm and ReLU after all but the last, tanh.
-    `width` is the channel count before the last layer; each earlier layer has twice as many.
+
+    Attributes:
+        width: channels before the last layer; each earlier layer has twice as many.
     """
+
+    set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels", "latent")
 
     image_size: int = 32
     channels: int = 3
-    width: int = 32
+    width: Annotated[int, Between(1)] = 32
     latent: int = 100
 
     @property
@@ -72,13 +79,18 @@ class DCGANGenerator(Network):
 class DCGANDiscriminator(Network):
     """Images [N,S,S,channels] in [-1, 1] → logits [N] (positive: real).
 
-    Convolutions 4×4 of stride 2 down to 4×4 pixels with LeakyReLU 0.2 (`width` channels, doubling), BatchNorm on all
+    Convolutions 4×4 of stride 2 down to 4×4 pixels with LeakyReLU 0.2, BatchNorm on all
     but the first, then a valid 4×4 convolution to one value.
+
+    Attributes:
+        width: channels of the first layer; each later layer has twice as many.
     """
+
+    set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels")
 
     image_size: int = 32
     channels: int = 3
-    width: int = 32
+    width: Annotated[int, Between(1)] = 32
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ Source: Huang et al. 2017 (arXiv 1608.06993). Reference implementation: `torchvi
 names are kept (`features_denseblock1/denselayer1/norm1` is `features.denseblock1.denselayer1.norm1`).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from vision_jax.models.layers import (
     max_pool,
 )
 from vision_jax.models.network import Classifier
+from vision_jax.utils.options import Between
 
 
 class DenseNet(Classifier):
@@ -38,11 +39,11 @@ class DenseNet(Classifier):
     layers: tuple[int, ...] = (6, 12, 24, 16)
     growth_rate: int = 32
     init_features: int = 64
-    drop_rate: float = 0.0
+    drop_rate: Annotated[float, Between(0, 0.95)] = 0.0
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
-        """Stem, then each block with the transition (or last normalisation) after it, head."""
+        """Stem, then each block with the transition (or last normalization) after it, head."""
         ends = [f"features_transition{i}" for i in range(1, len(self.layers))] + ["features_norm5"]
         blocks = {f"block{i}": (f"features_denseblock{i}", end) for i, end in enumerate(ends, 1)}
         return {"stem": ("features_conv0", "features_norm0"), **blocks, "head": ("classifier",)}
@@ -85,7 +86,7 @@ class DenseBlock(nn.Module):
             layer = DenseLayer(self.growth_rate, self.drop_rate, self.dtype, name=f"denselayer{i}")
             # The cotangent is a sum over all later layers, which XLA would fuse into functions of many thousand terms:
             # DenseNet-161, 8 images of 64x64: 1.3 times PyTorch's time -> 0.7 to 1.1, compiled in half the time.
-            x = ops.materialise(jnp.concatenate([x, layer(x, train=train)], axis=-1))
+            x = ops.materialize(jnp.concatenate([x, layer(x, train=train)], axis=-1))
         return x
 
 

@@ -5,7 +5,7 @@ Source: Szegedy et al. 2015 (arXiv 1409.4842). Reference implementation: `torchv
 `inception3a.branch2.0`).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,7 @@ from jax import numpy as jnp
 
 from vision_jax.models.layers import Dense, Dropout, adaptive_avg_pool, at_least_float32, global_avg_pool, max_pool
 from vision_jax.models.network import AuxiliaryClassifier, ConvNormRelu, imagenet_to_unit_range
+from vision_jax.utils.options import Between
 
 _INIT = nn.initializers.normal(0.01)
 
@@ -40,12 +41,12 @@ class GoogLeNet(AuxiliaryClassifier):
         aux_logits: have the two auxiliary heads; in training their logits stand in collection 'aux_logits'.
         dropout: rate before the head.
         aux_dropout: rate in the auxiliary heads.
-        transform_input: take images normalised with ImageNet's mean and deviation and bring them to the range
-            [-1, 1] that the published weights expect. Leave False for images normalised with mean and deviation 0.5.
+        transform_input: take images normalized with ImageNet's mean and deviation and bring them to the range
+            [-1, 1] that the published weights expect. Leave False for images normalized with mean and deviation 0.5.
     """
 
-    dropout: float = 0.2
-    aux_dropout: float = 0.7
+    dropout: Annotated[float, Between(0, 0.95)] = 0.2
+    aux_dropout: Annotated[float, Between(0, 0.95)] = 0.7
     transform_input: bool = False
 
     @property

@@ -6,7 +6,7 @@ on. Module names are torchvision's.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from jax import numpy as jnp
 
 from vision_jax.models.layers import Dense, Dropout, at_least_float32, avg_pool, global_avg_pool, max_pool
 from vision_jax.models.network import AuxiliaryClassifier, ConvNormRelu, imagenet_to_unit_range
+from vision_jax.utils.options import Between
 
 _INIT = nn.initializers.normal(0.1)
 
@@ -99,12 +100,12 @@ class InceptionV3(AuxiliaryClassifier):
         aux_logits: have the auxiliary head, which needs images of about 299 pixels in training; its logits then
             stand in collection 'aux_logits'.
         dropout: rate before the head.
-        transform_input: as for GoogLeNet: from ImageNet's normalisation to the range [-1, 1] of the weights.
+        transform_input: as for GoogLeNet: from ImageNet's normalization to the range [-1, 1] of the weights.
         fid: the variant behind FID figures: mean pooling leaves the padding out, the last module pools by maximum.
     """
 
     aux_logits: bool = True
-    dropout: float = 0.5
+    dropout: Annotated[float, Between(0, 0.95)] = 0.5
     transform_input: bool = False
     fid: bool = False
 
@@ -213,7 +214,7 @@ def fid_features(model: InceptionV3, variables: Mapping[str, Any], images: jax.A
         model: the network `fid_inception`.
         variables: its weights.
         images: float [N,H,W,3] in [0, 1].
-        resize: bring images to 299×299 first: bilinear, half-pixel centres, no antialiasing (whatever the size).
+        resize: bring images to 299×299 first: bilinear, half-pixel centers, no antialiasing (whatever the size).
 
     Returns:
         float32 [N,2048].

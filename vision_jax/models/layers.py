@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
+from jaxtyping import Array, Float
 
 from vision_jax import ops
 from vision_jax.utils.text import closest
@@ -48,7 +49,7 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     return _ACTIVATIONS[name]
 
 
-def at_least_float32(x: jax.Array) -> jax.Array:
+def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`x` in float32, or as it is where that is wider."""
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
@@ -78,7 +79,7 @@ class ConvTranspose(nn.Module):
     kernel_init: Any = kaiming_fan_in
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 {self.features}"]:
         """Upsample `x`."""
         k = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (k, k, x.shape[-1], self.features), jnp.float32)
@@ -92,19 +93,19 @@ class ConvTranspose(nn.Module):
 
 
 class Dense(nn.Dense):
-    """`flax.linen.Dense` with `torch.nn.Linear`'s uniform kernel initialisation and a zero bias."""
+    """`flax.linen.Dense` with `torch.nn.Linear`'s uniform kernel initialization and a zero bias."""
 
     kernel_init: Any = linear_uniform
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with `torch.nn.BatchNorm2d`'s conventions.
+    """Batch normalization over all axes but the last, with `torch.nn.BatchNorm2d`'s conventions.
 
     running = (1 - momentum) * running + momentum * batch: `momentum` is the weight of the *new* value (PyTorch's
-    convention; Flax writes 1 - momentum). The batch is normalised with the biased variance, the running variance takes
+    convention; Flax writes 1 - momentum). The batch is normalized with the biased variance, the running variance takes
     the unbiased one (n / (n - 1)). Statistics are float32 and, under `jit` over a mesh, those of the global batch.
 
-    With `train=False` the running statistics normalise and nothing is updated.
+    With `train=False` the running statistics normalize and nothing is updated.
 
     Raises:
         ValueError: training with one value per channel, whose variance says nothing.
@@ -116,8 +117,8 @@ class BatchNorm(nn.Module):
     scale_init: Any = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalise `x` [..., C]."""
+    def __call__(self, x: Float[Array, "*n c"], *, train: bool) -> Float[Array, "*n c"]:
+        """Normalize `x` per channel."""
         channels = (x.shape[-1],)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
@@ -136,7 +137,7 @@ class BatchNorm(nn.Module):
             running_var.value = (1 - self.momentum) * running_var.value + self.momentum * (var * (n / (n - 1)))
         else:
             mean, var = running_mean.value, running_var.value
-        return ops.normalise(x32, mean, lax.rsqrt(var + self.epsilon) * scale, bias).astype(self.dtype)
+        return ops.normalize(x32, mean, lax.rsqrt(var + self.epsilon) * scale, bias).astype(self.dtype)
 
 
 class Dropout(nn.Module):
@@ -145,7 +146,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "*shape"], *, train: bool) -> Float[Array, "*shape"]:
         """Zero each value with probability `rate`, scale the others by 1 / (1 - rate)."""
         if not train or self.rate == 0.0:
             return x
@@ -154,7 +155,9 @@ class Dropout(nn.Module):
         return jnp.where(mask, x / keep, jnp.zeros_like(x))
 
 
-def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False) -> jax.Array:
+def max_pool(
+    x: Float[Array, "n h w c"], window: int, stride: int, padding: int = 0, ceil_mode: bool = False
+) -> Float[Array, "n h2 w2 c"]:
     """Maximum over square windows, output size as `torch.nn.MaxPool2d` (with `ceil_mode`, partial windows count)."""
     pairs = tuple(
         (padding, padding + (_ceil_extra(n, window, stride, padding) if ceil_mode else 0)) for n in x.shape[1:3]
@@ -170,19 +173,21 @@ def _ceil_extra(n: int, window: int, stride: int, padding: int) -> int:
     return max((outputs - 1) * stride + window - (n + 2 * padding), 0)
 
 
-def avg_pool(x: jax.Array, window: int, stride: int, padding: int = 0, count_include_pad: bool = True) -> jax.Array:
+def avg_pool(
+    x: Float[Array, "n h w c"], window: int, stride: int, padding: int = 0, count_include_pad: bool = True
+) -> Float[Array, "n h2 w2 c"]:
     """Mean over square windows as `torch.nn.AvgPool2d`."""
     pairs = ((padding, padding),) * 2
     return ops.avg_pool(x, (window, window), (stride, stride), pairs, count_include_pad)
 
 
-def global_avg_pool(x: jax.Array) -> jax.Array:
-    """Mean over height and width: [N,H,W,C] → [N,C], summed in float32."""
+def global_avg_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
+    """Mean over height and width, summed in float32."""
     return at_least_float32(x).mean((1, 2)).astype(x.dtype)
 
 
-def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
-    """[N,H,W,C] → [N,size,size,C], cell i the mean of rows floor(iH/size) … ceil((i+1)H/size) as in PyTorch."""
+def adaptive_avg_pool(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n {size} {size} c"]:
+    """Mean over `size` × `size` cells: cell i is the mean of rows floor(iH/size) … ceil((i+1)H/size) as in PyTorch."""
     if x.shape[1:3] == (size, size):
         return x
     rows, columns = (jnp.asarray(_adaptive_windows(n, size), x.dtype) for n in x.shape[1:3])
@@ -205,8 +210,8 @@ class SqueezeExcite(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Scale each channel of x [N,H,W,C] by its gate in (0, 1)."""
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Scale each channel by its gate in (0, 1)."""
         channels = x.shape[-1]
         gate = Dense(max(channels // self.reduction, 4), dtype=self.dtype, name="squeeze")(global_avg_pool(x))
         gate = Dense(channels, dtype=self.dtype, name="excite")(nn.relu(gate))
@@ -219,8 +224,8 @@ class SelfAttention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Attend over the H*W positions of x [N,H,W,C]; cost grows with (H*W)²."""
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Attend over the H*W positions; cost grows with (H*W)²."""
         n, h, w, c = x.shape
         inner = max(c // 8, 4)
         flat = x.reshape(n, h * w, c)

@@ -1,23 +1,32 @@
-"""Multi-layer perceptron on flattened images: the FCN baselines of CIFAR-10 and the digit recogniser's ANN.
+"""Multi-layer perceptron on flattened images: the FCN baselines of CIFAR-10 and the digit recognizer's ANN.
 
 Reference implementation: `torch.nn.Sequential` of Linear, activation and Dropout. Source: Rumelhart, Hinton &
 Williams 1986; dropout: Srivastava et al. 2014.
 """
+
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 
 from vision_jax.models.layers import Dense, Dropout, activation, at_least_float32, kaiming_fan_in
 from vision_jax.models.network import Classifier
+from vision_jax.utils.options import Between
 
 
 class MLP(Classifier):
-    """[N,...] → flatten → (Dense, activation, dropout) per width in `hidden` → logits [N,num_classes]."""
+    """[N,...] → flatten → (Dense, activation, dropout) per width in `hidden` → logits [N,num_classes].
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        activation: a name that `layers.activation` knows.
+        dropout: rate after each hidden layer.
+    """
 
     num_classes: int = 10
-    hidden: tuple[int, ...] = (512, 256)
+    hidden: Annotated[tuple[int, ...], Between(1)] = (512, 256)
     activation: str = "relu"
-    dropout: float = 0.0
+    dropout: Annotated[float, Between(0, 0.95)] = 0.0
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ ReLU (generator) and LeakyReLU 0.2 (discriminator).
 """
 
 import math
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax
@@ -12,13 +13,20 @@ from jax import numpy as jnp
 
 from vision_jax.models.layers import Dense, at_least_float32
 from vision_jax.models.network import Network
+from vision_jax.utils.options import Between
 
 
 class MLPGenerator(Network):
-    """Noise [N,latent] → images [N,*image_shape] in [-1, 1]: Dense + ReLU per hidden width, Dense, tanh."""
+    """Noise [N,latent] → images [N,*image_shape] in [-1, 1]: Dense + ReLU per hidden width, Dense, tanh.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+    """
+
+    set_by_task: ClassVar[tuple[str, ...]] = ("image_shape", "latent")
 
     image_shape: tuple[int, int, int] = (28, 28, 1)
-    hidden: tuple[int, ...] = (256, 512, 1024)
+    hidden: Annotated[tuple[int, ...], Between(1)] = (256, 512, 1024)
     latent: int = 100
 
     @property
@@ -37,9 +45,13 @@ class MLPGenerator(Network):
 
 
 class MLPDiscriminator(Network):
-    """Images [N,...] in [-1, 1] → logits [N] (positive: real; the sigmoid belongs to the loss)."""
+    """Images [N,...] in [-1, 1] → logits [N] (positive: real; the sigmoid belongs to the loss).
 
-    hidden: tuple[int, ...] = (512, 256)
+    Attributes:
+        hidden: widths of the hidden layers.
+    """
+
+    hidden: Annotated[tuple[int, ...], Between(1)] = (512, 256)
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:

@@ -4,13 +4,14 @@ Source: Sandler et al. 2018 (arXiv 1801.04381). Reference implementation: `torch
 sequence numbers the modules carry (`features_2/conv_0_1` is torchvision's `features.2.conv.0.1`).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 
 from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout, at_least_float32, global_avg_pool
 from vision_jax.models.network import Classifier
+from vision_jax.utils.options import Between
 
 # Expansion, channels, blocks, stride of the first: Table 2 of the paper.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -25,7 +26,7 @@ class MobileNetV2(Classifier):
     """
 
     width: float = 1.0
-    dropout: float = 0.2
+    dropout: Annotated[float, Between(0, 0.95)] = 0.2
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:

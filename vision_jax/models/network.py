@@ -5,7 +5,7 @@ A network's stages are what fine-tuning speaks about: "all but the head", "layer
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,8 @@ class Network(nn.Module):
     caller keeps the parameters of those parts out of `jax.grad`'s argument. `freeze_statistics` does so to BatchNorm
     everywhere, whose scale and bias go on training: an affine map.
     """
+
+    set_by_task: ClassVar[tuple[str, ...]] = ("dtype", "frozen", "freeze_statistics")  # Fields that are no options.
 
     dtype: Any = jnp.float32
     frozen: tuple[str, ...] = ()
@@ -55,6 +57,8 @@ class Network(nn.Module):
 class Classifier(Network):
     """A network that ends in one score per class; also keeps 'features', the vector the head sees."""
 
+    set_by_task: ClassVar[tuple[str, ...]] = ("num_classes",)
+
     num_classes: int = 1000
 
     @property
@@ -79,7 +83,7 @@ class AuxiliaryClassifier(Classifier):
     `aux_weights[name]` times their loss to the main one. They are not computed in evaluation.
 
     Attributes:
-        aux_logits: have them.
+        aux_logits: have and train the auxiliary heads.
     """
 
     aux_logits: bool = False

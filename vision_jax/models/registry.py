@@ -18,7 +18,7 @@ from vision_jax.models.inception import InceptionV3
 from vision_jax.models.mlp import MLP
 from vision_jax.models.mlp_gan import MLPDiscriminator, MLPGenerator
 from vision_jax.models.mobilenet import MobileNetV2
-from vision_jax.models.network import Classifier, Network
+from vision_jax.models.network import Network
 from vision_jax.models.resnet import CifarResNet, ResNet
 from vision_jax.models.srcnn import SRCNN
 from vision_jax.models.vgg import VGG
@@ -35,7 +35,7 @@ class Entry:
         input_shape: default input without the batch axis: (H, W, C), or (latent,) for generators.
         preset: options that make it this network; a caller may override them.
         weights: its key in third_party/weights.json, which holds URL, checksum and preprocessing; None without weights.
-        top1: ImageNet (CIFAR: CIFAR-10 test) top-1 in per cent as published with those weights.
+        top1: ImageNet (CIFAR: CIFAR-10 test) top-1 in percent as published with those weights.
     """
 
     module: type[Network]
@@ -135,15 +135,15 @@ def entry(name: str) -> Entry:
     return MODELS[name]
 
 
-def options(name: str) -> dict[str, Any]:
-    """Every option of network `name` with its value there (presets included)."""
+def values(name: str) -> dict[str, Any]:
+    """Every field of network `name` with its value there (presets included)."""
     row = entry(name)
     own = [f for f in fields(row.module) if f.name not in ("parent", "name")]
     return {f.name: row.preset.get(f.name, f.default) for f in own}
 
 
 def build(name: str, *, num_classes: int | None = None, dtype: Any = jnp.float32, **overrides: Any) -> Network:
-    """The network `name`, not yet initialised.
+    """The network `name`, not yet initialized.
 
     Args:
         name: a key of `MODELS`.
@@ -157,7 +157,7 @@ def build(name: str, *, num_classes: int | None = None, dtype: Any = jnp.float32
     row = entry(name)
     overrides = {"num_classes": num_classes, "dtype": dtype, **overrides}
     given = {key: value for key, value in overrides.items() if value is not None}
-    valid = options(name)
+    valid = values(name)
     for key in given:
         if key not in valid:
             if key == "num_classes":
@@ -181,4 +181,4 @@ def parameter_count(variables: Mapping[str, Any]) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-__all__ = ["MODELS", "Classifier", "Entry", "build", "entry", "options", "parameter_count", "shapes"]
+__all__ = ["MODELS", "Entry", "build", "entry", "parameter_count", "shapes", "values"]

@@ -5,7 +5,7 @@ ResNet, 1605.07146). Reference implementations: `torchvision.models.resnet` (bot
 convolution) and akamaster/pytorch_resnet_cifar10 for resnet20/32/44/56. Modules carry the references' names.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,7 @@ from jax import numpy as jnp
 
 from vision_jax.models.layers import BatchNorm, Conv, Dense, at_least_float32, global_avg_pool, max_pool
 from vision_jax.models.network import Classifier
+from vision_jax.utils.options import Between, OneOf
 
 STEMS = ("imagenet", "cifar")
 
@@ -31,11 +32,11 @@ class ResNet(Classifier):
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
-    width: int = 64
+    width: Annotated[int, Between(1)] = 64
     bottleneck: bool = False
     groups: int = 1
     width_per_group: int = 64
-    stem: str = "imagenet"
+    stem: Annotated[str, OneOf(STEMS)] = "imagenet"
     zero_init_residual: bool = False
 
     @property
@@ -172,10 +173,13 @@ class CifarResNet(Classifier):
     """ResNet of 6n + 2 layers for 32×32 images: 16, 32 and 64 channels, parameter-free shortcuts (option A).
 
     Where the shape changes, the shortcut takes every second pixel and pads the new channels with zeros.
+
+    Attributes:
+        blocks_per_stage: residual blocks in each of the three stages, n above.
     """
 
     num_classes: int = 10
-    blocks_per_stage: int = 3
+    blocks_per_stage: Annotated[int, Between(1)] = 3
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:

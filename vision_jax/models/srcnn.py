@@ -4,6 +4,8 @@ Source: Dong, Loy, He & Tang 2015 (arXiv 1501.00092), whose code ends in "9-5-5"
 sizes. Convolutions here keep the size (zero padding), as the common PyTorch implementations do.
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 
@@ -18,8 +20,13 @@ _LAST = nn.initializers.normal(0.001)
 class SRCNN(Network):
     """[N,H,W,channels] in [0, 1] → float32 [N,H,W,channels], not clipped: two ReLU convolutions and a linear one.
 
-    `residual` adds the input to the output, so that the network learns what bicubic interpolation lost.
+    Attributes:
+        kernel_sizes: sides of the three kernels in pixels.
+        features: channels of the two hidden layers.
+        residual: add the input to the output, so that the network learns what bicubic interpolation lost.
     """
+
+    set_by_task: ClassVar[tuple[str, ...]] = ("channels",)
 
     kernel_sizes: tuple[int, int, int] = (9, 5, 5)
     features: tuple[int, int] = (64, 32)

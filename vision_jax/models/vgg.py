@@ -4,12 +4,15 @@ Source: Simonyan & Zisserman 2015 (arXiv 1409.1556). Reference implementation: `
 numbers the modules carry (`features_0` is torchvision's `features.0`).
 """
 
+from typing import Annotated
+
 import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
 from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout, adaptive_avg_pool, at_least_float32, max_pool
 from vision_jax.models.network import Classifier
+from vision_jax.utils.options import Between
 
 CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _CHANNELS = (64, 128, 256, 512, 512)
@@ -21,7 +24,7 @@ class VGG(Classifier):
 
     Attributes:
         depth: 11, 13, 16 or 19 layers with weights.
-        batch_norm: normalise after each convolution.
+        batch_norm: normalize after each convolution.
         dropout: rate after each of the two hidden dense layers.
         include_top: False stops after the fifth block and returns its features averaged to [N,512]: the network
             that a perceptual loss looks into needs none of the 120 million parameters after it.
@@ -29,7 +32,7 @@ class VGG(Classifier):
 
     depth: int = 16
     batch_norm: bool = False
-    dropout: float = 0.5
+    dropout: Annotated[float, Between(0, 0.95)] = 0.5
     include_top: bool = True
 
     @property

@@ -1,6 +1,6 @@
-"""Few channels: several neighbouring outputs per row of the matrix product.
+"""Few channels: several neighboring outputs per row of the matrix product.
 
-A product with 27 x 8 weights per pixel leaves a CPU's multipliers idle. Here `b` neighbouring outputs share one row
+A product with 27 x 8 weights per pixel leaves a CPU's multipliers idle. Here `b` neighboring outputs share one row
 of the left matrix, the pixels that any of them sees, and the right matrix holds the kernel `b` times along a
 diagonal band. Some products with zero buy wide matrices, patches of (b + k - 1) / (b k) the size, and long runs of
 memory to copy.

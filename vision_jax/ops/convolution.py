@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 from jax import lax
 from jax import numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 from vision_jax.ops import primitive
 from vision_jax.ops.geometry import Geometry, pair
@@ -13,8 +14,8 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def conv_general_dilated(
-    lhs: jax.Array,
-    rhs: jax.Array,
+    lhs: Shaped[Array, "..."],
+    rhs: Shaped[Array, "..."],
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     lhs_dilation: Sequence[int] | None = None,
@@ -24,7 +25,7 @@ def conv_general_dilated(
     batch_group_count: int = 1,
     precision=None,
     preferred_element_type=None,
-) -> jax.Array:
+) -> Shaped[Array, "..."]:
     """`lax.conv_general_dilated`, fast on a CPU for [N,H,W,C] images and [h,w,C/groups,O] kernels.
 
     Same arguments, result and errors. What is not a two-dimensional NHWC/HWIO convolution of floats without image
@@ -82,9 +83,12 @@ def conv_general_dilated(
 
 
 def conv_transpose(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: str | Sequence[tuple[int, int]]
-) -> jax.Array:
-    """`lax.conv_transpose` of x [N,H,W,C] with kernel [h,w,C,O], fast on a CPU.
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "kh kw c o"],
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+) -> Float[Array, "n h2 w2 o"]:
+    """`lax.conv_transpose`, fast on a CPU.
 
     `padding` is 'SAME' (H' = H * stride), 'VALID' or pairs: zeros around the spread image, before the kernel slides
     over it. It is the input gradient of a convolution with the reversed kernel, and is computed as that.

@@ -31,7 +31,7 @@ def rows(x: jax.Array) -> jax.Array:
 
 
 def pad_image(x: jax.Array, pads, interior=(0, 0)) -> jax.Array:
-    """Zeros around [N,H,W,C], and `interior` zeros between neighbouring rows and columns."""
+    """Zeros around [N,H,W,C], and `interior` zeros between neighboring rows and columns."""
     (top, bottom), (left, right) = pads
     config = ((0, 0, 0), (top, bottom, interior[0]), (left, right, interior[1]), (0, 0, 0))
     if all(c == (0, 0, 0) for c in config):
@@ -199,7 +199,7 @@ def row_patches(g: Geometry, x: jax.Array) -> list[jax.Array]:
         lax.slice(x, (0, 0, j * dw, 0), (n, height, j * dw + (ow - 1) * sw + 1, x.shape[3]), (1, 1, sw, 1))
         for j in range(g.kernel[1])
     ]
-    # Materialised once: fused into each row's slice it would be computed h times.
+    # Materialized once: fused into each row's slice it would be computed h times.
     wide = lax.optimization_barrier(lax.concatenate(columns, 3))
     return [_crop(wide, (i * dh, 0), (oh, ow), (sh, 1)) for i in range(g.kernel[0])]
 

@@ -54,7 +54,7 @@ class Geometry:
     def transposed(self) -> "Geometry | None":
         """The stride-1 convolution that takes the spread output gradient to the input gradient.
 
-        Its image is the output with stride - 1 zeros between neighbours. None where it would need negative padding.
+        Its image is the output with stride - 1 zeros between neighbors. None where it would need negative padding.
         """
         spread, pads = [], []
         for n, (lo, _), span, s, out in zip(self.image, self.pads, self.span, self.strides, self.out, strict=True):

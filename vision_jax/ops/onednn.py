@@ -1,7 +1,7 @@
 """Convolutions of one CPU device by oneDNN, the library that PyTorch's come from, where it is installed.
 
-`onednn.cc` is an XLA foreign function around oneDNN's C interface, compiled by `native.py` and linked to
-`libdnnl.so.3`: that of the wheel `onednn-cpu-gomp`, or what the system's loader finds.
+`native/onednn.cc` is an XLA foreign function around oneDNN's C interface. Its `libdnnl.so.3` is that of the wheel
+`onednn-cpu-gomp`, or what the system's loader finds.
 
 Source: oneDNN's convolution primitive, https://uxlfoundation.github.io/oneDNN/dev_guide_convolution.html.
 """
@@ -26,9 +26,7 @@ def available() -> bool:
 
 
 def _load() -> None:
-    library = _library()
-    link = [str(library), f"-Wl,-rpath,{library.parent}"] if library.is_absolute() else [f"-l:{library}"]
-    native.register([_TARGET], native.FOLDER / "onednn.cc", link)
+    native.register([_TARGET], native.FOLDER / "onednn.cc", [_library()])
 
 
 def _library() -> pathlib.Path:

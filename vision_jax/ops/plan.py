@@ -2,7 +2,7 @@
 
 `choose_beside_onednn` is the whole policy where oneDNN may be called; its figures are milliseconds on two cores of an
 AVX-512 machine (Zen 4), oneDNN first. `choose` is the one elsewhere; its figures are CPU milliseconds on one core of an
-AVX2 machine (Zen 3), XLA's own convolution first. `vision_jax/ops/__init__.py` tells what was tried and left out.
+AVX2 machine (Zen 3), XLA's own convolution first. README.md tells what was tried and left out.
 """
 
 from collections.abc import Callable

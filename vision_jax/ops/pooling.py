@@ -18,8 +18,10 @@ from jax import numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float, Shaped
 
 Pair = tuple[int, int]
+Padding = str | Sequence[Sequence[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Windows:
         return h, w
 
 
-def _windows(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding) -> Windows:
+def _windows(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> Windows:
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
     (top, bottom), (left, right) = padding
@@ -51,8 +53,10 @@ def _lowest(dtype) -> np.ndarray:
     return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
 
 
-def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], padding) -> jax.Array:
-    """Maximum over windows of x [N,H,W,C]; `padding` is 'SAME', 'VALID' or pairs for height and width.
+def max_pool(
+    x: Shaped[Array, "n h w c"], window: Sequence[int], strides: Sequence[int], padding: Padding
+) -> Shaped[Array, "n h2 w2 c"]:
+    """Maximum over windows; `padding` is 'SAME', 'VALID' or pairs for height and width.
 
     NaN in a window gives NaN. Cells of padding never win.
     """
@@ -60,9 +64,9 @@ def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], paddin
 
 
 def avg_pool(
-    x: jax.Array, window: Sequence[int], strides: Sequence[int], padding, count_include_pad: bool
-) -> jax.Array:
-    """Mean over windows of x [N,H,W,C]; padding cells count in the divisor if `count_include_pad`."""
+    x: Float[Array, "n h w c"], window: Sequence[int], strides: Sequence[int], padding: Padding, count_include_pad: bool
+) -> Float[Array, "n h2 w2 c"]:
+    """Mean over windows; padding cells count in the divisor if `count_include_pad`."""
     w = _windows(x, window, strides, padding)
     h, k = w.size
     if w.size == w.strides and w.pads == ((0, 0), (0, 0)):

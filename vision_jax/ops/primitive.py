@@ -16,7 +16,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from vision_jax.ops import formulas, native, plan
+from vision_jax.ops import foreign, formulas, plan
 from vision_jax.ops.geometry import Geometry
 
 forward_p = Primitive("conv_forward")  # (x, w) -> y
@@ -103,7 +103,7 @@ def _define(primitive: Primitive) -> None:
         return ShapedArray(_shape(primitive, a, b, geometry), a.dtype)
 
     def on_cpu(context, a, b, *, geometry):
-        compute = partial(plan.compute, _KIND[primitive], geometry, one_device=native.on_one_device(context))
+        compute = partial(plan.compute, _KIND[primitive], geometry, one_device=foreign.on_one_device(context))
         return mlir.lower_fun(compute, multiple_results=False)(context, a, b)
 
     def elsewhere(a, b, *, geometry):

@@ -1,15 +1,17 @@
 """What a step does with every parameter once its gradient is known, in one pass over memory.
 
 XLA's CPU compiler makes three functions of Adam's three results, each of which reads its operands anew, and writes the
-squares of a gradient to memory before it sums them. In float32 programs for one CPU device `updates.cc` does both.
+squares of a gradient to memory before it sums them. In float32 programs for one CPU device `native/updates.cc` does
+both.
 """
 
 import jax
 from jax import numpy as jnp
 from jax.extend.core import Primitive
+from jaxtyping import Array, Float
 
 from vision_jax.ops import native
-from vision_jax.ops.native import Foreign, promoted
+from vision_jax.ops.foreign import Foreign, define, promoted
 
 
 def available() -> bool:
@@ -22,15 +24,22 @@ def _load() -> None:
 
 
 def adam(
-    gradient: jax.Array, mean: jax.Array, square: jax.Array, corrections: jax.Array, *, b1: float, b2: float, eps: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    gradient: Float[Array, "*shape"],
+    mean: Float[Array, "*shape"],
+    square: Float[Array, "*shape"],
+    corrections: Float[Array, " 2"],
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Adam's update of one parameter before the learning rate, and its new moments (Kingma & Ba 2015, algorithm 1).
 
     Args:
-        gradient: [...]
-        mean: first moment [...].
-        square: second moment [...].
-        corrections: [2], 1 - b1^t and 1 - b2^t at step t, of the moments' type.
+        gradient: of the parameter.
+        mean: first moment.
+        square: second moment.
+        corrections: 1 - b1^t and 1 - b2^t at step t, of the moments' type.
         b1: decay of the first moment.
         b2: decay of the second moment.
         eps: added to the root of the second moment.
@@ -39,8 +48,8 @@ def adam(
     return update, mean, square
 
 
-def square_sum(x: jax.Array) -> jax.Array:
-    """Sum of the squares of x [...], a scalar."""
+def square_sum(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """Sum of the squares of all elements."""
     return _square_sum_p.bind(x)
 
 
@@ -60,7 +69,7 @@ _adam_p = Primitive("adam")
 _adam_p.multiple_results = True
 _square_sum_p = Primitive("square_sum")
 
-native.define(
+define(
     _adam_p,
     _adam,
     lambda gradient, mean, square, corrections, **decays: [
@@ -70,4 +79,4 @@ native.define(
     ],
     Foreign("VisionJaxAdam", available, aliases={1: 1, 2: 2}),
 )
-native.define(_square_sum_p, _square_sum, lambda x: promoted((), x), Foreign("VisionJaxSquareSum", available))
+define(_square_sum_p, _square_sum, lambda x: promoted((), x), Foreign("VisionJaxSquareSum", available))

@@ -210,6 +210,7 @@ def _open(wanted: _Wanted, start: int, timeout: float) -> http.client.HTTPRespon
     if start:
         request.add_header("Range", f"bytes={start}-")
     answers: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()
+    answer: http.client.HTTPResponse | Exception
 
     def ask() -> None:
         try:
@@ -219,11 +220,13 @@ def _open(wanted: _Wanted, start: int, timeout: float) -> http.client.HTTPRespon
 
     # A thread, because looking up a name has no time limit and can hang for long on a machine without network.
     threading.Thread(target=ask, daemon=True).start()
+    seconds = min(_ANSWER_SECONDS, timeout)
     try:
-        answer = answers.get(timeout=min(_ANSWER_SECONDS, timeout))
+        answer = answers.get(timeout=seconds)
     except queue.Empty:
-        seconds = min(_ANSWER_SECONDS, timeout)
-        raise wanted.error(f"no answer within {seconds:g} seconds; is there a network?") from None
+        answer = TimeoutError()
+    if isinstance(answer, TimeoutError):  # of the queue or of the connection, whichever came first
+        raise wanted.error(f"no answer within {seconds:g} seconds; is there a network?")
     if isinstance(answer, urllib.error.HTTPError):
         answer.close()
         if answer.code == 416 and start:  # nothing after `start`: what is here is another file's beginning

@@ -1,7 +1,7 @@
 """Fine-tuning: which parameters train and how fast, and what a network takes over from pretrained weights.
 
 Stages are the network's own (`Network.stages`), from input to head, as Yosinski et al. 2014 ("How transferable are
-features in deep neural networks?") speak of them. A new head keeps the initialisation of the network's own last layer.
+features in deep neural networks?") speak of them. A new head keeps the initialization of the network's own last layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from ml_collections import ConfigDict
 
-from vision_jax.config import ConfigError
 from vision_jax.models.network import AuxiliaryClassifier, Classifier, Network
 from vision_jax.pretrained import weights as weights_lib
+from vision_jax.utils import trees
+from vision_jax.utils.options import ConfigError
 from vision_jax.utils.text import closest
 
 Path = tuple[str, ...]
@@ -65,14 +65,14 @@ def rate_multiplier(model: Network, head_multiplier: float, stage_decay: float) 
     return lambda path: factors[path[0]]
 
 
-def take_over(model: Network, name: str, weights: str, variables: Mapping[str, Tree]) -> dict[str, Tree]:
+def load_pretrained(model: Network, name: str, weights: str, variables: Mapping[str, Tree]) -> dict[str, Tree]:
     """Returns `variables` with everything replaced that pretrained weights hold; a head of other width stays new.
 
     Args:
         model: the network, with its own number of classes.
         name: its name in the table of models.
         weights: as in `config.model.weights`.
-        variables: {'params', 'batch_stats'} as initialised.
+        variables: {'params', 'batch_stats'} as initialized.
 
     Raises:
         ValueError: the weights are of another network (see `vision_jax.pretrained.weights.load`).
@@ -80,35 +80,27 @@ def take_over(model: Network, name: str, weights: str, variables: Mapping[str, T
     """
     options: dict[str, Any] = {"aux_logits": model.aux_logits} if isinstance(model, AuxiliaryClassifier) else {}
     loaded, _ = weights_lib.load(name, weights, **options)
-    old, new = traverse_util.flatten_dict(dict(variables)), traverse_util.flatten_dict(dict(loaded))
-    heads = tuple(tuple(layer.split("/")) for layer in model.head_layers) if isinstance(model, Classifier) else ()
-    taken, problems = {}, []
-    for path, leaf in old.items():
-        if path not in new:
-            problems.append(f"{'/'.join(path)} is missing")
-        elif new[path].shape == leaf.shape:
-            taken[path] = np.asarray(new[path], leaf.dtype)
-        elif any(path[1 : 1 + len(head)] == head for head in heads):
-            taken[path] = leaf
-        else:
-            problems.append(f"{'/'.join(path)} is {new[path].shape}, the network has {leaf.shape}")
-    if problems:
-        raise ValueError(f"The weights {weights!r} do not fit {name} as configured:\n  " + "\n  ".join(problems))
-    # A head is taken over as a whole or not at all.
-    for head in heads:
-        parts = [path for path in old if path[1 : 1 + len(head)] == head]
-        if any(taken[path] is old[path] for path in parts):
-            taken |= {path: old[path] for path in parts}
-    return traverse_util.unflatten_dict(taken)
+    old, new = trees.flatten(variables), trees.flatten(loaded)
+    new = {path: new[path] for path in old if path in new}  # what has no place here is left behind
+    for head in model.head_layers if isinstance(model, Classifier) else ():
+        # A head is taken over as a whole or not at all.
+        parts = [path for path in new if path.partition("/")[2].startswith(f"{head}/")]
+        if any(new[path].shape != old[path].shape for path in parts):
+            new |= {path: old[path] for path in parts}
+    if problems := trees.differences(old, new, types=False):
+        raise ValueError(f"The weights {weights!r} do not fit {name} as configured:{trees.shown(problems)}")
+    return trees.unflatten(
+        {path: leaf if new[path] is leaf else np.asarray(new[path], leaf.dtype) for path, leaf in old.items()}
+    )
 
 
-def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
+def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> None:
     """Fills in what the config leaves to the weights: mean and std, and for photos resizing and cropping.
 
     Without weights, what is not set stays as it is: images in [0, 1].
 
     Raises:
-        ConfigError: weights that do not say how images were normalised, or photos of a folder without a size.
+        ConfigError: weights that do not say how images were normalized, or photos of a folder without a size.
     """
     data, record = config.data, None
     if config.model.weights:
@@ -116,7 +108,7 @@ def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
         record = (row or weights_lib.load(config.model.name, config.model.weights)[1]).preprocessing
         if record is None and not (data.mean and data.std):
             raise ConfigError(
-                f"{config.model.weights} does not say how its images were normalised; set config.data.mean and std."
+                f"{config.model.weights} does not say how its images were normalized; set config.data.mean and std."
             )
     if record is not None:
         data.mean, data.std = data.mean or record.mean, data.std or record.std
@@ -129,7 +121,9 @@ def preprocess_as_trained(config: ConfigDict, *, photos: bool) -> None:
         )
 
 
-def features(model: Classifier, variables: Mapping[str, Tree], images: jax.Array) -> jax.Array:
-    """Returns what the head sees, float32 [N, F], for normalised images [N, H, W, C]."""
-    _, kept = model.apply(variables, images, train=False, mutable=["intermediates"])
-    return kept["intermediates"]["features"][0].astype(jnp.float32)
+def logits_and_features(
+    model: Classifier, variables: Mapping[str, Tree], images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns float32 logits [N, K] and what the head sees, float32 [N, F], for normalized images [N, H, W, C]."""
+    logits, kept = model.apply(variables, images, train=False, mutable=["intermediates"])
+    return logits, kept["intermediates"]["features"][0].astype(jnp.float32)

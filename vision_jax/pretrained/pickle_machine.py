@@ -258,7 +258,7 @@ def check_plain(value: Any, program_bytes: int) -> None:
 
     A few bytes of pickle can describe a list of lists of lists that holds itself or has 2**1000 leaves;
     whoever walks it never returns. The walk here gives up once it has seen far more items than the
-    program can have spelt out.
+    program can have spelled out.
     """
     budget = 8 * program_bytes + 1000
     pending = [(value, 0)]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import flax.traverse_util as traverse
+import jax
 import numpy as np
 
 from vision_jax.models import registry
@@ -27,6 +27,7 @@ from vision_jax.models.mobilenet import MobileNetV2
 from vision_jax.models.network import Classifier, Network
 from vision_jax.models.resnet import ResNet
 from vision_jax.models.vgg import VGG
+from vision_jax.utils import trees
 
 # Flax module path (joined with dots) → PyTorch module path, by family; families not listed keep their paths.
 _NAMES: dict[type[Network], tuple[tuple[str, str], ...]] = {
@@ -51,7 +52,7 @@ _AUXILIARY: dict[type[Network], str] = {GoogLeNet: r"^aux[12]\.", InceptionV3: r
 
 
 class PortError(ValueError):
-    """Weights that do not fit a network; the message lists every problem."""
+    """Weights that do not fit a network; the message counts the problems and lists them."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ class Leaf:
     """One array: where it is here, how it is called there, and how the layouts relate.
 
     Attributes:
-        path: collection and module path here, ending in kernel, scale, bias, mean or var.
+        path: collection and module path here, with slashes, ending in kernel, scale, bias, mean or var.
         name: PyTorch's name.
         shape: shape here.
         layout: 'same', 'conv', 'conv_transpose', 'dense' or 'flatten' (dense after flattening a feature map).
         channels: channels of that feature map.
     """
 
-    path: tuple[str, ...]
+    path: str
     name: str
     shape: tuple[int, ...]
     layout: str
@@ -128,10 +129,10 @@ def mapping(model: Network, shapes: Mapping[str, Any]) -> list[Leaf]:
     """
     flattened = _flattened_channels(model)
     leaves = []
-    for path, value in sorted(traverse.flatten_dict(shapes).items()):
-        if path[0] not in ("params", "batch_stats"):
+    for path, value in trees.flatten(shapes).items():
+        collection, *module, kind = path.split("/")
+        if collection not in ("params", "batch_stats"):
             continue
-        *module, kind = path[1:]
         name = _rewritten(".".join(module), _NAMES.get(type(model), ()))
         # A parameter of its own that no PyTorch layer has (the attention gate) keeps its name.
         name = ".".join(part for part in (name, _TORCH_LEAF.get(kind, kind)) if part)
@@ -175,7 +176,7 @@ def load_state_dict(
         Nested dicts of float32 NumPy arrays.
 
     Raises:
-        PortError: something is missing, left over, or of another shape or type; all of it is listed.
+        PortError: something is missing, left over, or of another shape or type.
     """
     row = registry.entry(name)
     # A network without classes refuses the option, a classifier without the number takes it from its head below.
@@ -188,25 +189,23 @@ def load_state_dict(
         if bias is not None and np.ndim(bias) == 1:
             model = model.clone(num_classes=len(bias))
     leaves = mapping(model, _shapes(model, input_shape or row.input_shape))
-    problems, used, variables = [], set(), {}
-    for leaf in leaves:
-        used.add(leaf.name)
-        array = state.get(leaf.name)
-        if array is None:
-            problems.append(f"missing: {leaf.name} {list(leaf.torch_shape)}")
-        elif tuple(np.shape(array)) != leaf.torch_shape:
-            problems.append(f"shape: {leaf.name} is {list(np.shape(array))}, expected {list(leaf.torch_shape)}")
-        elif not _is_floating(array):
-            problems.append(f"type: {leaf.name} is {np.asarray(array).dtype}, expected floating point")
-        else:
-            variables[leaf.path] = leaf.from_torch(array)
-    used |= set(_counters(leaves))
-    for key in state:
-        if key not in used and not (ignored and re.search(ignored, key)):
-            problems.append(f"left over: {key} {list(np.shape(state[key]))}")
+    counters = set(_counters(leaves))
+    expected = {leaf.name: jax.ShapeDtypeStruct(leaf.torch_shape, np.float32) for leaf in leaves}
+    found = {
+        key: np.asarray(array)
+        for key, array in state.items()
+        if key not in counters and not (ignored and re.search(ignored, key))
+    }
+    problems = trees.differences(expected, found, types=False)
+    problems += [
+        f"type: {key} is {array.dtype}, expected floating point"
+        for key, array in found.items()
+        if key in expected and not _is_floating(array)
+    ]
     if problems:
-        raise PortError(_report(name, problems, len(used & set(state)), len(state)))
-    return {"params": {}, "batch_stats": {}} | traverse.unflatten_dict(variables)
+        raise PortError(_report(name, problems, len(state.keys() & (expected.keys() | counters)), len(state)))
+    variables = {leaf.path: leaf.from_torch(found[leaf.name]) for leaf in leaves}
+    return {"params": {}, "batch_stats": {}} | trees.unflatten(variables)
 
 
 def to_state_dict(name: str, variables: Mapping[str, Any], **options: Any) -> dict[str, np.ndarray]:
@@ -222,7 +221,7 @@ def to_state_dict(name: str, variables: Mapping[str, Any], **options: Any) -> di
         only when its momentum is None).
     """
     model = registry.build(name, **options)
-    flat = traverse.flatten_dict(variables)
+    flat = trees.flatten(variables)
     leaves = mapping(model, variables)
     state = {leaf.name: leaf.to_torch(np.asarray(flat[leaf.path])) for leaf in leaves}
     return state | {counter: np.zeros((), np.int64) for counter in _counters(leaves)}
@@ -246,14 +245,13 @@ def _rewritten(key: str, rules: tuple[tuple[str, str], ...]) -> str:
     return key
 
 
-def _is_floating(array: Any) -> bool:
+def _is_floating(array: np.ndarray) -> bool:
     """Whether the array is float16, bfloat16 (which NumPy knows as a foreign kind), float32 or float64."""
-    dtype = np.asarray(array).dtype
-    return np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16"
+    return np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
 
 
 def _report(name: str, problems: list[str], fitting: int, total: int) -> str:
     return (
         f"these weights do not fit {name}: {len(problems)} problems ({fitting} of the file's {total} entries have a "
-        "place)\n  " + "\n  ".join(problems) + "\ncheck that they are of this network and of this number of classes"
+        f"place){trees.shown(problems)}\ncheck that they are of this network and of this number of classes"
     )

@@ -373,17 +373,17 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
 
     def no_bytes(arguments: tuple) -> bytes:
         if arguments:
-            raise TorchFileError("bytes are spelt in a way that is not known here")
+            raise TorchFileError("bytes are spelled in a way that is not known here")
         return b""
 
     def encoded(arguments: tuple) -> bytes:
         if [type(argument) for argument in arguments] != [str, str] or arguments[1] != "latin1":
-            raise TorchFileError("bytes are spelt in a way that is not known here")
+            raise TorchFileError("bytes are spelled in a way that is not known here")
         spend(len(arguments[0]))
         try:
             return arguments[0].encode("latin1")
         except UnicodeEncodeError:
-            raise TorchFileError("bytes are spelt with characters that are no bytes") from None
+            raise TorchFileError("bytes are spelled with characters that are no bytes") from None
 
     table: dict[tuple[str, str], Any] = {
         ("torch._utils", "_rebuild_tensor"): Builder(rebuild_tensor),

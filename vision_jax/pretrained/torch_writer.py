@@ -8,15 +8,15 @@ first, and the same arrays give the same bytes.
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import safetensors.numpy
 
 from vision_jax.pretrained.array_files import SAFETENSORS_DTYPES
 from vision_jax.pretrained.torch_file import STORAGES
+from vision_jax.utils import files
 
 _ALIGNMENT = 64  # of every storage in the file, as PyTorch does it, so that it can be mapped
 _LOCAL_HEADER_BYTES = 30
@@ -36,15 +36,13 @@ def write_pth(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> 
     arrays = {name: _little_endian(array) for name, array in state_dict.items()}
     program = _program(arrays)
 
-    def write(file: BinaryIO) -> None:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            _add(archive, "archive/data.pkl", program)
-            _add(archive, "archive/byteorder", b"little")
-            for index, array in enumerate(arrays.values()):
-                _add(archive, f"archive/data/{index}", array.tobytes())
-            _add(archive, "archive/version", b"3\n")
-
-    _write_atomically(Path(path), write)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, "archive/data.pkl", program)
+        _add(archive, "archive/byteorder", b"little")
+        for index, array in enumerate(arrays.values()):
+            _add(archive, f"archive/data/{index}", array.tobytes())
+        _add(archive, "archive/version", b"3\n")
 
 
 def write_safetensors(
@@ -65,7 +63,9 @@ def write_safetensors(
         if array.dtype.newbyteorder("<") not in SAFETENSORS_DTYPES.values():
             raise ValueError(f"{name}: a .safetensors file cannot hold {array.dtype}; only {list(SAFETENSORS_DTYPES)}")
     content = safetensors.numpy.save(dense, dict(metadata) if metadata else None)
-    _write_atomically(Path(path), lambda file: file.write(content))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_write(path) as file:
+        file.write(content)
 
 
 def _little_endian(array: np.ndarray) -> np.ndarray:
@@ -133,15 +133,3 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     padding = -start % _ALIGNMENT
     info.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
     archive.writestr(info, content)
-
-
-def _write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -1,6 +1,6 @@
 """Pretrained weights by name or from a file: fetched once, checked, converted once, kept with their preprocessing.
 
-`third_party/weights.json` says where each file lies, its checksum, its licence and how images have to be prepared.
+`third_party/weights.json` says where each file lies, its checksum, its license and how images have to be prepared.
 Files lie in `cache_dir('weights')`, and what was converted to this project's layout lies beside them in `converted/`
 under the hash of the file, so that the conversion is done once. A file of this project (see `save`) is a .safetensors
 that carries its `Record` along.
@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import safetensors
-from flax import traverse_util
 
 from vision_jax import models
 from vision_jax.models.network import Classifier
 from vision_jax.pretrained import download, port, torch_file, torch_writer
 from vision_jax.pretrained.torch_file import TorchFileError
-from vision_jax.utils import files
+from vision_jax.utils import files, trees
 from vision_jax.utils.text import closest
 
 _METADATA = "vision_jax"
@@ -58,7 +57,7 @@ class Preprocessing:
         """
         values = dict(values)
         if values.pop("transform_input", False):
-            # ImageNet's statistics, undone inside the network in favour of these.
+            # ImageNet's statistics, undone inside the network in favor of these.
             values |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
         try:
             mean, std = (tuple(float(x) for x in values.pop(name)) for name in ("mean", "std"))
@@ -78,18 +77,18 @@ class Record:
         model: name of the network in `models.MODELS`.
         source: who published them, or the file.
         sha256: of the original file, if it came from one.
-        licence: SPDX identifier.
+        license: SPDX identifier.
         options: those that the network has to be built with, besides `num_classes`.
         input_shape: (H, W, C) that it was made for; None is the table's.
         class_names: of the head's outputs, in order.
         preprocessing: of the images.
-        top1: published accuracy in per cent.
+        top1: published accuracy in percent.
     """
 
     model: str
     source: str
     sha256: str | None = None
-    licence: str | None = None
+    license: str | None = None
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
@@ -106,10 +105,10 @@ class Published:
         source: publisher and the publisher's name for them.
         url, file, sha256: where, under which name, and the first digits of the checksum.
         mebibytes: size of the file, where its publisher tells it.
-        licence: SPDX identifier.
+        license: SPDX identifier.
         classes: file of class names in `third_party/`.
         parameters: count.
-        top1: accuracy in per cent as published.
+        top1: accuracy in percent as published.
         preprocessing: of the images.
     """
 
@@ -120,7 +119,7 @@ class Published:
     file: str
     sha256: str
     mebibytes: float | None
-    licence: str
+    license: str
     classes: str | None
     parameters: int
     top1: float | None
@@ -133,7 +132,7 @@ class Published:
             self.model,
             f"{self.source} ({self.url})",
             sha256,
-            self.licence,
+            self.license,
             class_names=names,
             preprocessing=self.preprocessing,
             top1=self.top1,
@@ -238,7 +237,7 @@ def save(path: str | os.PathLike, variables: Mapping[str, Any], record: Record) 
     Arrays are named by their path, 'params/conv1/kernel'; the record stands as JSON in the file's metadata.
     """
     collections = {name: variables[name] for name in ("params", "batch_stats") if variables.get(name)}
-    flat = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(collections, sep="/").items()}
+    flat = {name: np.asarray(leaf) for name, leaf in trees.flatten(collections).items()}
     torch_writer.write_safetensors(path, flat, {_METADATA: json.dumps(dataclasses.asdict(record))})
 
 
@@ -261,6 +260,8 @@ def _own_record(path: Path) -> Record | None:
         return None
     try:
         values = json.loads(text)
+        if "licence" in values:  # as version 0.1 wrote it
+            values["license"] = values.pop("licence")
         names, preprocessing, shape = values["class_names"], values["preprocessing"], values["input_shape"]
         values["input_shape"] = tuple(map(int, shape)) if shape is not None else None
         values["class_names"] = tuple(map(str, names)) if names is not None else None
@@ -277,21 +278,13 @@ def _own_variables(path: Path, record: Record) -> dict[str, Any]:
         model = model.clone(num_classes=bias.size)
     shapes = models.shapes(model, record.input_shape or models.entry(record.model).input_shape)
     shapes = {name: shapes[name] for name in ("params", "batch_stats") if name in shapes}
-    expected = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(shapes, sep="/").items()}
-    problems = [f"missing: {name} {list(expected[name])}" for name in expected if name not in flat]
-    problems += [f"left over: {name} {list(flat[name].shape)}" for name in flat if name not in expected]
-    problems += [
-        f"shape: {name} is {list(flat[name].shape)}, expected {list(shape)}"
-        for name, shape in expected.items()
-        if name in flat and flat[name].shape != shape
-    ]
-    if problems:
-        raise TorchFileError(f"{path} does not fit {record.model}:\n  " + "\n  ".join(problems))
+    if problems := trees.differences(trees.flatten(shapes), flat, types=False):
+        raise TorchFileError(f"{path} does not fit {record.model}:{trees.shown(problems)}")
     return _nested(flat)
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {"params": {}, "batch_stats": {}} | traverse_util.unflatten_dict(flat, sep="/")
+    return {"params": {}, "batch_stats": {}} | trees.unflatten(flat)
 
 
 def _converted(path: Path, record: Record) -> dict[str, Any]:

@@ -108,12 +108,12 @@ def _pixels(dataset: Dataset, config: ConfigDict) -> Iterator[page.Block]:
         np.broadcast_to(np.asarray(values, np.float64), mean.shape).tolist() if values else ["not set"] * len(mean)
         for values in (config.data.mean, config.data.std)
     ]
-    channels = ("red", "green", "blue") if len(mean) == 3 else ("grey",)
+    channels = ("red", "green", "blue") if len(mean) == 3 else ("gray",)
     rows = list(zip(channels, mean.tolist(), std.tolist(), *given, strict=True))
     header = ("channel", "mean", "standard deviation", "config.data.mean", "config.data.std")
     yield page.Table(header, rows, caption=f"Pixels in [0, 1], of {number:,} training images, each weighing the same")
     own = (tuple(round(float(value), 4) for value in values) for values in (mean, std))
-    yield page.Text("To normalise with the training split's own values, write")
+    yield page.Text("To normalize with the training split's own values, write")
     yield page.Code("config.data.mean = {}\nconfig.data.std = {}".format(*own))
 
 
@@ -139,7 +139,7 @@ def _sizes(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
             for split, value in values.items()
         }
         path = folder / f"sizes_{what.split()[0]}.png"
-        plots.bars(path, parts, labels, title=what, xlabel="per cent of the split")
+        plots.bars(path, parts, labels, title=what, xlabel="percent of the split")
         yield page.Picture(path, alt=f"Histogram of {what}: {pooled.min():g} to {pooled.max():g}.")
 
 
@@ -201,8 +201,8 @@ def _augmented(folder: pathlib.Path, dataset: Dataset, config: ConfigDict) -> It
     captions = [caption for name in names for caption in [name or "as stored", *[""] * _AUGMENTED]]
     path = folder / "augmented.png"
     columns = 1 + _AUGMENTED
-    coloured = [np.broadcast_to(row, (*row.shape[:3], 3)) for row in rows]
-    plots.image_grid(path, np.stack(coloured, axis=1).reshape(-1, height, width, 3), captions, columns=columns)
+    colored = [np.broadcast_to(row, (*row.shape[:3], 3)) for row in rows]
+    plots.image_grid(path, np.stack(colored, axis=1).reshape(-1, height, width, 3), captions, columns=columns)
     steps = ", then ".join(config.data.augment) or "no augmentation"
     crop = f"{config.data.train_crop} crop to {config.data.image_size} pixels, then " if on_host else ""
     if config.task == "super_resolution":

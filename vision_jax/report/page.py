@@ -7,6 +7,8 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from vision_jax.utils import files
+
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5a6068; --back: #ffffff; --card: #f4f5f7; --line: #d5d8dc;
   --link: #0b57d0; }
@@ -73,6 +75,11 @@ class Picture:
     caption: str = ""
 
 
+def picture(path: str | os.PathLike[str], title: str, caption: str) -> Picture:
+    """Returns a picture whose title is its `alt` and heads its caption."""
+    return Picture(path, alt=title, caption=f"{title}. {caption}" if caption else title)
+
+
 @dataclasses.dataclass(frozen=True)
 class KeyValues:
     """Names and their values."""
@@ -120,9 +127,8 @@ def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Sectio
         f"<body>\n<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with files.atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def show(value: Cell) -> str:

@@ -1,7 +1,7 @@
 """The pictures of a report as PNG files: curves, bars, confusion matrices, grids of images.
 
 Matplotlib is used through its objects alone (no pyplot, no display, nothing global) and is loaded by the first plot.
-Equal input gives equal files. Names of classes and metrics are shown as they are, never read as formulas. What colour
+Equal input gives equal files. Names of classes and metrics are shown as they are, never read as formulas. What color
 tells, a second sign tells too: line style and marker, hatching, or words.
 """
 
@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+
+from vision_jax.utils import files
 
 _DPI = 150  # of charts; a page shows them at 96 per inch, so that they stay crisp on dense screens
 _WIDTH = 5.4  # inches of curves and bars; a page shows two of them side by side
@@ -177,7 +179,7 @@ def image_grid(
         path: the PNG file to write.
         images: uint8 [N, H, W, C], C = 1 or 3.
         captions: N texts; what matters about an image, an error for one, is to be said here in words.
-        colors: N colours of frames that draw the eye; None draws no frame.
+        colors: N colors of frames that draw the eye; None draws no frame.
         columns: images per row; unset: as many as a page has room for.
         scale: enlargement in whole pixels; unset: small images become about 100 pixels wide, large ones are reduced.
     """
@@ -349,6 +351,5 @@ def _save(figure: Any, path: PathLike, colors: int | None = None) -> None:
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     if colors:  # a third of the size, to the eye the same
         picture = picture.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="png", optimize=True, dpi=(figure.dpi, figure.dpi))
-    os.replace(temporary, path)
+    with files.atomic_write(path) as file:
+        picture.save(file, format="png", optimize=True, dpi=(figure.dpi, figure.dpi))

@@ -7,7 +7,35 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vision_jax.report import page, plots
+from vision_jax.analysis.record import Record
+from vision_jax.report import classification, gan, page, plots, super_resolution
+from vision_jax.report.images import ImagesOf
+
+_SECTIONS = {
+    "classification": classification.sections,
+    "gan": gan.sections,
+    "super_resolution": super_resolution.sections,
+}
+
+
+def of_run(record: Record, images_of: ImagesOf) -> pathlib.Path:
+    """Draws the pictures of a run that has ended, writes its page and returns the path of it.
+
+    Args:
+        record: the files of the run.
+        images_of: gives images of its data set.
+    """
+    results = record.results
+    shown = ("parameters", "checkpoint_step", "training_seconds")
+    return write(
+        record.workdir,
+        title=f"{results['model']} on {results['data']}",
+        summary={**results["metrics"], **{name: results[name] for name in shown}},
+        metrics=record.rows(),
+        config=record.config,
+        environment=record.environment,
+        sections=_SECTIONS[results["task"]](record, images_of),
+    )
 
 
 def write(
@@ -18,8 +46,7 @@ def write(
     metrics: Sequence[Mapping[str, float]],
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
-    pictures: Sequence[tuple[str, str | os.PathLike[str], str]] = (),
-    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[page.Cell]]]] = (),
+    sections: Sequence[page.Section] = (),
 ) -> pathlib.Path:
     """Draws the training curves and writes `WORKDIR/report/index.html`.
 
@@ -30,28 +57,22 @@ def write(
         metrics: rows of `metrics.jsonl` (see `writers.read_rows`); 'train/loss' and 'val/loss' share a plot.
         config: the run's options, nested.
         environment: what `environment.collect` returned when the run started.
-        pictures: `(title, path of a PNG file, caption)`; the title heads the caption and is the alt text.
-        tables: `(title, header, rows)`.
+        sections: what the task has to show besides.
 
     Returns:
         The path of the page.
     """
     folder = pathlib.Path(workdir) / "report"
-    shown = [
-        page.Picture(path, alt=heading, caption=f"{heading}. {caption}" if caption else heading)
-        for heading, path, caption in pictures
-    ]
-    sections = [
+    around = [
         page.Section("Results", list(_results(summary))),
         page.Section("Training curves", list(_curves(folder, metrics))),
-        page.Section("Pictures", shown),
-        *(page.Section(heading, [page.Table(header, rows)]) for heading, header, rows in tables),
+        *sections,
         page.Section("How to make it again", list(_commands(environment))),
         page.Section("Configuration", [page.Code(json.dumps(config, indent=2, default=str))], folded=True),
         page.Section("Environment", [page.KeyValues(dict(_flat(environment)))], folded=True),
     ]
     path = folder / "index.html"
-    page.write(path, title=title, sections=[section for section in sections if section.blocks])
+    page.write(path, title=title, sections=[section for section in around if section.blocks])
     return path
 
 

@@ -1,103 +1,35 @@
-"""What the loop knows of a task, and the state that all tasks train.
+"""What the loop knows of a task.
 
-A task says how to initialise, what one pure step does, and how to evaluate; `vision_jax.train` does the rest. All state
-is one pytree, `TrainState`; the randomness of a step is `fold_in(key(seed), step)`, so none of it needs to be stored.
+A task says how to initialize, what one pure step does, and which evaluations it wants; `vision_jax.train` does the
+rest. All state is one pytree, `TrainState`; the randomness of a step is `fold_in(key(seed), step)`, so none of it needs
+to be stored. Networks that only help (a feature extractor of a metric or of a loss) are `constants`: an argument of
+every step, so that they are in no checkpoint and in no compiled program.
 """
 
 import abc
 import dataclasses
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import traverse_util
 from ml_collections import ConfigDict
 
-from vision_jax import optim
 from vision_jax.data import transforms
 from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import Dataset
+from vision_jax.tasks.state import NetworkOptimizer, TrainState
 
 Tree = Any
 Batch = Mapping[str, jax.Array]
-Metrics = dict[str, jax.Array]
-Path = tuple[str, ...]
-
-
-class NetworkState(flax.struct.PyTreeNode):
-    """Everything that belongs to one network.
-
-    Attributes:
-        params: the trained parameters.
-        fixed: parameters that stay as they are: no gradient, no optimiser state.
-        batch_stats: running statistics of its normalisations.
-        opt_state: the optimiser's.
-        averaged: moving average of `params`; `{}` when `config.optimizer.ema_decay` is 0.
-    """
-
-    params: Tree
-    fixed: Tree
-    batch_stats: Tree
-    opt_state: Tree
-    averaged: Tree
-
-    def variables(self, params: Tree | None = None) -> dict[str, Tree]:
-        """Returns Flax variables with `params` (those of evaluation by default) and the fixed parameters."""
-        if params is None:
-            params = self.averaged or self.params
-        return {"params": merge(params, self.fixed), "batch_stats": self.batch_stats}
-
-
-class TrainState(flax.struct.PyTreeNode):
-    """All that a step changes: `step` (int32, steps done) and the networks by name."""
-
-    step: jax.Array
-    networks: dict[str, NetworkState]
-
-
-def merge(first: Tree, second: Tree) -> Tree:
-    """Returns the union of two trees of parameters that share no leaf."""
-    if not second:
-        return first
-    return traverse_util.unflatten_dict(traverse_util.flatten_dict(first) | traverse_util.flatten_dict(second))
-
-
-@dataclasses.dataclass(frozen=True)
-class Trainer:
-    """A network's optimiser: makes its state and applies gradients to it."""
-
-    transformation: optax.GradientTransformation
-    ema_decay: float
-    trained: Callable[[Path], bool] | None = None
-
-    def init(self, variables: Mapping[str, Tree]) -> NetworkState:
-        """Returns the state of a network just initialised to `variables`."""
-        params, fixed = variables["params"], {}
-        if self.trained is not None:
-            flat = traverse_util.flatten_dict(params)
-            params = traverse_util.unflatten_dict({p: v for p, v in flat.items() if self.trained(p)})
-            fixed = traverse_util.unflatten_dict({p: v for p, v in flat.items() if not self.trained(p)})
-        averaged = jax.tree.map(jnp.copy, params) if self.ema_decay else {}
-        batch_stats = variables.get("batch_stats", {})
-        return NetworkState(params, fixed, batch_stats, self.transformation.init(params), averaged)
-
-    def update(self, state: NetworkState, gradients: Tree, batch_stats: Tree) -> NetworkState:
-        """Returns the state after one step of the optimiser."""
-        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers; our own code need not.
-            updates, opt_state = self.transformation.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        averaged = optim.average(self.ema_decay, state.averaged, params) if self.ema_decay else state.averaged
-        return state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, averaged=averaged)
+Arrays = dict[str, jax.Array]
+Constants = Mapping[str, Tree]
 
 
 @dataclasses.dataclass(frozen=True)
 class Durations:
-    """Lengths in optimisation steps."""
+    """Lengths in optimization steps; `save` is 0 where only evaluations save."""
 
     total: int
     warmup: int
@@ -106,100 +38,116 @@ class Durations:
     save: int
 
 
-@dataclasses.dataclass
-class Report:
-    """What a task adds to the report: pictures (title, file, caption) and tables (title, header, rows)."""
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """One evaluation that a task wants.
 
-    pictures: list[tuple[str, pathlib.Path, str]] = dataclasses.field(default_factory=list)
-    tables: list[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = dataclasses.field(default_factory=list)
+    Attributes:
+        name: its metrics are called 'name/metric', its outputs lie in `outputs/NAME.npz`.
+        split: of the data set.
+        every: interval in training steps; 0 evaluates only when training has ended.
+        limit: at most this many examples, spread evenly over the split; 0 takes all.
+        metrics: names of what `summarize` returns, and whether a larger value is better.
+        step: `(state, constants, batch, key) -> (sums, outputs)`, pure. Sums add up over batches (`batch['mask']` is 1
+            for real examples, 0 for padding); outputs have an entry per row of the batch, and are kept only from the
+            final evaluation.
+        summarize: sums over all batches, with 'count', the number of examples -> metrics (NumPy, on the host).
+        pictures: `(state, constants, batch) -> {name: uint8 [N, H, W, C]}`, pure: what is worth looking at, of the
+            split's first examples.
+        shown: how many examples `pictures` gets.
+    """
+
+    name: str
+    split: str
+    every: int
+    limit: int
+    metrics: Mapping[str, bool]
+    step: Callable[[TrainState, Constants, Batch, jax.Array], tuple[Arrays, Arrays]]
+    summarize: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
+    pictures: Callable[[TrainState, Constants, Batch], Arrays] | None = None
+    shown: int = 64
+
+    def due(self, step: int, *, last: bool) -> bool:
+        """Whether to evaluate after `step`, which is the last of training or not."""
+        return self.every > 0 and (last or step % self.every == 0)
 
 
 class Task(abc.ABC):
     """One kind of training.
 
     Attributes:
-        metrics: names of what `summarise` returns, and whether a larger value is better. The first picks the best
-            checkpoint unless `config.eval.best_metric` names another.
+        metrics: names of what `summarize` returns, and whether a larger value is better. The first, on 'val', picks the
+            best checkpoint unless `config.eval.best_metric` names another.
+        pretrained: whether `start` has something to load.
+        shown: how many examples `pictures` gets.
     """
 
     metrics: Mapping[str, bool]
+    pretrained: bool = False
+    shown: int = 64
 
-    @abc.abstractmethod
-    def __init__(self, config: ConfigDict, dataset: Dataset, durations: Durations): ...
+    def __init__(self, config: ConfigDict, dataset: Dataset, durations: Durations):
+        self.config, self.dataset, self.durations = config, dataset, durations
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> TrainState:
         """Returns the state before the first step (pure; compiled by the loop)."""
 
     def start(self, state: TrainState) -> TrainState:
-        """Returns the state to start from, given the initial one (on the host; pretrained weights come in here)."""
+        """Returns the state to start from, given the initial one, with pretrained weights in it (on the host)."""
         return state
+
+    def constants(self) -> dict[str, Tree]:
+        """Returns the networks that only help, by name: trees of arrays that no step changes (on the host)."""
+        return {}
 
     def loader(self, state: TrainState, loader: Loader) -> Loader:
         """Returns the batches of a split that steps and evaluations take, given those of its images."""
         return loader
 
     @abc.abstractmethod
-    def train_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+    def train_step(
+        self, state: TrainState, constants: Constants, batch: Batch, key: jax.Array
+    ) -> tuple[TrainState, Arrays]:
         """Returns the next state and scalar float32 metrics of this step (pure)."""
 
     @abc.abstractmethod
-    def eval_step(self, state: TrainState, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
-        """Returns sums over the batch's real examples (`batch['mask']` is 1); 'count' (int32) must be among them."""
+    def eval_step(self, state: TrainState, constants: Constants, batch: Batch, key: jax.Array) -> tuple[Arrays, Arrays]:
+        """Returns sums over the batch's real examples and outputs of every row; see `Evaluator.step`."""
 
     @abc.abstractmethod
-    def summarise(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns the metrics of a split from the sums over all its batches (on the host)."""
+    def summarize(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns the metrics of a split from the sums over all its batches; see `Evaluator.summarize`."""
 
-    def images(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Returns pictures worth following during training, uint8 [N, H, W, C] by name (possibly none)."""
+    def pictures(self, state: TrainState, constants: Constants, batch: Batch) -> Arrays:
+        """Returns pictures worth following during training; see `Evaluator.pictures`."""
         return {}
 
-    @abc.abstractmethod
-    def report(self, state: TrainState, sums: Mapping[str, Mapping[str, np.ndarray]], folder: pathlib.Path) -> Report:
-        """Writes the task's pictures of the final state into `folder`; `sums` by split as from `eval_step`."""
+    def evaluators(self) -> list[Evaluator]:
+        """Returns all evaluations: 'val' during training, every other split, 'train' only if asked for, at its end."""
+        options = self.config.eval
+        return [
+            Evaluator(
+                name=split,
+                split=split,
+                every=self.durations.evaluate if split == "val" else 0,
+                limit=options.limit if split in ("val", "train") else 0,
+                metrics=self.metrics,
+                step=self.eval_step,
+                summarize=self.summarize,
+                pictures=self.pictures,
+                shown=self.shown,
+            )
+            for split in sorted(self.dataset.splits, key=lambda split: split != "val")
+            if split != "train" or options.train
+        ]
 
-
-def build(config: ConfigDict, dataset: Dataset, durations: Durations) -> Task:
-    """Returns the task that `config.task` names."""
-    # Imported here so that a run loads the networks of its own task only.
-    match config.task:
-        case "classification":
-            from vision_jax.tasks.classification import Classification
-
-            return Classification(config, dataset, durations)
-        case "gan":
-            from vision_jax.tasks.gan import GAN
-
-            return GAN(config, dataset, durations)
-        case "super_resolution":
-            from vision_jax.tasks.super_resolution import SuperResolution
-
-            return SuperResolution(config, dataset, durations)
-        case name:
-            raise ValueError(f"There is no task {name!r}.")
-
-
-def network_trainer(
-    config: ConfigDict,
-    durations: Durations,
-    peak: float,
-    *,
-    multiplier: Callable[[Path], float] | None = None,
-    trained: Callable[[Path], bool] | None = None,
-) -> tuple[Trainer, optim.Schedule]:
-    """Returns the trainer of one network and its schedule.
-
-    Args:
-        config: with the optimiser and the schedule.
-        durations: of the run.
-        peak: highest learning rate.
-        multiplier: factor of the rate by path of a parameter.
-        trained: whether the parameter at a path is trained; all by default.
-    """
-    rate = optim.schedule(config.schedule, peak, durations.total, durations.warmup)
-    transformation = optim.optimizer(config.optimizer, rate, multiplier)
-    return Trainer(transformation, config.optimizer.ema_decay, trained), rate
+    def optimizer(self, peak: float, **options: Any) -> NetworkOptimizer:
+        """Returns the optimizer of one network; see `NetworkOptimizer.of_config`."""
+        durations = self.durations
+        return NetworkOptimizer.of_config(
+            self.config, steps=durations.total, warmup=durations.warmup, peak=peak, **options
+        )
 
 
 def first_examples(config: ConfigDict, dataset: Dataset, split: str, count: int) -> dict[str, np.ndarray]:
@@ -209,6 +157,12 @@ def first_examples(config: ConfigDict, dataset: Dataset, split: str, count: int)
     if transform is not None:
         examples = [transform(example) for example in examples]
     return {name: np.stack([example[name] for example in examples]) for name in ("image", "label")}
+
+
+def image_shape(config: ConfigDict, dataset: Dataset) -> tuple[int, int, int]:
+    """Returns (H, W, C) of the images that a step sees."""
+    height, width, channels = first_examples(config, dataset, "train", 1)["image"].shape[1:]
+    return height, width, channels
 
 
 def to_unit(images: jax.Array) -> jax.Array:

@@ -19,9 +19,9 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from vision_jax import config as config_lib
-from vision_jax import models, trained
+from vision_jax import inference, models
 from vision_jax.checkpoints import CheckpointError
+from vision_jax.models import network_options
 from vision_jax.pretrained import port, torch_writer, weights
 from vision_jax.pretrained.weights import Record
 
@@ -47,19 +47,18 @@ def from_run(workdir: pathlib.Path, step: int | str, network: str) -> tuple[dict
         CheckpointError: the workdir has no such checkpoint.
         ValueError: the run has no such network.
     """
-    run = trained.open_workdir(workdir, step)
+    run = inference.open_run(workdir, step)
     network = network or next(iter(run.variables))
     if network not in run.variables:
         raise ValueError(f"{workdir} has no network {network!r}; it has {', '.join(run.variables)}")
     name = run.config.model.name + ("" if network == "model" else f"_{network}")
-    valid = models.options(name)
-    options = {key: value for key, value in config_lib.network_options(run.config).items() if key in valid}
+    options = network_options.given(run.config.model, name)
     record = Record(name, f"{workdir}, step {run.step}", options=options)
     if network != "generator":  # which takes no images
         record = dataclasses.replace(record, input_shape=run.image_shape)
     if run.config.task == "classification":
         record = dataclasses.replace(
-            record, class_names=run.class_names, preprocessing=trained.preprocessing_of_run(run)
+            record, class_names=run.class_names, preprocessing=inference.preprocessing_of_run(run)
         )
     return run.variables[network], record
 

@@ -8,33 +8,17 @@ A file that is no usable picture is reported on stderr (and in JSON and CSV) and
 when every picture was read, 1 when some were not, 2 when nothing was done.
 """
 
-import concurrent.futures
 import csv
-import dataclasses
-import itertools
 import json
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import app, flags, logging
 
-from vision_jax import explain, progress, trained
+from vision_jax import inference, progress
 from vision_jax.checkpoints import CheckpointError
-from vision_jax.data.decode import EXTENSIONS, ImageError
-
-
-@dataclasses.dataclass
-class Answer:
-    """What was found on one picture: (class name, index, probability), best first; or why nothing was."""
-
-    image: str
-    predictions: list[tuple[str, int, float]] = dataclasses.field(default_factory=list)
-    error: str = ""
-    explanation: str = ""
+from vision_jax.data.decode import EXTENSIONS
 
 
 def pictures(paths: Iterable[str]) -> Iterator[pathlib.Path]:
@@ -46,83 +30,11 @@ def pictures(paths: Iterable[str]) -> Iterator[pathlib.Path]:
             yield path
 
 
-def predict(
-    network: trained.Usable,
-    paths: Iterable[pathlib.Path],
-    *,
-    top: int,
-    batch_size: int,
-    explain_in: pathlib.Path | None = None,
-) -> Iterator[Answer]:
-    """Yields an answer for each path, in order; pictures are decoded in threads and computed in batches.
-
-    Args:
-        network: what to ask.
-        paths: picture files.
-        top: how many classes to name; at most as many as there are.
-        batch_size: pictures at a time, at most.
-        explain_in: folder for Grad-CAM pictures, if they are wanted.
-    """
-    top = min(top, len(network.class_names))
-    variables = jax.device_put(network.variables)
-    size, channels = network.preprocessing.crop, network.channels
-    stage = ""
-    if explain_in is not None:
-        explain_in.mkdir(parents=True, exist_ok=True)
-        shape = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-        stage = explain.last_map(network.model, variables, shape)
-
-    @jax.jit
-    def best(variables, images):
-        return jax.lax.top_k(jax.nn.softmax(network.logits(variables, images)), top)
-
-    @jax.jit
-    def explained(variables, images, classes):
-        return explain.grad_cam(network.model, variables, network.normalise(images), classes, stage)
-
-    def opened(path: pathlib.Path) -> np.ndarray | str:
-        try:
-            return network.open(path)
-        except (ImageError, OSError) as error:
-            return str(error) if isinstance(error, ImageError) else f"{path}: {error.strerror or error}"
-
-    def answer(good: list[tuple[int, Answer, np.ndarray]]) -> None:
-        """Fills in the answers of the pictures (number, answer, image) of one batch."""
-        padded = min(batch_size, 1 << (len(good) - 1).bit_length())  # few sizes, so few programs
-        batch = np.zeros((padded, size, size, channels), np.uint8)
-        batch[: len(good)] = [image for _, _, image in good]
-        probabilities, classes = jax.device_get(best(variables, batch))
-        for row, (_, found, _) in enumerate(good):
-            pairs = zip(classes[row].tolist(), probabilities[row].tolist(), strict=True)
-            found.predictions = [(network.class_names[c], c, p) for c, p in pairs]
-        if explain_in is None:
-            return
-        maps = np.asarray(explained(variables, batch, classes[:, 0]))
-        for row, (number, found, image) in enumerate(good):
-            name = "".join(c if c.isalnum() else "_" for c in found.predictions[0][0])
-            target = explain_in / f"{number:05d}_{pathlib.Path(found.image).stem}_{name}.png"
-            explain.overlay(image, maps[row]).save(target)
-            found.explanation = str(target)
-
-    numbered = enumerate(paths)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        while chunk := list(itertools.islice(numbered, batch_size)):
-            answers, good = [], []
-            images = pool.map(opened, [path for _, path in chunk])
-            for (number, path), image in zip(chunk, images, strict=True):
-                answers.append(Answer(str(path), error=image if isinstance(image, str) else ""))
-                if not isinstance(image, str):
-                    good.append((number, answers[-1], image))
-            if good:
-                answer(good)
-            yield from answers
-
-
-def write(answers: Iterable[Answer], form: str, explained: bool) -> tuple[int, int]:
+def write(answers: Iterable[inference.Answer], form: str, explained: bool) -> tuple[int, int]:
     """Writes the answers to stdout as 'table', 'json' or 'csv'; returns how many pictures were read and were not."""
     read = unread = 0
 
-    def counted() -> Iterator[Answer]:
+    def counted() -> Iterator[inference.Answer]:
         nonlocal read, unread
         for answer in answers:
             if answer.error:
@@ -179,14 +91,14 @@ def run(
             raise ValueError("which pictures? Name files or folders.")
         if workdir is not None and model is None:
             step = int(checkpoint) if checkpoint.isdigit() else checkpoint
-            network = trained.classifier_of_run(pathlib.Path(workdir), step)
+            network = inference.classifier_of_run(pathlib.Path(workdir), step)
         elif model is not None and workdir is None:
-            network = trained.pretrained_classifier(model, weights)
+            network = inference.pretrained_classifier(model, weights)
         else:
             raise ValueError("give either --workdir of a run or --model with the name of a network.")
         print(f"{network.name}. {network.note}".strip(), file=sys.stderr)
         folder = pathlib.Path(explain_in) if explain_in else None
-        answers = predict(network, pictures(paths), top=top, batch_size=batch_size, explain_in=folder)
+        answers = inference.predict(network, pictures(paths), top=top, batch_size=batch_size, explain_in=folder)
         read, unread = write(answers, form, folder is not None)
         if not read + unread:
             raise ValueError(f"there is no picture ({', '.join(EXTENSIONS)}) in {', '.join(paths)}.")

@@ -114,7 +114,7 @@ def main(argv: Sequence[str]) -> None:
     sheet = grid([original, *tiles], ["original", *labels])
     output = Path(_OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
-    # A palette of 256 colours: a third of the size, and a README needs no more.
+    # A palette of 256 colors: a third of the size, and a README needs no more.
     sheet.quantize(256).save(output, optimize=True)
     print(f"Wrote {output} ({output.stat().st_size / 1000:.0f} kB).")
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -50,6 +51,41 @@ def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Itera
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(
+    path: str | os.PathLike[str], *, temporary: str | os.PathLike[str] | None = None
+) -> Iterator[pathlib.Path]:
+    """Makes a folder that gets the name `path` when the block ends, and is gone when it raises.
+
+    Args:
+        path: of the finished folder; the folder that it is in must exist.
+        temporary: its name until then, on the same disk; what lies there, left by a process that died, is deleted.
+            For who is the only one to make `path`; by default several processes can.
+
+    Raises:
+        FileExistsError: when the block ends, something is there already: another process was faster.
+        OSError: it cannot be made.
+    """
+    path = pathlib.Path(path)
+    if temporary is None:
+        folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    else:
+        folder = pathlib.Path(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir()
+        yield folder
+        try:
+            os.rename(folder, path)
+        except OSError as error:
+            if os.path.lexists(path):
+                raise FileExistsError(f"{path} is there already") from error
+            raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

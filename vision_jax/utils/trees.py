@@ -1,5 +1,6 @@
 """Trees by the paths of their leaves: one flattening, one report of what differs."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,6 +43,16 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any], *, types:
         if path in found and described(found[path]) != described(leaf)
     ]
     return lines
+
+
+def fingerprint(tree: Tree) -> str:
+    """Returns the SHA-256 of the paths, types, shapes and values of a tree of arrays."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(flatten(tree).items()):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
 
 
 def shown(lines: Iterable[str], most: int = 20) -> str:

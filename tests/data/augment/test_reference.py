@@ -109,9 +109,9 @@ def forward_matrix(angle, translate, scale, shear):
 def test_affine_against_scipy(interpolation, order):
     spec = f"affine(fill=(0.2, 0.5, 0.9), interpolation='{interpolation}')"
     y, x = np.mgrid[:15, :18]
-    centred = np.stack([x - 8.5, y - 7.0, np.ones_like(x)])
+    centered = np.stack([x - 8.5, y - 7.0, np.ones_like(x)])
     for drawn in MAPS:
-        position = np.tensordot(forward_matrix(**drawn), centred, 1)
+        position = np.tensordot(forward_matrix(**drawn), centered, 1)
         # A frame of fill, continued without end, is the image on an endless plane of fill.
         framed = [np.pad(IMAGE[..., c], 1, constant_values=level) for c, level in enumerate((0.2, 0.5, 0.9))]
         where = [position[1] + 7.0 + 1, position[0] + 8.5 + 1]
@@ -138,7 +138,7 @@ def test_rotation_by_quarter_turns_is_exact():
     np.testing.assert_array_equal(apply("rotation", 0.0), IMAGE)
 
 
-GREY = IMAGE @ np.float32([0.2989, 0.587, 0.114])
+GRAY = IMAGE @ np.float32([0.2989, 0.587, 0.114])
 FACTORS = (0.0, 0.4, 1.0, 1.7)
 
 
@@ -158,8 +158,8 @@ def smoothed():
     ("name", "partner"),
     [
         ("brightness", lambda: 0.0),
-        ("contrast", lambda: GREY.mean()),
-        ("saturation", lambda: GREY[..., None]),
+        ("contrast", lambda: GRAY.mean()),
+        ("saturation", lambda: GRAY[..., None]),
         ("sharpness", smoothed),
     ],
 )
@@ -176,7 +176,7 @@ def test_blends(name, partner):
 
 def test_hue():
     function = jax.jit(color.hue)
-    image = np.concatenate([IMAGE, np.zeros_like(IMAGE[:1]), np.full_like(IMAGE[:1], 0.5)])  # black and grey, too
+    image = np.concatenate([IMAGE, np.zeros_like(IMAGE[:1]), np.full_like(IMAGE[:1], 0.5)])  # black and gray, too
     for turn in (-0.5, -0.13, 0.0, 0.31):
         made = function(image, turn)
         for pixel in [(0, 0), (3, 4), (14, 17), (15, 2), (16, 2)]:
@@ -212,7 +212,7 @@ def test_equalize_against_pillow():
 
 
 def test_grayscale():
-    np.testing.assert_allclose(apply("grayscale", True), np.repeat(GREY[..., None], 3, -1), atol=1e-6)
+    np.testing.assert_allclose(apply("grayscale", True), np.repeat(GRAY[..., None], 3, -1), atol=1e-6)
     np.testing.assert_array_equal(apply("grayscale", False), IMAGE)
     one = IMAGE[..., :1]
     np.testing.assert_array_equal(apply("grayscale", True, one), one)
@@ -230,7 +230,7 @@ def test_jitter_applies_its_steps_in_the_drawn_order(order):
     np.testing.assert_allclose(made, expected, atol=5e-6)
 
 
-def test_jitter_of_grey_images_leaves_colour_out():
+def test_jitter_of_gray_images_leaves_color_out():
     one = IMAGE[..., :1]
     spec = "color_jitter(brightness=0.5, saturation=0.7, hue=0.3)"
     made = apply(spec, color.Jitter(np.array([0]), np.float32([0.5])), one)
@@ -251,10 +251,10 @@ def test_cutout_and_erasing_cover_exactly_their_rectangle():
 
 def test_mixtures():
     other = IMAGE[::-1]
-    made, share = augment.parse("mixup").mix(IMAGE, other, np.float32(0.3))
+    made, share = jax.jit(augment.parse("mixup").mix)(IMAGE, other, np.float32(0.3))
     np.testing.assert_allclose(made, 0.3 * IMAGE + 0.7 * other, atol=1e-6)
     assert share == np.float32(0.3)
-    made, share = augment.parse("cutmix").mix(IMAGE, other, geometry.Box(*np.float32([1, 2, 5, 6])))
+    made, share = jax.jit(augment.parse("cutmix").mix)(IMAGE, other, geometry.Box(*np.float32([1, 2, 5, 6])))
     expected = IMAGE.copy()
     expected[1:6, 2:8] = other[1:6, 2:8]
     np.testing.assert_array_equal(made, expected)

@@ -95,7 +95,7 @@ def test_sharding_changes_nothing_and_gathers_nothing(specs):
         np.testing.assert_allclose(made[name], value, atol=1e-6, err_msg=name)
     text = program.as_text()
     assert "all-gather" not in text and "all-reduce" not in text
-    # Mixing looks at one neighbour; everything else stays where it is.
+    # Mixing looks at one neighbor; everything else stays where it is.
     assert ("collective-permute" in text) == (specs is MIXING)
 
 
@@ -108,7 +108,7 @@ def test_compiles_once_and_runs_in_scan():
         traces.append(None)
         return function(key, given)
 
-    given = batch()
+    given = jax.tree.map(jnp.asarray, batch())
     images = [step(jax.random.key(seed), given)["image"] for seed in range(3)]
     assert len(traces) == 1
 
@@ -231,3 +231,128 @@ def test_pairs_refuse_what_breaks_them():
     with pytest.raises(ValueError, match="Paired images"):
         given = {"low": np.zeros((2, 4, 4, 3), np.float32), "high": np.zeros((2, 6, 6, 3), np.float32)}
         augment.build_paired(("horizontal_flip",))(jax.random.key(0), given)
+
+
+PROBABILITY = "a number from 0 to 1"
+LEVEL = "a level from 0 to 1, a tuple of one level per channel"
+ANGLE = "a number d >= 0 for (0 - d, 0 + d), or a pair (low, high) with"
+FACTOR = "a number d >= 0 for (1 - d, 1 + d), or a pair (low, high) with 0 <= low <= high"
+FILTER = "'nearest' or 'bilinear'"
+OPTIONS = {
+    "horizontal_flip": {"p": (0.5, PROBABILITY)},
+    "vertical_flip": {"p": (0.5, PROBABILITY)},
+    "transpose": {"p": (0.5, PROBABILITY)},
+    "rot90": {},
+    "random_crop": {"padding": (4, "a whole number from 0"), "mode": ("zero", "'zero' or 'reflect'")},
+    "random_resized_crop": {
+        "size": (None, "None (the image's own size), a side in pixels, or (height, width)"),
+        "scale": ((0.08, 1.0), "a pair (low, high) with 0 < low <= high <= 1"),
+        "ratio": ((3 / 4, 4 / 3), "a pair (low, high) with 0 < low <= high"),
+    },
+    "translate": {"x": (0.125, PROBABILITY), "y": (0.125, PROBABILITY), "fill": (0.0, LEVEL)},
+    "rotation": {
+        "degrees": (15.0, f"{ANGLE} -360 <= low <= high <= 360"),
+        "fill": (0.0, LEVEL),
+        "interpolation": ("bilinear", FILTER),
+    },
+    "affine": {
+        "degrees": (10.0, f"{ANGLE} -360 <= low <= high <= 360"),
+        "translate": ((0.1, 0.1), "a fraction from 0 to 1, or two of them (of the width, of the height)"),
+        "scale": ((0.9, 1.1), "a pair (low, high) with 0 < low <= high"),
+        "shear": (0.0, f"{ANGLE} -89 <= low <= high <= 89"),
+        "fill": (0.0, LEVEL),
+        "interpolation": ("bilinear", FILTER),
+    },
+    "color_jitter": {
+        "brightness": (0.0, FACTOR),
+        "contrast": (0.0, FACTOR),
+        "saturation": (0.0, FACTOR),
+        "hue": (0.0, f"{ANGLE} -0.5 <= low <= high <= 0.5"),
+    },
+    "grayscale": {"p": (0.1, PROBABILITY)},
+    "cutout": {"size": (8, "a whole number from 1"), "value": (0.0, LEVEL)},
+    "random_erasing": {
+        "p": (0.5, PROBABILITY),
+        "scale": ((0.02, 0.33), "a pair (low, high) with 0 < low <= high <= 1"),
+        "ratio": ((0.3, 3.3), "a pair (low, high) with 0 < low <= high"),
+        "value": (0.0, f"{LEVEL}, or 'random'"),
+    },
+    "mixup": {"alpha": (0.2, "a number above 0"), "p": (1.0, PROBABILITY)},
+    "cutmix": {"alpha": (1.0, "a number above 0"), "p": (1.0, PROBABILITY)},
+    "rand_augment": {
+        "num_ops": (2, "a whole number from 1 to 10"),
+        "magnitude": (9, "a whole number from 0"),
+        "num_bins": (31, "a whole number from 2"),
+        "fill": (0.0, LEVEL),
+        "interpolation": ("nearest", FILTER),
+    },
+    "trivial_augment": {
+        "num_bins": (31, "a whole number from 2"),
+        "fill": (0.0, LEVEL),
+        "interpolation": ("nearest", FILTER),
+    },
+}
+
+
+def test_defaults_and_ranges_stay():
+    """A config that leaves an option out means the value written here, today and when its run is repeated."""
+    described = {
+        entry["name"]: {option["name"]: (option["default"], option["valid"]) for option in entry["options"]}
+        for entry in augment.describe()
+    }
+    assert described == OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("valid", "wrong"),
+    [
+        (("random_crop(padding=0)",), ("random_crop(padding=-1)", "random_crop(padding=True)")),
+        (("cutout(size=1)",), ("cutout(size=0)", "cutout(size=1.5)", "cutout(size=False)")),
+        (("rand_augment(num_ops=1)", "rand_augment(num_ops=10)"), ("rand_augment(num_ops=0)",)),
+        (("rand_augment(magnitude=30)",), ("rand_augment(num_ops=11)", "rand_augment(magnitude=31)")),
+        (("grayscale(p=0)", "grayscale(p=1)"), ("grayscale(p=1.01)", "grayscale(p=-0.01)", "grayscale(p=True)")),
+        (("mixup(alpha=0.001)",), ("mixup(alpha=0)", "mixup(alpha='1')", "mixup(alpha=1e999)")),
+        (
+            ("cutout(value=1)", "cutout(value=(0, 1))"),
+            ("cutout(value=1.5)", "cutout(value=(0, 1.5))", "cutout(value=())"),
+        ),
+        (("random_erasing(value='random')",), ("cutout(value='random')", "random_erasing(value='noise')")),
+        (
+            ("affine(translate=0)", "affine(translate=(0, 1))"),
+            ("affine(translate=(0, 2))", "affine(translate=(0, 0, 0))"),
+        ),
+        (("affine(scale=(1, 1))",), ("affine(scale=(0, 1))", "affine(scale=1)", "affine(scale=(2, 1))")),
+        (("random_erasing(scale=(1, 1))",), ("random_erasing(scale=(0.5, 1.5))", "random_erasing(scale=(1, 1, 1))")),
+        (("color_jitter(hue=0.5)",), ("color_jitter(hue=0.6)", "color_jitter(hue=-0.1)", "color_jitter(hue=(0, 'x'))")),
+        (("color_jitter(contrast=(0, 0))",), ("color_jitter(contrast=-1)", "color_jitter(contrast=(-1, 1))")),
+        (
+            ("random_resized_crop(size=(1, 2))",),
+            ("random_resized_crop(size=0)", "random_resized_crop(size=(1, 2, 3))", "random_resized_crop(size=1.5)"),
+        ),
+    ],
+)
+def test_ranges_include_their_ends_and_nothing_beyond(valid, wrong):
+    for spec in valid:
+        augment.parse(spec)
+    for spec in wrong:
+        with pytest.raises(ValueError, match="is out of range"):
+            augment.parse(spec)
+
+
+def test_numbers_stand_for_pairs():
+    assert augment.parse("affine(translate=0.25)").translate == (0.25, 0.25)
+    assert augment.parse("random_resized_crop(size=(3, 5))").size == (3, 5)
+    assert augment.parse("color_jitter(brightness=0.25)").brightness == (0.75, 1.25)
+    assert augment.parse("rotation(degrees=30)").degrees == (-30, 30)
+
+
+def test_pairs_need_not_be_square():
+    low = photos(4)[:, :8, :12]
+    high = low.repeat(2, axis=1).repeat(2, axis=2)
+    run = augment.build_paired(("horizontal_flip(p=1)",))
+    made = run(jax.random.key(0), {"low": low, "high": high})
+    np.testing.assert_array_equal(made["high"], high[:, :, ::-1])
+    np.testing.assert_array_equal(made["low"], low[:, :, ::-1])
+    for wrong in (high[:, :-1], high[:, :, :-1], high[:, :, :, :1], high[:-1]):
+        with pytest.raises(ValueError, match="Paired images"):
+            run(jax.random.key(0), {"low": low, "high": wrong})

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.data.prepare.publishers_files import pickled_py2
+from vision_jax.data.prepare import archives
 from vision_jax.data.prepare.archives import ArchiveError, read_gz, read_pickled_dict, read_tar
 
 
@@ -197,3 +198,57 @@ def test_pickled_arrays_that_announce_another_size_are_refused():
     assert read_pickled_dict(good, "batch")[b"data"].shape == (2, 3072)
     with pytest.raises(ArchiveError, match="reshape"):
         read_pickled_dict(good.replace(b"K\x02M\x00\x0c", b"K\x7fM\x00\x0c"), "batch")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_bound_is_the_largest_size_that_is_read(tmp_path, zipped):
+    content = np.random.default_rng(0).bytes(5000)
+    (tmp_path / "a").write_bytes(gzip.compress(content) if zipped else content)
+    assert read_gz(tmp_path / "a", max_bytes=5000) == content
+    with pytest.raises(ArchiveError, match="more than 4,999 bytes"):
+        read_gz(tmp_path / "a", max_bytes=4999)
+
+
+def test_a_mebibyte_may_be_packed_as_tightly_as_it_likes(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1 << 20)))
+    assert read_gz(tmp_path / "a.gz", max_bytes=1 << 30) == bytes(1 << 20)
+    (tmp_path / "b.gz").write_bytes(gzip.compress(bytes((1 << 20) + 1)))
+    with pytest.raises(ArchiveError, match="200 times its size"):
+        read_gz(tmp_path / "b.gz", max_bytes=1 << 30)
+
+
+def test_no_more_than_the_bound_is_unpacked_at_once(tmp_path):
+    asked = []
+
+    class Endless:
+        def read(self, size):
+            asked.append(size)
+            return bytes(size)
+
+        def tell(self):
+            return 1 << 30
+
+    bounded = archives._Bounded(Endless(), Endless(), tmp_path, 1000)
+    assert len(bounded.read(400)) == 400
+    with pytest.raises(ArchiveError, match="more than 1,000 bytes"):
+        bounded.read(1 << 40)
+    assert asked == [400, 601]
+
+
+def test_a_missing_file_is_the_file_system_s_error_and_a_wrong_checksum_ours(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_gz(tmp_path / "none.gz", max_bytes=1000)
+    packed = bytearray(gzip.compress(b"some content"))
+    packed[-8] ^= 1  # The first byte of the checksum.
+    (tmp_path / "a.gz").write_bytes(packed)
+    with pytest.raises(ArchiveError, match="damaged or cut off: CRC"):
+        read_gz(tmp_path / "a.gz", max_bytes=1000)
+
+
+def test_members_after_one_that_is_not_wanted_are_read_and_checked(tmp_path):
+    members = [("d/b.txt", b"B"), ("d", make(tarfile.DIRTYPE)), ("d/a.txt", b"A"), ("d/c.txt", b"C")]
+    path = tar_file(tmp_path / "a.tar.gz", members)
+    assert dict(read_tar(path, lambda name: name == "d/a.txt", max_bytes=1 << 20)) == {"d/a.txt": b"A"}
+    path = tar_file(tmp_path / "b.tar.gz", [*members, ("../evil", b"")])
+    with pytest.raises(ArchiveError, match="evil"):
+        list(read_tar(path, lambda name: name == "d/a.txt", max_bytes=1 << 20))

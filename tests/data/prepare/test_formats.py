@@ -40,7 +40,7 @@ def test_the_first_digits_of_mnist(test_data):
     )
     assert images.shape == (60000, 28, 28, 1)
     assert labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    assert abs(images.mean() / 255 - 0.1307) < 1e-4  # the mean that everybody normalises with
+    assert abs(images.mean() / 255 - 0.1307) < 1e-4  # the mean that everybody normalizes with
 
 
 @pytest.mark.parametrize(
@@ -223,3 +223,21 @@ def test_only_the_known_bad_pets_are_written_anew():
     )
     with pytest.raises(ArchiveError, match="Abyssinian_5"):
         formats.repair_pet("Abyssinian_5", png[:200])
+
+
+def test_labels_beyond_the_last_class_are_told_with_the_range(tmp_path):
+    files.write_idx(tmp_path / "images", np.zeros((2, 28, 28), np.uint8))
+    files.write_idx(tmp_path / "labels", np.array([0, 9], np.uint8))
+    _, labels = formats.read_mnist(tmp_path / "images", tmp_path / "labels", max_bytes=BOUND)
+    assert labels.tolist() == [0, 9]
+    files.write_idx(tmp_path / "labels", np.array([0, 10], np.uint8))
+    with pytest.raises(ArchiveError, match="a label 10; labels here go from 0 to 9"):
+        formats.read_mnist(tmp_path / "images", tmp_path / "labels", max_bytes=BOUND)
+
+
+def test_an_idx_file_may_hold_nothing(tmp_path):
+    files.write_idx(tmp_path / "none", np.zeros((0, 28, 28), np.uint8))
+    assert formats.read_idx(tmp_path / "none", max_bytes=BOUND).shape == (0, 28, 28)
+    (tmp_path / "short").write_bytes(b"\0\0\x08\x01\0\0\0")
+    with pytest.raises(ArchiveError, match="no idx file"):
+        formats.read_idx(tmp_path / "short", max_bytes=BOUND)

@@ -1,5 +1,6 @@
 import random
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -95,3 +96,48 @@ def test_changed_bytes_end_in_one_kind_of_error(tmp_path):
             except ArchiveError:
                 refused += 1
         assert refused > 100
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_bound_is_the_largest_size_that_is_read(tmp_path, compressed):
+    packed = matrix(b"four", (3, 1), 9, 2, b"123")
+    content = struct.pack("<II", 15, len(zlib.compress(packed))) + zlib.compress(packed) if compressed else packed
+    (tmp_path / "a.mat").write_bytes(HEADER + content)
+    size = len(packed) if compressed else len(packed) - 8
+    assert read_mat(tmp_path / "a.mat", ("four",), max_bytes=size)["four"].tolist() == [[49], [50], [51]]
+    with pytest.raises(ArchiveError, match=f"more than {size - 1:,} bytes"):
+        read_mat(tmp_path / "a.mat", ("four",), max_bytes=size - 1)
+
+
+def test_the_bound_is_that_of_all_arrays_together(tmp_path):
+    content = matrix(b"a", (3, 1), 9, 2, b"123") + matrix(b"b", (3, 1), 9, 2, b"123")
+    (tmp_path / "a.mat").write_bytes(HEADER + content)
+    assert read_mat(tmp_path / "a.mat", ("a", "b"), max_bytes=len(content) - 16).keys() == {"a", "b"}
+    with pytest.raises(ArchiveError, match="the bound for this file"):
+        read_mat(tmp_path / "a.mat", ("a", "b"), max_bytes=len(content) - 17)
+
+
+def test_a_compressed_element_holds_one_matrix(tmp_path):
+    for packed in (element(3, bytes(200)), element(14, bytes(200)) + b"more"):
+        content = zlib.compress(packed)
+        (tmp_path / "a.mat").write_bytes(HEADER + struct.pack("<II", 15, len(content)) + content)
+        with pytest.raises(ArchiveError, match="a compressed element holds kind"):
+            read_mat(tmp_path / "a.mat", ("y",), max_bytes=len(packed))
+
+
+def test_names_and_values_of_four_bytes_lie_in_their_tags(tmp_path):
+    """Elements of up to four bytes take eight with their tag; an array has two to eight dimensions."""
+
+    def short(kind, data):
+        return struct.pack("<HH", kind, len(data)) + data.ljust(4, b"\0")
+
+    for rank in (2, 8, 9):
+        shape = struct.pack(f"<{rank}i", 2, 2, *[1] * (rank - 2))
+        parts = element(6, struct.pack("<II", 9, 0)), element(5, shape), short(1, b"four"), short(2, b"1234")
+        (tmp_path / "a.mat").write_bytes(HEADER + element(14, b"".join(parts)))
+        if rank <= 8:
+            array = read_mat(tmp_path / "a.mat", ("four",), max_bytes=1000)["four"]
+            assert array.shape == (2, 2, *[1] * (rank - 2)) and array.ravel("F").tolist() == [49, 50, 51, 52]
+        else:
+            with pytest.raises(ArchiveError, match="announces the shape"):
+                read_mat(tmp_path / "a.mat", ("four",), max_bytes=1000)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from tests.data.prepare import publishers_files as files
-from vision_jax.data import prepare
+from vision_jax.data import prepare, sources
 from vision_jax.data.decode import decode_image
 from vision_jax.data.prepare import manifest, originals, store, tfds
+from vision_jax.data.prepare import prepared as preparation
 from vision_jax.data.prepare.archives import ArchiveError
 
 RNG = np.random.default_rng(0)
@@ -112,7 +113,7 @@ def test_svhn(tmp_path, publish):
 
 
 def pets():
-    """Examples of the Pet set: different sizes, a PNG, a CMYK and a grey picture that are called .jpg."""
+    """Examples of the Pet set: different sizes, a PNG, a CMYK and a gray picture that are called .jpg."""
     names = manifest.entries()["oxford_iiit_pet"].class_names
     content = {
         "american_bulldog_7": files.encoded(files.picture(1, (30, 20))),
@@ -164,7 +165,7 @@ def test_pets_archive_without_a_listed_picture(tmp_path, publish):
     assert not (tmp_path / "data" / "oxford_iiit_pet").exists()
 
 
-def test_real_mnist_is_recognised_by_its_content(tmp_path, test_data):
+def test_real_mnist_is_recognized_by_its_content(tmp_path, test_data):
     # One of these four archives was packed anew: its content is known, its checksum is not.
     dataset, said = prepared("mnist", tmp_path, test_data / "mnist")
     assert said.count("verified by sha256") == 3 and said.count("content verified") == 1
@@ -265,6 +266,18 @@ def test_a_second_call_does_nothing(small, tmp_path, monkeypatch):
     check_arrays(dataset, small.splits)
 
 
+def test_splits_know_what_they_hold(small, tmp_path, publish):
+    first, _ = prepared("mnist", tmp_path, small.archives)
+    again, _ = prepared("mnist", tmp_path / "again", small.archives)
+    files.write_pets(tmp_path / "pets", pets(), manifest.entries()["oxford_iiit_pet"].class_names)
+    publish("oxford_iiit_pet", tmp_path / "pets", {"train": 4, "test": 2})
+    encoded, _ = prepared("oxford_iiit_pet", tmp_path, tmp_path / "pets")
+    seen = [sources.fingerprint(source) for each in (first, encoded) for source in each.splits.values()]
+    assert len(set(seen)) == 4
+    for split, source in first.splits.items():
+        assert sources.fingerprint(source) == sources.fingerprint(again.splits[split])
+
+
 def test_an_interrupted_preparation_leaves_nothing_and_can_be_repeated(small, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(store, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt()))
@@ -288,7 +301,7 @@ def test_an_interrupted_preparation_leaves_nothing_and_can_be_repeated(small, tm
 
 
 def test_two_processes_do_not_prepare_the_same_set(small, tmp_path):
-    with prepare._lock(small.data, "mnist"), pytest.raises(BlockingIOError, match="Another process"):
+    with preparation._lock(small.data, "mnist"), pytest.raises(BlockingIOError, match="Another process"):
         prepared("mnist", tmp_path, small.archives)
 
 
@@ -361,10 +374,43 @@ def test_a_resolver_that_hangs_does_not_hold_us_up(monkeypatch):
 def test_the_manifest_is_whole():
     assert prepare.names() == ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "oxford_iiit_pet")
     for entry in manifest.entries().values():
-        assert entry.licence and entry.citation and entry.homepage.startswith("http")
+        assert entry.license and entry.citation and entry.homepage.startswith("http")
         for file in entry.files.values():
             assert file.checksums and file.url.endswith(file.name)
             assert file.unpacked_bytes >= (file.bytes or 0)
             for checksum in (*file.checksums, *file.content.values()):
                 assert checksum["origin"]
                 assert len(checksum.get("sha256", "")) == 64 or len(checksum.get("md5", "")) == 32
+
+
+@pytest.mark.parametrize(("number", "more"), [(1, False), (20, False), (21, True), (22, True)])
+def test_a_folder_of_other_files_is_listed_up_to_twenty(tmp_path, number, more):
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    for i in range(number):
+        (folder / f"{i:02}.jpg").touch()
+    with pytest.raises(FileNotFoundError) as error:
+        prepared("svhn_cropped", tmp_path, folder)
+    listed = ", ".join(f"{i:02}.jpg" for i in range(min(number, 20)))
+    assert str(error.value).endswith(f"Found there: {listed}{', ...' if more else ''}.")
+
+
+def test_fetching_takes_room_for_archives_and_copies(tmp_path, monkeypatch):
+    entry = manifest.entries()["svhn_cropped"]
+    archives = entry.tfds_download_bytes or sum(file.bytes for file in entry.files.values())
+    needed = 2 * archives + 2 * entry.prepared_bytes
+    monkeypatch.setattr(tfds, "unreachable", lambda urls: [])
+
+    class Fetched(Exception):
+        pass
+
+    def fetch(*args, **options):
+        raise Fetched
+
+    monkeypatch.setattr(tfds, "prepare_named", fetch)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match=f"{needed / 1e9:.1f} GB free; about {needed / 1e9:.1f} GB are needed"):
+        prepare.prepare("svhn_cropped", tmp_path, say=lambda line: None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed))
+    with pytest.raises(Fetched):
+        prepare.prepare("svhn_cropped", tmp_path, say=lambda line: None)

@@ -6,6 +6,7 @@ Nothing of TFDS is replaced but the addresses it fetches from: a server on this 
 import dataclasses
 import functools
 import http.server
+import importlib
 import pickle
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from tests.data.prepare import publishers_files as files
 from tests.data.prepare.test_prepared import pets, random_splits
-from vision_jax.data import prepare
+from vision_jax.data import prepare, sources
 from vision_jax.data.prepare import formats, manifest, store, tfds
 
 pytest.importorskip("tensorflow", reason="TFDS needs TensorFlow to prepare")
@@ -162,6 +163,11 @@ def test_any_other_set_of_tfds(served, tmp_path, monkeypatch):
             assert expected.pop(example["image"].tobytes()) == example["label"] == source.labels[i]
         assert not expected
 
+    again = prepare.open_prepared("tfds:kmnist", tmp_path).splits
+    found = {split: sources.fingerprint(source) for split, source in dataset.splits.items()}
+    assert found == {split: sources.fingerprint(source) for split, source in again.items()}
+    assert len(set(found.values())) == 2
+
     said = []
     prepare.prepare("tfds:kmnist", tmp_path, say=said.append)
     assert "prepared already" in said[0]
@@ -196,3 +202,63 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'vision_jax\[tensorflow\]'"):
         prepare.prepare("tfds:kmnist", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({"train": 3, "validation": 2, "test": 1}, {"train": 3, "val": 2, "test": 1}),
+        ({"train": 3, "validation": 2}, {"train": 3, "test": 2}),
+        ({"train": 3, "extra": 5}, {"train": 3}),
+    ],
+)
+def test_a_validation_split_is_the_test_split_where_there_is_no_other(tmp_path, monkeypatch, theirs, ours):
+    import tensorflow_datasets
+
+    class Own(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = "1.0.0"
+        name, url_infos = "own", {}
+
+        def _info(self):
+            features = tensorflow_datasets.features.FeaturesDict(
+                {
+                    "image": tensorflow_datasets.features.Image(shape=(2, 2, 1)),
+                    "label": tensorflow_datasets.features.ClassLabel(names=["a", "b"]),
+                }
+            )
+            keys = ("image", "label")
+            return tensorflow_datasets.core.DatasetInfo(builder=self, features=features, supervised_keys=keys)
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(number) for split, number in theirs.items()}
+
+        def _generate_examples(self, number):
+            for i in range(number):
+                yield i, {"image": np.full((2, 2, 1), i, np.uint8), "label": i % 2}
+
+    monkeypatch.setattr(tfds, "_builder", lambda name, data_dir: Own(data_dir=data_dir, file_format="array_record"))
+    monkeypatch.setattr(tfds, "unreachable", lambda urls: [])
+    prepare.prepare("tfds:own", tmp_path, say=lambda line: None)
+    dataset = prepare.open_prepared("tfds:own", tmp_path)
+    assert {split: len(source) for split, source in dataset.splits.items()} == ours
+    for source in dataset.splits.values():
+        for i in range(len(source)):
+            assert source[i]["image"][0, 0, 0] % 2 == source[i]["label"]
+
+
+def test_the_pictures_that_are_repaired_are_those_that_tfds_repairs():
+    builder = importlib.import_module("tensorflow_datasets.datasets.oxford_iiit_pet.oxford_iiit_pet_dataset_builder")
+    (theirs,) = (value for value in vars(builder).values() if isinstance(value, list) and "beagle_116" in value)
+    assert sorted(formats._REPAIRED_PETS) == sorted(theirs)
+
+
+@pytest.mark.parametrize("number", [0, 1, 499, 500, 501, 1201])
+def test_examples_read_in_pieces_come_once_each_and_in_order(number):
+    class Stored:
+        def __len__(self):
+            return number
+
+        def __getitems__(self, indices):
+            return [f"example {i}" for i in indices]
+
+    assert list(tfds._examples(Stored(), "train")) == [(i, f"example {i}") for i in range(number)]

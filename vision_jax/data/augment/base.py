@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Key
 
 Batch = Mapping[str, jax.Array]
 
@@ -41,7 +42,6 @@ class Number:
     above: bool = False
 
     def __call__(self, value: Any) -> float:
-        """See `Check`."""
         if not _is_number(value) or not self.low <= value <= self.high or (self.above and value == self.low):
             raise ValueError
         return float(value)
@@ -60,7 +60,6 @@ class Integer:
     high: int | None = None
 
     def __call__(self, value: Any) -> int:
-        """See `Check`."""
         if not isinstance(value, int) or isinstance(value, bool) or value < self.low:
             raise ValueError
         if self.high is not None and value > self.high:
@@ -78,7 +77,6 @@ class Choice:
     values: tuple[str, ...]
 
     def __call__(self, value: Any) -> str:
-        """See `Check`."""
         if value not in self.values:
             raise ValueError
         return value
@@ -89,20 +87,19 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A pair (low, high) within limits; with `centre`, also one number d for (centre - d, centre + d)."""
+    """A pair (low, high) within limits; with `center`, also one number d for (center - d, center + d)."""
 
     low: float
     high: float = math.inf
-    centre: float | None = None
+    center: float | None = None
     above: bool = False
 
     def __call__(self, value: Any) -> tuple[float, float]:
-        """See `Check`."""
-        if _is_number(value) and self.centre is not None and value >= 0:
+        if _is_number(value) and self.center is not None and value >= 0:
             # Factors stop at zero (there is no negative brightness); an angle or a hue may be negative.
             value = (
-                max(self.centre - value, self.low) if self.centre == 1 else self.centre - value,
-                self.centre + value,
+                max(self.center - value, self.low) if self.center == 1 else self.center - value,
+                self.center + value,
             )
         if not isinstance(value, tuple | list) or len(value) != 2 or not all(map(_is_number, value)):
             raise ValueError
@@ -114,7 +111,7 @@ class Interval:
     def __str__(self) -> str:
         limits = f"{self.low:g} {'<' if self.above else '<='} low <= high"
         limits += "" if math.isinf(self.high) else f" <= {self.high:g}"
-        single = "" if self.centre is None else f"a number d >= 0 for ({self.centre:g} - d, {self.centre:g} + d), or "
+        single = "" if self.center is None else f"a number d >= 0 for ({self.center:g} - d, {self.center:g} + d), or "
         return f"{single}a pair (low, high) with {limits}"
 
 
@@ -123,7 +120,6 @@ class Fractions:
     """Fractions (of the width, of the height); one number stands for both."""
 
     def __call__(self, value: Any) -> tuple[float, float]:
-        """See `Check`."""
         pair = (value, value) if _is_number(value) else value
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError
@@ -139,7 +135,6 @@ class Size:
     """None (keep the image's), one side of a square, or (height, width); in pixels."""
 
     def __call__(self, value: Any) -> tuple[int, int] | None:
-        """See `Check`."""
         if value is None:
             return None
         pair = (value, value) if isinstance(value, int) else value
@@ -153,13 +148,12 @@ class Size:
 
 
 @dataclasses.dataclass(frozen=True)
-class Colour:
-    """A grey level in [0, 1], or a tuple with one level per channel; `words` are further valid values."""
+class Color:
+    """A gray level in [0, 1], or a tuple with one level per channel; `words` are further valid values."""
 
     words: tuple[str, ...] = ()
 
     def __call__(self, value: Any) -> float | tuple[float, ...] | str:
-        """See `Check`."""
         if isinstance(value, str) and value in self.words:
             return value
         if isinstance(value, tuple | list) and value:
@@ -172,7 +166,7 @@ class Colour:
 
 
 PROBABILITY = Number(0, 1)
-FILL = Colour()
+FILL = Color()
 INTERPOLATION = Choice(("nearest", "bilinear"))
 
 
@@ -202,26 +196,28 @@ class Operation:
                     f"{spec_name(type(self))}({field.name}={value!r}) is out of range: {field.name} must be {check}."
                 ) from None
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Any:
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Any:
         """Draws the random parameters for one image of `shape` [H, W, C]."""
         raise NotImplementedError
 
-    def apply(self, image: jax.Array, drawn: Any) -> jax.Array:
-        """Applies the operation to one float32 image [H, W, C] with the drawn parameters."""
+    def apply(self, image: Float[Array, "h w c"], drawn: Any) -> Float[Array, "h2 w2 c"]:
+        """Applies the operation to one image with the drawn parameters."""
         raise NotImplementedError
 
-    def apply_pair(self, high: jax.Array, low: jax.Array, drawn: Any) -> tuple[jax.Array, jax.Array]:
+    def apply_pair(
+        self, high: Float[Array, "h w c"], low: Float[Array, "h2 w2 c"], drawn: Any
+    ) -> tuple[Float[Array, "h w c"], Float[Array, "h2 w2 c"]]:
         """Applies the same drawn parameters to a high-resolution image and its low-resolution version."""
         return self.apply(high, drawn), self.apply(low, drawn)
 
-    def on_batch(self, keys: jax.Array, batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
-        """Applies the operation to each image of a batch with its own key (`keys`: [N])."""
+    def on_batch(self, keys: Key[Array, " n"], batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
+        """Applies the operation to each image of a batch with its own key."""
         del num_classes
         image = batch["image"]
         drawn = jax.vmap(lambda key: self.sample(key, image.shape[1:]))(keys)
         return {**batch, "image": jax.vmap(self.apply)(image, drawn)}
 
-    def on_pairs(self, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def on_pairs(self, keys: Key[Array, " n"], batch: Batch) -> dict[str, jax.Array]:
         """Applies the operation to each pair of a super-resolution batch with its own key."""
         high, low = batch["high"], batch["low"]
         drawn = jax.vmap(lambda key: self.sample(key, high.shape[1:]))(keys)
@@ -229,27 +225,29 @@ class Operation:
         return {**batch, "high": high, "low": low}
 
 
-def levels(value: float | tuple[float, ...], channels: int, owner: str) -> jax.Array:
-    """A fill colour as float32 [channels]; ValueError when a tuple has another length."""
+def levels(value: float | tuple[float, ...], channels: int, owner: str) -> Float32[Array, " {channels}"]:
+    """A fill color; ValueError when a tuple has another length."""
     if isinstance(value, tuple) and len(value) != channels:
-        raise ValueError(f"{owner} got a colour of {len(value)} levels {value} for images with {channels} channel(s).")
+        raise ValueError(f"{owner} got a color of {len(value)} levels {value} for images with {channels} channel(s).")
     return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (channels,))
 
 
-def whole(uniform: jax.Array, count: int | jax.Array) -> jax.Array:
-    """Turns uniform draws in [0, 1) into int32 from 0 to count - 1, equally likely.
+def whole(uniform: Float[Array, "*shape"], count: int | Int[Array, "*#shape"]) -> Int32[Array, "*shape"]:
+    """Turns uniform draws in [0, 1) into whole numbers from 0 to count - 1, equally likely.
 
     Operations call `jax.random.uniform` once for everything they need: each call costs compile time.
     """
     return jnp.floor(uniform * jnp.asarray(count, jnp.float32)).astype(jnp.int32)
 
 
-def between(uniform: jax.Array, low: float | jax.Array, high: float | jax.Array) -> jax.Array:
+def between(
+    uniform: Float[Array, "*shape"], low: float | Float[Array, "*#shape"], high: float | Float[Array, "*#shape"]
+) -> Float[Array, "*shape"]:
     """Turns uniform draws in [0, 1) into uniform draws in [low, high)."""
     return low + uniform * (high - low)
 
 
-def first_valid(candidates: Any, valid: jax.Array, fallback: Any) -> Any:
+def first_valid(candidates: Any, valid: Bool[Array, " n"], fallback: Any) -> Any:
     """The first valid candidate (leading axis), else the fallback: a rejection loop without a loop."""
     first = jnp.argmax(valid)
     return jax.tree.map(lambda c, f: jnp.where(jnp.any(valid), c[first], f), candidates, fallback)

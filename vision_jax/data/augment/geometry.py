@@ -1,7 +1,7 @@
 """Augmentations that move pixels: flips, quarter turns, crops, rotation, affine maps, translation.
 
 Flips, crops and translations move whole pixels and keep values as they are. Warps and resizing take
-weighted means of pixels and the fill colour. So all keep the range [0, 1].
+weighted means of pixels and the fill color. So all keep the range [0, 1].
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Key
 
 from vision_jax.data.augment.base import (
     FILL,
@@ -38,12 +39,10 @@ class HorizontalFlip(Operation):
     paired: ClassVar[bool] = True
     p: float = option(0.5, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bernoulli(key, self.p)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         return jnp.where(drawn, image[:, ::-1], image)
 
 
@@ -54,12 +53,10 @@ class VerticalFlip(Operation):
     paired: ClassVar[bool] = True
     p: float = option(0.5, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bernoulli(key, self.p)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         return jnp.where(drawn, image[::-1], image)
 
 
@@ -76,12 +73,10 @@ class Transpose(Operation):
     paired: ClassVar[bool] = True
     p: float = option(0.5, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return jax.random.bernoulli(key, self.p)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         _require_square(self, image.shape)
         return jnp.where(drawn, image.swapaxes(0, 1), image)
 
@@ -92,12 +87,10 @@ class Rot90(Operation):
 
     paired: ClassVar[bool] = True
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return whole(jax.random.uniform(key), 4)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         _require_square(self, image.shape)
         # Every quarter turn is at most one transpose and two mirrors.
         turned = jnp.where((drawn == 1) | (drawn == 3), image.swapaxes(0, 1), image)
@@ -117,12 +110,10 @@ class RandomCrop(Operation):
     padding: int = option(4, Integer(0))
     mode: str = option("zero", Choice(("zero", "reflect")))
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return whole(jax.random.uniform(key, (2,)), 2 * self.padding + 1)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         pad = self.padding
         if self.mode == "reflect" and pad >= min(image.shape[:2]):
             raise ValueError(
@@ -134,7 +125,7 @@ class RandomCrop(Operation):
         return _window(padded, drawn, image.shape)
 
 
-def _window(image: jax.Array, start: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _window(image: Float[Array, "h w c"], start: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The window of `shape` [H, W, C] whose first row and column are start[0] and start[1]."""
     return jax.lax.dynamic_slice(image, (start[0], start[1], jnp.zeros_like(start[0])), shape)
 
@@ -150,13 +141,11 @@ class Translate(Operation):
     def _reach(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return round(self.y * shape[0]), round(self.x * shape[1])
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         reach = jnp.asarray(self._reach(shape), jnp.int32)
         return whole(jax.random.uniform(key, (2,)), 2 * reach + 1) - reach
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         height, width, channels = image.shape
         down, right = self._reach(image.shape)
         fill = levels(self.fill, channels, "translate")
@@ -168,28 +157,28 @@ class Translate(Operation):
 class Box(NamedTuple):
     """A rectangle in pixels, float32 with whole values."""
 
-    top: jax.Array
-    left: jax.Array
-    height: jax.Array
-    width: jax.Array
+    top: Float[Array, ""]
+    left: Float[Array, ""]
+    height: Float[Array, ""]
+    width: Float[Array, ""]
 
 
 BOX_DRAWS = 22
 
 
 def sample_box(
-    uniform: jax.Array,
+    uniform: Float32[Array, " draws"],
     shape: tuple[int, ...],
     scale: tuple[float, float],
     ratio: tuple[float, float],
     *,
     tall: bool,
     strict: bool,
-) -> tuple[Box, jax.Array]:
+) -> tuple[Box, Bool[Array, ""]]:
     """Ten tries for a rectangle of random area and shape, the first that fits, at a uniform place.
 
     Args:
-      uniform: float32 [BOX_DRAWS] in [0, 1).
+      uniform: BOX_DRAWS draws in [0, 1).
       shape: of the image, [H, W, C].
       scale: range of the rectangle's area as a fraction of the image's.
       ratio: range of its aspect ratio, drawn uniformly in the logarithm.
@@ -216,9 +205,9 @@ def sample_box(
 def _resize_weights(start: jax.Array, length: jax.Array, size_in: int, size_out: int) -> jax.Array:
     """Weights [size_out, size_in] of antialiased bilinear resizing of the window [start, start + length)."""
     step = length / size_out
-    centre = start + (jnp.arange(size_out, dtype=jnp.float32) + 0.5) * step
+    center = start + (jnp.arange(size_out, dtype=jnp.float32) + 0.5) * step
     pixel = jnp.arange(size_in, dtype=jnp.float32)
-    distance = jnp.abs(pixel[None, :] + 0.5 - centre[:, None]) / jnp.maximum(step, 1.0)
+    distance = jnp.abs(pixel[None, :] + 0.5 - center[:, None]) / jnp.maximum(step, 1.0)
     inside = (pixel >= start) & (pixel < start + length)
     weights = jnp.where(inside[None, :], jnp.maximum(1.0 - distance, 0.0), 0.0)
     return weights / jnp.sum(weights, axis=1, keepdims=True)
@@ -237,8 +226,7 @@ class RandomResizedCrop(Operation):
     scale: tuple[float, float] = option((0.08, 1.0), Interval(0, 1, above=True))
     ratio: tuple[float, float] = option((3 / 4, 4 / 3), Interval(0, above=True))
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Box:
         uniform = jax.random.uniform(key, (BOX_DRAWS,))
         box, fitted = sample_box(uniform, shape, self.scale, self.ratio, tall=False, strict=False)
         central = self._central(shape)
@@ -254,8 +242,7 @@ class RandomResizedCrop(Operation):
         sides = ((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
         return Box(*(jnp.float32(side) for side in sides))
 
-    def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: Box) -> Float[Array, "h2 w2 c"]:
         height, width, _ = image.shape
         size = self.size or (height, width)
         # Two small matrix products: no gather, and the antialias filter costs nothing extra.
@@ -266,14 +253,14 @@ class RandomResizedCrop(Operation):
 
 
 def inverse_affine(
-    angle: jax.Array | float,
-    translate: tuple[jax.Array | float, jax.Array | float] = (0.0, 0.0),
-    scale: jax.Array | float = 1.0,
-    shear: jax.Array | float = 0.0,
-) -> jax.Array:
-    """The matrix [2, 3] from output to input positions of a map around the image's centre.
+    angle: Float[ArrayLike, ""],
+    translate: tuple[Float[ArrayLike, ""], Float[ArrayLike, ""]] = (0.0, 0.0),
+    scale: Float[ArrayLike, ""] = 1.0,
+    shear: Float[ArrayLike, ""] = 0.0,
+) -> Float32[Array, "2 3"]:
+    """The matrix from output to input positions of a map around the image's center.
 
-    Positions are (x, y) in pixels from the centre, y down. The forward map shears along x by `shear`
+    Positions are (x, y) in pixels from the center, y down. The forward map shears along x by `shear`
     degrees, scales by `scale`, turns clockwise by `angle` degrees, then shifts by `translate` (x, y)
     pixels: torchvision's `affine`.
     """
@@ -286,21 +273,16 @@ def inverse_affine(
     return jnp.concatenate([linear, offset[:, None]], axis=1)
 
 
-def warp(image: jax.Array, matrix: jax.Array, fill: float | tuple[float, ...], interpolation: str) -> jax.Array:
-    """Resamples one image: output (x, y), from the centre, is the input at matrix @ (x, y, 1).
+def warp(
+    image: Float32[Array, "h w c"], matrix: Float32[Array, "2 3"], fill: float | tuple[float, ...], interpolation: str
+) -> Float32[Array, "h w c"]:
+    """Resamples one image: output (x, y), from the center, is the input at matrix @ (x, y, 1).
 
-    Outside the image lies the fill colour; bilinear interpolation blends into it within one pixel of the
+    Outside the image lies the fill color; bilinear interpolation blends into it within one pixel of the
     edge. There is no antialiasing where the map shrinks the image. Matches torchvision for float tensors
     (with a fill other than black, torchvision weights that one-pixel seam twice).
 
-    Args:
-      image: float32 [H, W, C].
-      matrix: float32 [2, 3].
-      fill: level or levels per channel.
-      interpolation: 'nearest' or 'bilinear'.
-
-    Returns:
-      float32 [H, W, C].
+    `fill` is a level or a level per channel, `interpolation` 'nearest' or 'bilinear'.
     """
     height, width, channels = image.shape
     x = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
@@ -337,38 +319,35 @@ def warp(image: jax.Array, matrix: jax.Array, fill: float | tuple[float, ...], i
 
 @dataclasses.dataclass(frozen=True)
 class Rotation(Operation):
-    """Turn counter-clockwise around the centre by a uniform angle (degrees); torchvision's RandomRotation."""
+    """Turn counter-clockwise around the center by a uniform angle (degrees); torchvision's RandomRotation."""
 
-    degrees: tuple[float, float] = option(15.0, Interval(-360, 360, centre=0))
+    degrees: tuple[float, float] = option(15.0, Interval(-360, 360, center=0))
     fill: float | tuple[float, ...] = option(0.0, FILL)
     interpolation: str = option("bilinear", INTERPOLATION)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         return between(jax.random.uniform(key), *self.degrees)
 
-    def apply(self, image: jax.Array, drawn: jax.Array) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         return warp(image, inverse_affine(-drawn), self.fill, self.interpolation)
 
 
 @dataclasses.dataclass(frozen=True)
 class Affine(Operation):
-    """Turn, shift, scale and shear (along x) around the centre; matches torchvision's RandomAffine.
+    """Turn, shift, scale and shear (along x) around the center; matches torchvision's RandomAffine.
 
     `degrees` and `shear` are ranges of angles (clockwise), `translate` the largest shift as fractions of
     width and height (whole pixels are drawn), `scale` a range of factors.
     """
 
-    degrees: tuple[float, float] = option(10.0, Interval(-360, 360, centre=0))
+    degrees: tuple[float, float] = option(10.0, Interval(-360, 360, center=0))
     translate: tuple[float, float] = option((0.1, 0.1), Fractions())
     scale: tuple[float, float] = option((0.9, 1.1), Interval(0, above=True))
-    shear: tuple[float, float] = option(0.0, Interval(-89, 89, centre=0))
+    shear: tuple[float, float] = option(0.0, Interval(-89, 89, center=0))
     fill: float | tuple[float, ...] = option(0.0, FILL)
     interpolation: str = option("bilinear", INTERPOLATION)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> dict[str, Any]:
         uniform = jax.random.uniform(key, (5,))
         height, width = shape[:2]
         across, along = self.translate[0] * width, self.translate[1] * height
@@ -382,6 +361,5 @@ class Affine(Operation):
             "shear": between(uniform[4], *self.shear),
         }
 
-    def apply(self, image: jax.Array, drawn: dict[str, Any]) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: dict[str, Any]) -> Float[Array, "h w c"]:
         return warp(image, inverse_affine(**drawn), self.fill, self.interpolation)

@@ -1,7 +1,7 @@
 """Augmentations that remove or mix content: Cutout, random erasing, Mixup, CutMix.
 
 Mixup and CutMix pair every image with the one before it in the batch (the first with the last). Batches are
-shuffled, so the neighbour is as random as a drawn partner, and across devices it costs one exchange of
+shuffled, so the neighbor is as random as a drawn partner, and across devices it costs one exchange of
 single images instead of a gather of the whole batch. They add `target`, float32 [N, num_classes]: the
 labels in the same proportion as the images (of an earlier `target`, where there is one). All keep the range
 [0, 1].
@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Key
 
 from vision_jax.data.augment.base import (
     FILL,
     PROBABILITY,
     Batch,
-    Colour,
+    Color,
     Integer,
     Interval,
     Number,
@@ -42,7 +43,7 @@ def _inside(box: Box, height: int, width: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Cutout(Operation):
-    """Cover one square of `size` pixels with `value`; its centre is any pixel, so the square may stick out.
+    """Cover one square of `size` pixels with `value`; its center is any pixel, so the square may stick out.
 
     DeVries and Taylor, "Improved Regularization of CNNs with Cutout" (2017); there the value is the data
     set's mean.
@@ -51,14 +52,12 @@ class Cutout(Operation):
     size: int = option(8, Integer(1))
     value: float | tuple[float, ...] = option(0.0, FILL)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
-        """See `Operation`."""
-        centre = whole(jax.random.uniform(key, (2,)), jnp.asarray(shape[:2]))
-        corner = (centre - self.size // 2).astype(jnp.float32)
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Box:
+        center = whole(jax.random.uniform(key, (2,)), jnp.asarray(shape[:2]))
+        corner = (center - self.size // 2).astype(jnp.float32)
         return Box(corner[0], corner[1], jnp.float32(self.size), jnp.float32(self.size))
 
-    def apply(self, image: jax.Array, drawn: Box) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: Box) -> Float[Array, "h w c"]:
         height, width, channels = image.shape
         return jnp.where(_inside(drawn, height, width), levels(self.value, channels, "cutout"), image)
 
@@ -67,8 +66,8 @@ class Erasure(NamedTuple):
     """The drawn rectangle of a random erasing, whether it happens, and the key of its noise."""
 
     box: Box
-    happens: jax.Array
-    noise: jax.Array
+    happens: Bool[Array, ""]
+    noise: Key[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,22 +76,20 @@ class RandomErasing(Operation):
 
     `scale` is the rectangle's area as a fraction of the image's, `ratio` its height / width. Zhong et al.
     (2017); matches torchvision's RandomErasing, whose noise is Gaussian because it comes after the
-    normalisation.
+    normalization.
     """
 
     p: float = option(0.5, PROBABILITY)
     scale: tuple[float, float] = option((0.02, 0.33), Interval(0, 1, above=True))
     ratio: tuple[float, float] = option((0.3, 3.3), Interval(0, above=True))
-    value: float | tuple[float, ...] | str = option(0.0, Colour(("random",)))
+    value: float | tuple[float, ...] | str = option(0.0, Color(("random",)))
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Erasure:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Erasure:
         uniform = jax.random.uniform(key, (BOX_DRAWS + 1,))
         box, fitted = sample_box(uniform[1:], shape, self.scale, self.ratio, tall=True, strict=True)
         return Erasure(box, fitted & (uniform[0] < self.p), jax.random.fold_in(key, 1))
 
-    def apply(self, image: jax.Array, drawn: Erasure) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: Erasure) -> Float[Array, "h w c"]:
         height, width, channels = image.shape
         if isinstance(self.value, str):
             cover = jax.random.uniform(drawn.noise, image.shape)
@@ -117,12 +114,13 @@ def _beta(uniform: jax.Array, alpha: float) -> jax.Array:
 class _Mix(Operation):
     """Base of Mixup and CutMix."""
 
-    def mix(self, image: jax.Array, other: jax.Array, drawn: Any) -> tuple[jax.Array, jax.Array]:
+    def mix(
+        self, image: Float[Array, "h w c"], other: Float[Array, "h w c"], drawn: Any
+    ) -> tuple[Float[Array, "h w c"], Float[Array, ""]]:
         """Mixes two images; returns the mixture and the first one's share in it."""
         raise NotImplementedError
 
-    def on_batch(self, keys: jax.Array, batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
-        """See `Operation`."""
+    def on_batch(self, keys: Key[Array, " n"], batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
         assert num_classes is not None  # `build` has refused this operation without it
         image = batch["image"]
         target = batch.get("target")
@@ -149,13 +147,13 @@ class Mixup(_Mix):
     alpha: float = option(0.2, Number(0, above=True))
     p: float = option(1.0, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
         uniform = jax.random.uniform(key, (2,))
         return jnp.where(uniform[0] < self.p, _beta(uniform[1], self.alpha), 1.0)
 
-    def mix(self, image: jax.Array, other: jax.Array, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """See `Operation`."""
+    def mix(
+        self, image: Float[Array, "h w c"], other: Float[Array, "h w c"], drawn: jax.Array
+    ) -> tuple[Float[Array, "h w c"], Float[Array, ""]]:
         return drawn * image + (1.0 - drawn) * other, drawn
 
 
@@ -170,19 +168,19 @@ class CutMix(_Mix):
     alpha: float = option(1.0, Number(0, above=True))
     p: float = option(1.0, PROBABILITY)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Box:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Box:
         height, width = shape[:2]
         uniform = jax.random.uniform(key, (4,))
         side = jnp.where(uniform[0] < self.p, jnp.sqrt(1.0 - _beta(uniform[1], self.alpha)), 0.0)
-        centre = jnp.floor(uniform[2:] * jnp.asarray([height, width], jnp.float32))
+        center = jnp.floor(uniform[2:] * jnp.asarray([height, width], jnp.float32))
         half_height, half_width = jnp.floor(height * side / 2), jnp.floor(width * side / 2)
-        top, bottom = jnp.maximum(centre[0] - half_height, 0), jnp.minimum(centre[0] + half_height, height)
-        left, right = jnp.maximum(centre[1] - half_width, 0), jnp.minimum(centre[1] + half_width, width)
+        top, bottom = jnp.maximum(center[0] - half_height, 0), jnp.minimum(center[0] + half_height, height)
+        left, right = jnp.maximum(center[1] - half_width, 0), jnp.minimum(center[1] + half_width, width)
         return Box(top, left, bottom - top, right - left)
 
-    def mix(self, image: jax.Array, other: jax.Array, drawn: Box) -> tuple[jax.Array, jax.Array]:
-        """See `Operation`."""
+    def mix(
+        self, image: Float[Array, "h w c"], other: Float[Array, "h w c"], drawn: Box
+    ) -> tuple[Float[Array, "h w c"], Float[Array, ""]]:
         height, width, _ = image.shape
         mixed = jnp.where(_inside(drawn, height, width), other, image)
         return mixed, 1.0 - drawn.height * drawn.width / (height * width)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int32, Key
 
 from vision_jax.data.augment import color
 from vision_jax.data.augment.base import FILL, INTERPOLATION, Integer, Operation, option, whole
@@ -42,21 +43,20 @@ class Step(NamedTuple):
     [0, 1].
     """
 
-    operation: jax.Array
-    magnitude: jax.Array
+    operation: Int32[Array, "*steps"]
+    magnitude: Float[Array, "*steps"]
 
 
-def apply_step(image: jax.Array, step: Step, fill: float | tuple[float, ...], interpolation: str) -> jax.Array:
+def apply_step(
+    image: Float32[Array, "h w c"], step: Step, fill: float | tuple[float, ...], interpolation: str
+) -> Float32[Array, "h w c"]:
     """Applies one operation to one image; matches torchvision's `_apply_op`.
 
     Args:
-      image: float32 [H, W, C] in [0, 1], with 1 or 3 channels.
+      image: in [0, 1], with 1 or 3 channels.
       step: what to do.
-      fill: colour outside the image for the geometric operations.
+      fill: color outside the image for the geometric operations.
       interpolation: 'nearest' or 'bilinear', for the geometric operations.
-
-    Returns:
-      float32 [H, W, C] in [0, 1].
     """
 
     def is_(name: str) -> jax.Array:
@@ -113,8 +113,7 @@ class RandAugment(Operation):
                 f"num_bins={self.num_bins}."
             )
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Step:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Step:
         uniform = jax.random.uniform(key, (2, self.num_ops))
         operation = whole(uniform[0], len(OPERATIONS))
         level = self.magnitude / (self.num_bins - 1)
@@ -133,8 +132,7 @@ class RandAugment(Operation):
         table = _magnitudes(strongest, jnp.float32(level), weakest_posterize=4)
         return Step(operation, table[operation] * _signs(uniform[1], operation))
 
-    def apply(self, image: jax.Array, drawn: Step) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: Step) -> Float[Array, "h w c"]:
         for position in range(self.num_ops):
             step = Step(drawn.operation[position], drawn.magnitude[position])
             image = apply_step(image, step, self.fill, self.interpolation)
@@ -153,8 +151,7 @@ class TrivialAugment(Operation):
     fill: float | tuple[float, ...] = option(0.0, FILL)
     interpolation: str = option("nearest", INTERPOLATION)
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Step:
-        """See `Operation`."""
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Step:
         uniform = jax.random.uniform(key, (3,))
         operation = whole(uniform[0], len(OPERATIONS))
         level = jnp.floor(uniform[1] * self.num_bins) / (self.num_bins - 1)
@@ -162,8 +159,7 @@ class TrivialAugment(Operation):
         table = _magnitudes(strongest, level, weakest_posterize=2)
         return Step(operation, table[operation] * _signs(uniform[2], operation))
 
-    def apply(self, image: jax.Array, drawn: Step) -> jax.Array:
-        """See `Operation`."""
+    def apply(self, image: Float[Array, "h w c"], drawn: Step) -> Float[Array, "h w c"]:
         return apply_step(image, drawn, self.fill, self.interpolation)
 
 

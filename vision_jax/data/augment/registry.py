@@ -6,7 +6,7 @@ A configuration lists operations in the order in which they are applied:
 
 `build` turns that into one pure function of a key and a batch. Image number i of the global batch draws
 from `fold_in(fold_in(key, position of the operation), i)`: what happens to it depends neither on the batch
-size nor on how the batch lies on devices (Mixup and CutMix also depend on the neighbour's image).
+size nor on how the batch lies on devices (Mixup and CutMix also depend on the neighbor's image).
 `describe` lists all operations.
 """
 
@@ -54,7 +54,7 @@ def build(
 
     Returns:
       A pure function of a key (`jax.random.key`) and a batch with `image` (float32 [N, H, W, C] in [0, 1],
-      before the normalisation), for mixup and cutmix `label` (int32 [N]), and optionally `mask` ([N]). It
+      before the normalization), for mixup and cutmix `label` (int32 [N]), and optionally `mask` ([N]). It
       returns the batch with the new `image`, and with `target` (float32 [N, num_classes]) where labels were
       mixed. It can be jitted, differentiated and used inside `scan`; its shapes are static and it makes no
       host calls.

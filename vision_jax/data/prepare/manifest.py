@@ -41,7 +41,7 @@ class Entry:
     name: str
     title: str
     homepage: str
-    licence: str
+    license: str
     citation: str
     tfds: str
     prepared_bytes: int
@@ -54,7 +54,7 @@ class Entry:
     @property
     def provenance(self) -> dict[str, str]:
         """What a report says about the data's origin."""
-        return {key: getattr(self, key) for key in ("title", "homepage", "licence", "citation")}
+        return {key: getattr(self, key) for key in ("title", "homepage", "license", "citation")}
 
 
 @functools.cache

@@ -104,17 +104,12 @@ def prepare(
             return target
         if target.exists():
             raise OSError(f"{target} exists and is no prepared data set. Move it away and run this again.")
-        work = root / f".{label}.partial"
-        shutil.rmtree(work, ignore_errors=True)  # left by a process that died; nobody else holds the lock
-        work.mkdir()
-        try:
-            if is_tfds:
-                tfds.prepare_any(name.removeprefix(TFDS_PREFIX), target, manual_dir=_path(archives), work=work, say=say)
-            else:
+        work = root / f".{label}.partial"  # nobody else's: this process holds the lock
+        if is_tfds:
+            tfds.prepare_any(name.removeprefix(TFDS_PREFIX), target, manual_dir=_path(archives), work=work, say=say)
+        else:
+            with files.atomic_folder(target, temporary=work):
                 _prepare_named(manifest.entries()[name], root, work, _path(archives), allow_unverified, say)
-                os.rename(work, target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         say(f"{name} is prepared: {target}")
         return target
 

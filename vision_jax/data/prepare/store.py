@@ -20,6 +20,7 @@ import numpy as np
 
 from vision_jax.data.decode import ImageError, decode_image
 from vision_jax.data.sources import ArraySource, Dataset, Example, Source
+from vision_jax.utils import files
 
 _INFO = "info.json"
 _VERSION = 1
@@ -128,7 +129,7 @@ def finish(
         },
         "provenance": dict(provenance),
     }
-    (folder / _INFO).write_text(json.dumps(info, indent=2) + "\n")
+    files.write_json(folder / _INFO, info)
 
 
 def is_complete(folder: pathlib.Path) -> bool:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from vision_jax.data.prepare import manifest, store
 from vision_jax.data.sources import Dataset, Example, Source
+from vision_jax.utils import files
 
 _PROBE_SECONDS = 4.0
 
@@ -82,7 +83,7 @@ def prepare_named(
     say(f"Preparing {entry.title} with TensorFlow Datasets")
     builder = _builder(entry.tfds, work / "tfds")
     builder.info.as_proto.disable_shuffling = True
-    _download_and_prepare(builder, downloads, work, manual_dir=None)
+    _download_and_prepare(builder, downloads, work / "extracted", manual_dir=None)
     names = tuple(builder.info.features["label"].names)
     if names != entry.class_names:
         raise ValueError(f"TFDS's {builder.info.full_name} has the classes {names}; expected are {entry.class_names}.")
@@ -100,7 +101,6 @@ def prepare_named(
                 f"{entry.examples[split]:,}. Prepare it from the publisher's files with --archives instead."
             )
     shutil.rmtree(work / "tfds")
-    shutil.rmtree(work / "extracted", ignore_errors=True)
     provenance = {**entry.provenance, "prepared_from": f"TensorFlow Datasets, {builder.info.full_name}"}
     store.finish(work, name=entry.name, class_names=entry.class_names, fingerprints=fingerprints, provenance=provenance)
     say(f"The downloaded archives stay in {downloads}; they may be deleted.")
@@ -167,7 +167,7 @@ def prepare_any(
       name: as TFDS names it: 'eurosat', 'emnist/letters', 'cmaterdb/bangla:1.0.0'.
       record: see `record_path`; TFDS's files go beside it.
       manual_dir: folder with the files that TFDS wants fetched by hand, for the sets that do.
-      work: a folder that is deleted afterwards.
+      work: a folder for unpacked archives, deleted before and afterwards.
       say: receives one line per step.
 
     Raises:
@@ -211,13 +211,11 @@ def prepare_any(
             "title": builder.info.full_name,
             "homepage": builder.info.homepage,
             "citation": builder.info.citation,
-            "licence": str(builder.info.redistribution_info.license or "see the homepage"),
+            "license": str(builder.info.redistribution_info.license or "see the homepage"),
             "prepared_from": f"TensorFlow Datasets, {builder.info.full_name}",
         },
     }
-    partial = work / "record.json"
-    partial.write_text(json.dumps(facts, indent=2) + "\n")
-    partial.rename(record)
+    files.write_json(record, facts)
 
 
 def _keys(name: str, info: Any) -> tuple[str, str]:
@@ -297,13 +295,14 @@ def _builder(name: str, data_dir: pathlib.Path) -> Any:
 
 
 def _download_and_prepare(
-    builder: Any, downloads: pathlib.Path, work: pathlib.Path, manual_dir: pathlib.Path | None
+    builder: Any, downloads: pathlib.Path, extracted: pathlib.Path, manual_dir: pathlib.Path | None
 ) -> None:
     import tensorflow_datasets as tfds
 
-    for unfinished in downloads.rglob("*.tmp.*"):  # of a process that died; nobody else fetches this set now
+    # Of a process that died; nobody else fetches this set now.
+    for unfinished in [extracted, *downloads.rglob("*.tmp.*")]:
         shutil.rmtree(unfinished, ignore_errors=True)
-    config = tfds.download.DownloadConfig(extract_dir=work / "extracted", manual_dir=manual_dir, try_download_gcs=False)
+    config = tfds.download.DownloadConfig(extract_dir=extracted, manual_dir=manual_dir, try_download_gcs=False)
     try:
         builder.download_and_prepare(download_dir=downloads, download_config=config)
     except Exception as e:
@@ -312,3 +311,5 @@ def _download_and_prepare(
             f"Files that came in whole are kept in {downloads}: running this again goes on from there. Or fetch the "
             "publisher's files by hand and use --archives DIR."
         ) from e
+    finally:
+        shutil.rmtree(extracted, ignore_errors=True)

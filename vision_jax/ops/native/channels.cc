@@ -69,7 +69,7 @@ ffi::Error Moments(Floats x, Floats shift, Result mean, Result variance) {
 }
 
 // Sum over rows of (x - mean) * y.
-ffi::Error CentredDot(Floats x, Floats mean, Floats y, Result result) {
+ffi::Error CenteredDot(Floats x, Floats mean, Floats y, Result result) {
   const int64_t channels = mean.element_count(), rows = Rows(x, channels);
   const float *values = x.typed_data(), *offset = mean.typed_data(), *others = y.typed_data();
   const auto sums = Sum<1>(rows, channels, [=](int64_t first, int64_t last, float* __restrict partial) {
@@ -103,7 +103,7 @@ ffi::Error Same(ffi::AnyBuffer, ffi::Result<ffi::AnyBuffer>) { return ffi::Error
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxMoments, Moments,
                               ffi::Ffi::Bind().Arg<Floats>().Arg<Floats>().Ret<Floats>().Ret<Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxCentredDot, CentredDot,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxCenteredDot, CenteredDot,
                               ffi::Ffi::Bind().Arg<Floats>().Arg<Floats>().Arg<Floats>().Ret<Floats>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxChannelSum, ChannelSum, ffi::Ffi::Bind().Arg<Floats>().Ret<Floats>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxSame, Same, ffi::Ffi::Bind().Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());

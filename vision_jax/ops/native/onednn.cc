@@ -1,6 +1,6 @@
 // A convolution and its two gradients by oneDNN, as one XLA foreign function.
 //
-// `onednn.py` compiles this file, links it to libdnnl and registers `VisionJaxConvolution`. Of oneDNN's C interface
+// `onednn.py` finds libdnnl and registers `VisionJaxConvolution`. Of oneDNN's C interface
 // (version 3, https://uxlfoundation.github.io/oneDNN) it declares what it calls, so that no headers need to be there.
 
 #include <sys/mman.h>

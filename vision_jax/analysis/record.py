@@ -1,0 +1,79 @@
+"""What a run left in its folder, read without its code, its networks or its data."""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from vision_jax import writers
+
+Arrays = dict[str, np.ndarray]
+
+
+class Record:
+    """The files of a run.
+
+    Attributes:
+        workdir: its folder.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path):
+        self.workdir = pathlib.Path(workdir)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The options of the run, nested."""
+        return self._json("config.json")
+
+    @functools.cached_property
+    def dataset(self) -> dict[str, Any]:
+        """Name, names of the classes, shape of an image, provenance."""
+        return self._json("dataset.json")
+
+    @functools.cached_property
+    def environment(self) -> dict[str, Any]:
+        """What ran where, when it was started."""
+        return self._json("environment.json")
+
+    @functools.cached_property
+    def results(self) -> dict[str, Any]:
+        """The final results."""
+        return self._json("report/results.json")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the rows of metrics written during training."""
+        return writers.read_rows(self.workdir / writers.METRICS)
+
+    def outputs(self, evaluator: str) -> Arrays:
+        """Returns what an evaluator kept of each example at the end: arrays [N, …], 'index' in the split among them."""
+        return self._arrays(f"outputs/{evaluator}.npz")
+
+    def pictures(self, evaluator: str) -> Arrays:
+        """Returns an evaluator's pictures at the end, uint8 [N, H, W, C] by name."""
+        return self._arrays(f"outputs/{evaluator}_pictures.npz")
+
+    def best_test(self) -> str:
+        """Returns the evaluator to show: 'test' where the data had a test split, else 'val'."""
+        return "test" if "test" in self.results["evaluations"] else "val"
+
+    def _json(self, name: str) -> Any:
+        return json.loads((self.workdir / name).read_text())
+
+    def _arrays(self, name: str) -> Arrays:
+        with np.load(self.workdir / name, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files if key != "fingerprint"}
+
+
+def side_by_side(first: Record, second: Record, evaluator: str) -> tuple[Arrays, Arrays]:
+    """Returns the outputs of two runs on the same examples, row for row.
+
+    Raises:
+        ValueError: they were evaluated on other examples.
+    """
+    found = [record.results["evaluations"].get(evaluator) for record in (first, second)]
+    if None in found or found[0] != found[1]:
+        described = (f"{r.workdir}: {f or 'no such evaluation'}" for r, f in zip((first, second), found, strict=True))
+        raise ValueError(f"The evaluations {evaluator!r} saw different examples; {'; '.join(described)}.")
+    return first.outputs(evaluator), second.outputs(evaluator)

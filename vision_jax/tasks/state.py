@@ -1,0 +1,127 @@
+"""The state that all tasks train: one pytree of networks with their optimizers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from vision_jax import optim
+
+Tree = Any
+Path = tuple[str, ...]
+
+
+class NetworkState(flax.struct.PyTreeNode):
+    """Everything that belongs to one network.
+
+    Attributes:
+        params: the trained parameters.
+        fixed: parameters that stay as they are: no gradient, no optimizer state.
+        batch_stats: running statistics of its normalizations.
+        opt_state: the optimizer's.
+        averaged: moving average of `params`; `{}` when `config.optimizer.ema_decay` is 0.
+    """
+
+    params: Tree
+    fixed: Tree
+    batch_stats: Tree
+    opt_state: Tree
+    averaged: Tree
+
+    def variables(self, params: Tree | None = None) -> dict[str, Tree]:
+        """Returns Flax variables with `params` (those of evaluation by default) and the fixed parameters."""
+        if params is None:
+            params = self.averaged or self.params
+        return {"params": merge(params, self.fixed), "batch_stats": self.batch_stats}
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that a step changes: `step` (int32, steps done) and the networks by name."""
+
+    step: jax.Array
+    networks: dict[str, NetworkState]
+
+    @classmethod
+    def first(cls, **networks: NetworkState) -> "TrainState":
+        """Returns the state before the first step."""
+        return cls(jnp.zeros((), jnp.int32), networks)
+
+    def parameter_count(self) -> int:
+        """Returns the number of parameters of all networks, trained and fixed."""
+        return sum(
+            leaf.size for network in self.networks.values() for leaf in jax.tree.leaves((network.params, network.fixed))
+        )
+
+
+def merge(first: Tree, second: Tree) -> Tree:
+    """Returns the union of two trees of parameters that share no leaf."""
+    if not second:
+        return first
+    return traverse_util.unflatten_dict(traverse_util.flatten_dict(first) | traverse_util.flatten_dict(second))
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkOptimizer:
+    """What trains one network: makes its state and applies gradients to it.
+
+    Attributes:
+        transformation: the update rule.
+        rate: step -> learning rate.
+        ema_decay: of the averaged parameters; 0 keeps none.
+        trained: whether the parameter at a path is trained; None trains all.
+    """
+
+    transformation: optax.GradientTransformation
+    rate: optim.Schedule
+    ema_decay: float
+    trained: Callable[[Path], bool] | None = None
+
+    @classmethod
+    def of_config(
+        cls,
+        config: ConfigDict,
+        *,
+        steps: int,
+        warmup: int,
+        peak: float,
+        multiplier: Callable[[Path], float] | None = None,
+        trained: Callable[[Path], bool] | None = None,
+    ) -> "NetworkOptimizer":
+        """Returns the optimizer that the sections `optimizer` and `schedule` describe.
+
+        Args:
+            config: of the run.
+            steps: length of training.
+            warmup: how many of them warm the learning rate up.
+            peak: highest learning rate.
+            multiplier: factor of the rate by path of a parameter.
+            trained: whether the parameter at a path is trained; all by default.
+        """
+        rate = optim.schedule(config.schedule, peak, steps, warmup)
+        transformation = optim.optimizer(config.optimizer, rate, multiplier)
+        return cls(transformation, rate, config.optimizer.ema_decay, trained)
+
+    def init(self, variables: Mapping[str, Tree]) -> NetworkState:
+        """Returns the state of a network just initialized to `variables`."""
+        params, fixed = variables["params"], {}
+        if self.trained is not None:
+            flat = traverse_util.flatten_dict(params)
+            params = traverse_util.unflatten_dict({p: v for p, v in flat.items() if self.trained(p)})
+            fixed = traverse_util.unflatten_dict({p: v for p, v in flat.items() if not self.trained(p)})
+        averaged = jax.tree.map(jnp.copy, params) if self.ema_decay else {}
+        batch_stats = variables.get("batch_stats", {})
+        return NetworkState(params, fixed, batch_stats, self.transformation.init(params), averaged)
+
+    def update(self, state: NetworkState, gradients: Tree, batch_stats: Tree) -> NetworkState:
+        """Returns the state after one step of the optimizer."""
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers; our own code need not.
+            updates, opt_state = self.transformation.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        averaged = optim.average(self.ema_decay, state.averaged, params) if self.ema_decay else state.averaged
+        return state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, averaged=averaged)

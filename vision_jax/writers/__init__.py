@@ -1,0 +1,131 @@
+"""Where the numbers of a run go: `metrics.jsonl` (the record), TensorBoard, and Weights & Biases.
+
+`metrics.jsonl` is the record of truth, written before a call returns. TensorBoard and W&B are views of it. Nothing but
+this package imports their writers, and it only when a run is opened that writes there.
+"""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from vision_jax import config as config_lib
+from vision_jax.writers.rows import JsonLines, read_rows
+from vision_jax.writers.tensorboard import TensorBoard
+from vision_jax.writers.weights_and_biases import WeightsAndBiases
+
+__all__ = ["EVENTS", "METRICS", "TIMINGS", "Writer", "open_writers", "read_rows"]
+
+METRICS = "metrics.jsonl"
+TIMINGS = "timings.jsonl"
+EVENTS = "tensorboard"
+
+
+def open_writers(workdir: str | os.PathLike[str], config: Any, *, resume_step: int | None) -> "Writer":
+    """Opens everything a run writes its numbers to; use it as a context manager.
+
+    Args:
+        workdir: folder of the run; made when it is missing.
+        config: the run's config, of which `log.tensorboard`, `wandb.project` and `wandb.name` are read.
+        resume_step: step of the restored checkpoint: what was written for later steps is taken back, because the run
+            will write it again. None starts afresh: everything written before is removed.
+
+    Returns:
+        A `Writer`; one that writes nothing in every process but the first.
+    """
+    if jax.process_index() != 0:
+        return Writer([], [], [])
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    metrics, timings = (JsonLines(workdir / name, resume_step) for name in (METRICS, TIMINGS))
+    views: list[Any] = []
+    if config.log.tensorboard:
+        views.append(TensorBoard(workdir / EVENTS, resume_step, metrics.kept + timings.kept))
+    if config.wandb.project:
+        views.append(WeightsAndBiases(workdir, config, resumed=resume_step is not None))
+    return Writer([metrics], [timings], views)
+
+
+class Writer:
+    """Fans one call out to all the places a run writes to."""
+
+    def __init__(self, metrics: Iterable[JsonLines], timings: Iterable[JsonLines], views: Iterable[Any]):
+        self._metrics, self._timings, self._views = tuple(metrics), tuple(timings), tuple(views)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes one row of what the run computed, names like 'train/loss'; equal runs write equal rows."""
+        self._write(self._metrics, step, scalars)
+
+    def write_timings(self, step: int, timings: Mapping[str, float]) -> None:
+        """Writes one row of what differs between equal runs, like steps per second; kept out of `metrics.jsonl`."""
+        self._write(self._timings, step, timings)
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes images uint8 [N, H, W, C], C = 1 or 3, to the views; no file of images is kept here."""
+        images = _checked(images)
+        for view in self._views:
+            view.write_images(step, images)
+
+    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+        """Writes the run's options, nested mappings welcome; TensorBoard keeps those of the first start."""
+        flat = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in config_lib.flatten(hparams).items()
+        }
+        for view in self._views:
+            view.write_hparams(flat)
+
+    def write_final(
+        self, step: int, metrics: Mapping[str, float], images: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Writes the final evaluation of the checkpoint of `step` to the views, as often as a finished run is started.
+
+        `metrics.jsonl` stays the record of training. TensorBoard shows the metrics at `step`, where those that training
+        wrote there stay as they are; W&B shows them in the run's summary. Images are those of `write_images`.
+        """
+        metrics, images = _plain(metrics), _checked(images or {})
+        for view in self._views:
+            view.write_final(step, metrics, images)
+
+    def flush(self) -> None:
+        """Brings all rows to the disk. Call it before a checkpoint is saved, which then never is ahead of its rows."""
+        for sink in (*self._metrics, *self._timings, *self._views):
+            sink.flush()
+
+    def close(self) -> None:
+        """Flushes and closes everything; waits for the import of TensorBoard's writer if that is still under way."""
+        with contextlib.ExitStack() as stack:  # close all, also when one of them raises
+            for sink in (*self._metrics, *self._timings, *self._views):
+                stack.callback(sink.close)
+
+    def _write(self, files: Iterable[JsonLines], step: int, values: Mapping[str, Any]) -> None:
+        row = _plain(values)
+        for sink in files:
+            sink.write(step, row)
+        for view in self._views:
+            view.write_scalars(step, row)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numbers as Python's."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
+
+
+def _checked(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns copies, because views write them later."""
+    for name, batch in images.items():
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[-1] not in (1, 3):
+            raise ValueError(
+                f"Images {name!r} are {batch.dtype}{list(batch.shape)}, expected uint8[N, H, W, C] with C = 1 or 3."
+            )
+    return {name: np.array(batch) for name, batch in images.items()}
