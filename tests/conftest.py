@@ -113,8 +113,14 @@ def _own_cache(monkeypatch, tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_programs(tmp_path_factory):
-    """Equal programs are compiled once per session."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "vision_jax_home/compilation"))
+    """Equal programs are compiled once, by whichever process of pytest, or process that a test starts, comes first."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled_programs"
+    shared.mkdir(exist_ok=True)
+    home = base / "vision_jax_home"
+    home.mkdir()
+    (home / "compilation").symlink_to(shared)
+    jax.config.update("jax_compilation_cache_dir", str(shared))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 

@@ -24,15 +24,15 @@ from vision_jax.pretrained import port
 
 from . import harness, references
 
-STEPS, BATCH, SIZE, RATE, MOMENTUM = 100, 16, 64, 1e-4, 0.9
+STEPS, BATCH, RATE, MOMENTUM = 100, 16, 1e-4, 0.9
 
 
-def batches():
-    """Noise over one fixed pattern per class: float32 [STEPS,BATCH,SIZE,SIZE,3] and labels."""
+def batches(size):
+    """Noise over one fixed pattern per class: float32 [STEPS,BATCH,size,size,3] and labels."""
     rng = np.random.default_rng(0)
-    patterns = rng.normal(size=(10, SIZE, SIZE, 3))
+    patterns = rng.normal(size=(10, size, size, 3))
     labels = rng.integers(0, 10, size=(STEPS, BATCH))
-    noise = rng.normal(size=(STEPS, BATCH, SIZE, SIZE, 3))
+    noise = rng.normal(size=(STEPS, BATCH, size, size, 3))
     return (patterns[labels] + 0.5 * noise).astype(np.float32), labels
 
 
@@ -71,12 +71,20 @@ def losses_here(model, variables, images, labels):
     return np.array(jax.device_get(losses))
 
 
-@pytest.mark.parametrize("name,options", [("resnet18", {}), ("mobilenet_v2", {"dropout": 0.0})])
-def test_each_of_a_hundred_steps_loses_as_pytorch_does(name, options):
+@pytest.mark.parametrize(
+    "name,options,size",
+    [
+        ("resnet18", {}, 32),
+        pytest.param("resnet18", {}, 64, marks=pytest.mark.full),
+        # In images of 32 pixels its last statistics are those of 16 values, too few for losses this close.
+        pytest.param("mobilenet_v2", {"dropout": 0.0}, 64, marks=pytest.mark.full),
+    ],
+)
+def test_each_of_a_hundred_steps_loses_as_pytorch_does(name, options, size):
     net = references.from_torchvision(name, **options)().train()
     harness.randomize(net, seed=0)
     state = {key: value.numpy().copy() for key, value in net.state_dict().items()}
-    images, labels = batches()
+    images, labels = batches(size)
     expected = torch_losses(net, images, labels)
     model = models.build(name, num_classes=10, **options)
     found = losses_here(model, port.load_state_dict(name, state), images, labels)
