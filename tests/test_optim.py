@@ -197,7 +197,9 @@ def test_decoupled_decay_shrinks_kernels_by_rate_times_decay(name):
 def test_updates_are_scaled_by_the_multiplier_of_their_path():
     config = config_lib.default()
     config.optimizer.update({"name": "sgd", "momentum": 0.0})
-    rule = optim.optimizer(config.optimizer, lambda step: 0.5, lambda path: {"body": 0.1, "head": 2.0}[path[0]])
+    rule = optim.optimizer(
+        config.optimizer, lambda step: 0.5, lambda path: {"body": 0.1, "head": 2.0}[path.partition("/")[0]]
+    )
     params = {"body": {"kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = rule.update(params, rule.init(params), params)

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import traverse_util
 
 from vision_jax import ops
+from vision_jax.utils import trees
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 Tree = Any
@@ -72,7 +72,7 @@ def _muon_dimensions(params: Tree) -> Tree:
 
 
 def optimizer(
-    options: Mapping[str, Any], rate: Schedule, multiplier: Callable[[tuple[str, ...]], float] | None = None
+    options: Mapping[str, Any], rate: Schedule, multiplier: Callable[[str], float] | None = None
 ) -> optax.GradientTransformation:
     """Returns the update rule: clip, decay, rule, rate, accumulation, in this order.
 
@@ -150,10 +150,11 @@ def norm(tree: Tree) -> jax.Array:
     return jnp.sqrt(sum(ops.square_sum(leaf) for leaf in jax.tree.leaves(tree)))
 
 
-def _scale_by_path(multiplier: Callable[[tuple[str, ...]], float]) -> optax.GradientTransformation:
+def _scale_by_path(multiplier: Callable[[str], float]) -> optax.GradientTransformation:
     def scale(updates: Tree, params: Tree | None) -> Tree:
         del params
-        return traverse_util.path_aware_map(lambda path, update: update * multiplier(path), updates)
+        scaled = {path: update * multiplier(path) for path, update in trees.flatten(updates).items()}
+        return jax.tree.unflatten(jax.tree.structure(updates), list(scaled.values()))
 
     return optax.stateless(scale)
 

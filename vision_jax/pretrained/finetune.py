@@ -49,7 +49,7 @@ def frozen_modules(model: Network, freeze: Sequence[str]) -> Path:
     return tuple(module for name in fixed for module in stages[name])
 
 
-def rate_multiplier(model: Network, head_multiplier: float, stage_decay: float) -> Callable[[Path], float] | None:
+def rate_multiplier(model: Network, head_multiplier: float, stage_decay: float) -> Callable[[str], float] | None:
     """Returns the factor of the learning rate by path: the head's, and `stage_decay` to the power of the stages above.
 
     None where all factors are 1.
@@ -62,7 +62,7 @@ def rate_multiplier(model: Network, head_multiplier: float, stage_decay: float) 
         for depth, (name, modules) in enumerate(stages)
         for module in modules
     }
-    return lambda path: factors[path[0]]
+    return lambda path: factors[path.partition("/")[0]]
 
 
 def load_pretrained(model: Network, name: str, weights: str, variables: Mapping[str, Tree]) -> dict[str, Tree]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vision_jax import config as config_lib
 from vision_jax.analysis.record import Record
 from vision_jax.report import classification, gan, page, plots, super_resolution
 from vision_jax.report.images import ImagesOf
@@ -69,7 +70,7 @@ def write(
         *sections,
         page.Section("How to make it again", list(_commands(environment))),
         page.Section("Configuration", [page.Code(json.dumps(config, indent=2, default=str))], folded=True),
-        page.Section("Environment", [page.KeyValues(dict(_flat(environment)))], folded=True),
+        page.Section("Environment", [page.KeyValues(config_lib.flatten(environment))], folded=True),
     ]
     path = folder / "index.html"
     page.write(path, title=title, sections=[section for section in around if section.blocks])
@@ -116,11 +117,3 @@ def _commands(environment: Mapping[str, Any]) -> Iterator[page.Block]:
     yield page.Code(command)
     yield page.Text("The metrics and this report are made again from the best checkpoint with")
     yield page.Code(evaluate)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, page.Cell]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

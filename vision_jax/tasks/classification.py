@@ -44,7 +44,7 @@ class Classification(base.Task):
         self.network = self.optimizer(
             config.optimizer.learning_rate,
             multiplier=finetune.rate_multiplier(model, config.optimizer.head_multiplier, config.optimizer.stage_decay),
-            trained=(lambda path: path[0] not in frozen) if frozen else None,
+            trained=(lambda path: path.partition("/")[0] not in frozen) if frozen else None,
         )
         self.augment = augment.build(config.data.augment, num_classes=self.classes)
         self.weights = jnp.ones(self.classes, jnp.float32)

@@ -8,13 +8,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax import traverse_util
 from ml_collections import ConfigDict
 
 from vision_jax import optim
+from vision_jax.utils import trees
 
 Tree = Any
-Path = tuple[str, ...]
 
 
 class NetworkState(flax.struct.PyTreeNode):
@@ -63,7 +62,7 @@ def merge(first: Tree, second: Tree) -> Tree:
     """Returns the union of two trees of parameters that share no leaf."""
     if not second:
         return first
-    return traverse_util.unflatten_dict(traverse_util.flatten_dict(first) | traverse_util.flatten_dict(second))
+    return trees.unflatten(trees.flatten(first) | trees.flatten(second))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +73,13 @@ class NetworkOptimizer:
         transformation: the update rule.
         rate: step -> learning rate.
         ema_decay: of the averaged parameters; 0 keeps none.
-        trained: whether the parameter at a path is trained; None trains all.
+        trained: whether the parameter at a path ('block1/conv1/kernel') is trained; None trains all.
     """
 
     transformation: optax.GradientTransformation
     rate: optim.Schedule
     ema_decay: float
-    trained: Callable[[Path], bool] | None = None
+    trained: Callable[[str], bool] | None = None
 
     @classmethod
     def of_config(
@@ -90,8 +89,8 @@ class NetworkOptimizer:
         steps: int,
         warmup: int,
         peak: float,
-        multiplier: Callable[[Path], float] | None = None,
-        trained: Callable[[Path], bool] | None = None,
+        multiplier: Callable[[str], float] | None = None,
+        trained: Callable[[str], bool] | None = None,
     ) -> "NetworkOptimizer":
         """Returns the optimizer that the sections `optimizer` and `schedule` describe.
 
@@ -111,9 +110,9 @@ class NetworkOptimizer:
         """Returns the state of a network just initialized to `variables`."""
         params, fixed = variables["params"], {}
         if self.trained is not None:
-            flat = traverse_util.flatten_dict(params)
-            params = traverse_util.unflatten_dict({p: v for p, v in flat.items() if self.trained(p)})
-            fixed = traverse_util.unflatten_dict({p: v for p, v in flat.items() if not self.trained(p)})
+            flat = trees.flatten(params)
+            params = trees.unflatten({path: leaf for path, leaf in flat.items() if self.trained(path)})
+            fixed = trees.unflatten({path: leaf for path, leaf in flat.items() if not self.trained(path)})
         averaged = jax.tree.map(jnp.copy, params) if self.ema_decay else {}
         batch_stats = variables.get("batch_stats", {})
         return NetworkState(params, fixed, batch_stats, self.transformation.init(params), averaged)
