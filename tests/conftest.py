@@ -60,10 +60,7 @@ QUICK = {
         "data/inspect/test_survey.py::test_sizes",
     ),
     "data/prepare": ("data/prepare/test_archives.py", "data/prepare/test_formats.py", "data/prepare/test_matlab.py"),
-    "metrics": (
-        "tasks/test_gan.py::test_frechet_distance_of_known_gaussians",
-        "tasks/test_super_resolution.py::test_psnr_on_luma_with_shaved_borders",
-    ),
+    "metrics": ("metrics/test_classification.py", "metrics/test_frechet.py", "metrics/test_image_quality.py"),
     "models": ("models/test_layers.py", "models/test_registry.py::test_classifiers_have_a_head_of_the_asked_width"),
     "ops": ("ops/test_pooling.py", "ops/test_updates.py"),
     "ops/native": ("ops/test_onednn.py::test_one_device_calls_it_and_several_do_not",),

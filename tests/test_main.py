@@ -51,6 +51,9 @@ def test_train_then_eval_gives_the_very_same_results_and_page(command, repositor
         assert (workdir / name).stat().st_size > 0, name
     environment = json.loads((workdir / "environment.json").read_text())
     assert environment["packages"]["jax"] and "vision_jax.main" in environment["command"]
+    events = b"".join(path.read_bytes() for path in (workdir / "tensorboard").glob("events.out.tfevents.*"))
+    for tag in ("train/loss", "val/accuracy", "test/accuracy", "val/predicted", "test/augmented"):
+        assert tag.encode() in events, tag
     before = (workdir / "report/results.json").read_text()
     table = result.stdout[result.stdout.index("Checkpoint of step") :]
     (workdir / "report/results.json").unlink()
@@ -71,6 +74,8 @@ def test_train_then_eval_gives_the_very_same_results_and_page(command, repositor
         (["--config.data.batch_size=0"], "config.data.batch_size is 0, allowed is from 1 upwards"),
         (["--config.train.steps=5"], "contradict each other"),
         (["--config.data.name=mnits"], "did you mean 'mnist'?"),
+        (["--config.model.cnn.dropot=0.1"], "config.model.cnn.dropot does not exist; did you mean 'dropout'?"),
+        (["--options=resnet19"], "did you mean 'resnet1"),
         (["--config.data.augment=('horizontal_flp',)"], "horizontal_flip"),
         (["surplus"], "Unexpected argument 'surplus'"),
     ],
@@ -89,6 +94,24 @@ def test_what_is_wrong_is_a_sentence_and_nothing_is_written(
     assert words in result.stderr + result.stdout
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_network_is_switched_and_an_option_unset_on_the_command_line(command, repository, tmp_path):
+    result = command(
+        f"--config={repository}/configs/digits_cnn.py:smoke",
+        "--workdir=run",
+        "--config.log.tensorboard=False",
+        "--config.train.epochs=1",
+        "--config.eval.every_epochs=1",
+        "--config.model.name=fcn_baseline",
+        "--config.model.fcn_baseline.hidden=(7,)",
+        "--config.model.fcn_baseline.dropout=None",
+    )
+    assert result.returncode == 0, result.stderr
+    model = json.loads((tmp_path / "run/config.json").read_text())["model"]
+    assert model["name"] == "fcn_baseline" and model["fcn_baseline"] == {"hidden": [7], "dropout": None}
+    assert "cnn" not in model  # Whose options the config file sets.
+    assert json.loads((tmp_path / "run/report/results.json").read_text())["parameters"] == 64 * 7 + 7 + 7 * 10 + 10
 
 
 def test_help_explains_the_flags(command):

@@ -39,7 +39,7 @@ def test_moments_leave_padding_out_and_make_numpy_s_covariance():
 
 
 def test_a_covariance_takes_two_examples():
-    mean, covariance = frechet.gaussian(np.array([4.0]), np.array([10.0]), 2)  # Of 1 and 3.
+    mean, covariance = frechet.gaussian(np.array([4.0]), np.array([[10.0]]), 2)  # Of 1 and 3.
     assert mean == [2.0] and covariance == [[2.0]]
     with pytest.raises(ValueError, match="two examples or more; found 1"):
         frechet.gaussian(np.array([1.0]), np.array([[1.0]]), 1)
@@ -68,3 +68,38 @@ def test_rounding_below_zero_in_singular_covariances_does_no_harm():
     mean, covariance = np.zeros(2), np.diag([1.0, -1e-12])
     assert frechet.distance(mean, covariance, mean, covariance) == pytest.approx(0.0, abs=1e-9)
     assert frechet.distance(mean, covariance, mean, np.diag([-1e-12, 4.0])) == pytest.approx(5.0)
+
+
+def test_frechet_distance_of_known_gaussians():
+    mean, covariance = np.array([1.0, 2.0]), np.diag([4.0, 9.0])
+    assert frechet.distance(mean, covariance, mean, covariance) == pytest.approx(0.0, abs=1e-9)
+    # Axis-aligned: |dm|^2 + sum (s1 - s2)^2.
+    assert frechet.distance(mean, covariance, mean + 3, np.diag([1.0, 1.0])) == pytest.approx(18 + 1 + 4)
+
+
+def test_frechet_distance_matches_scipy_on_full_covariances():
+    scipy = pytest.importorskip("scipy.linalg")
+    generator = np.random.default_rng(0)
+    a, b = (generator.normal(size=(50, 6)) @ generator.normal(size=(6, 6)) for _ in range(2))
+    s1, s2 = np.cov(a.T), np.cov(b.T)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s1 + s2 - 2 * scipy.sqrtm(s1 @ s2).real)
+    assert frechet.distance(a.mean(0), s1, b.mean(0), s2) == pytest.approx(expected, rel=1e-6)
+
+
+def test_moments_over_masked_batches_are_numpy_s_mean_and_covariance():
+    features = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    mask = (np.arange(20) < 15).astype(np.float32)
+    sums = jax.device_get(frechet.moments(jnp.asarray(features), jnp.asarray(mask)))
+    mean, covariance = frechet.gaussian(sums["first"], sums["second"], 15)
+    np.testing.assert_allclose(mean, features[:15].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(covariance, np.cov(features[:15].T), rtol=1e-4)
+    with pytest.raises(ValueError, match="two examples"):
+        frechet.gaussian(sums["first"], sums["second"], 1)
+
+
+@pytest.mark.parametrize("size", [8, 16, 12])
+def test_pooling_keeps_the_mean(size):
+    images = jnp.asarray(np.random.default_rng(0).random((2, size, size, 3)), jnp.float32)
+    pooled = frechet.pooled_pixels(images, 8)
+    assert pooled.shape == (2, 192)
+    np.testing.assert_allclose(pooled.mean(1), images.mean((1, 2, 3)), rtol=2e-2)

@@ -43,3 +43,13 @@ def test_images_are_compared_as_they_would_be_written_to_files():
     assert np.isfinite(image_quality.psnr_y(references + 0.6 / 255, references, 0))
     ends = jnp.asarray([0.0, 1.0]).reshape(1, 1, 2, 1)
     assert np.isposinf(image_quality.psnr_y(ends * 3 - 1, ends, 0))  # -1 and 2.
+
+
+def test_psnr_on_luma_with_shaved_borders():
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(0, 256, (2, 12, 14, 3)).astype(np.float64) for _ in range(2))
+    ys = [16 + (x / 255) @ np.array([65.481, 128.553, 24.966]) for x in (a, b)]
+    error = ((ys[0] - ys[1])[:, 2:-2, 2:-2] ** 2).mean((1, 2))
+    found = image_quality.psnr_y(*(jnp.asarray(x / 255, jnp.float32) for x in (a, b)), shave=2)
+    np.testing.assert_allclose(found, 10 * np.log10(255**2 / error), rtol=1e-5)
+    assert np.isinf(image_quality.psnr_y(jnp.ones((1, 8, 8, 1)), jnp.ones((1, 8, 8, 1)), shave=1)[0])

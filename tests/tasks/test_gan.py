@@ -8,7 +8,6 @@ import pytest
 
 from vision_jax import config as config_lib
 from vision_jax.data.sources import ArraySource, Dataset
-from vision_jax.metrics import frechet
 from vision_jax.tasks import base
 from vision_jax.tasks.gan import GAN
 
@@ -76,41 +75,6 @@ def test_samples_are_in_range_and_fixed_for_a_state(gan):
     one, other = (task.pictures(state, {}, {"image": images})["samples"] for _ in range(2))
     assert one.shape == (64, 8, 8, 1) and one.dtype == np.uint8
     np.testing.assert_array_equal(one, other)
-
-
-def test_frechet_distance_of_known_gaussians():
-    mean, covariance = np.array([1.0, 2.0]), np.diag([4.0, 9.0])
-    assert frechet.distance(mean, covariance, mean, covariance) == pytest.approx(0.0, abs=1e-9)
-    # Axis-aligned: |dm|^2 + sum (s1 - s2)^2.
-    assert frechet.distance(mean, covariance, mean + 3, np.diag([1.0, 1.0])) == pytest.approx(18 + 1 + 4)
-
-
-def test_frechet_distance_matches_scipy_on_full_covariances():
-    scipy = pytest.importorskip("scipy.linalg")
-    generator = np.random.default_rng(0)
-    a, b = (generator.normal(size=(50, 6)) @ generator.normal(size=(6, 6)) for _ in range(2))
-    s1, s2 = np.cov(a.T), np.cov(b.T)
-    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s1 + s2 - 2 * scipy.sqrtm(s1 @ s2).real)
-    assert frechet.distance(a.mean(0), s1, b.mean(0), s2) == pytest.approx(expected, rel=1e-6)
-
-
-def test_moments_over_masked_batches_are_numpy_s_mean_and_covariance():
-    features = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-    mask = (np.arange(20) < 15).astype(np.float32)
-    sums = jax.device_get(frechet.moments(jnp.asarray(features), jnp.asarray(mask)))
-    mean, covariance = frechet.gaussian(sums["first"], sums["second"], 15)
-    np.testing.assert_allclose(mean, features[:15].mean(0), rtol=1e-5)
-    np.testing.assert_allclose(covariance, np.cov(features[:15].T), rtol=1e-4)
-    with pytest.raises(ValueError, match="two examples"):
-        frechet.gaussian(sums["first"], sums["second"], 1)
-
-
-@pytest.mark.parametrize("size", [8, 16, 12])
-def test_pooling_keeps_the_mean(size):
-    images = jnp.asarray(np.random.default_rng(0).random((2, size, size, 3)), jnp.float32)
-    pooled = frechet.pooled_pixels(images, 8)
-    assert pooled.shape == (2, 192)
-    np.testing.assert_allclose(pooled.mean(1), images.mean((1, 2, 3)), rtol=2e-2)
 
 
 def test_binary_cross_entropy_of_optax_is_softplus():
