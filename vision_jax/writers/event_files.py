@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vision_jax.utils import files
 from vision_jax.writers.rows import Row
