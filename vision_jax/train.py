@@ -156,7 +156,7 @@ class Training:
         self.evaluation = evaluate.Evaluation(run)
         self.dispatches = Dispatches(run, self.evaluation.constants, run.task.loader(state, loader), self.step)
         self.shapes = self.dispatches.sums_shapes(state)
-        sums = MetricSums.from_json(restored.history["running"], run.mesh) if restored else self.zeros()
+        sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else self.zeros()
         self.carry: Carry = (state, sums)
         self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
         self.monitor = Monitor(run, restored.history if restored else None, started_at=self.step)
@@ -235,7 +235,7 @@ class Training:
         on_host = parallel.to_host(sums)
         self.monitor.check(on_host)
         self.writer.flush()  # Rows up to here are on disk before the checkpoint that continues after them.
-        history = self.monitor.history() | {"running": on_host.to_json()}
+        history = self.monitor.history() | {"metric_sums": on_host.to_json()}
         input_state = self.input_state | {"next_batch": self.step}
         self.run.checkpoints.save(self.step, state, input_state, history, config_lib.to_dict(self.run.config))
 

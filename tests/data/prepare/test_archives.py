@@ -252,3 +252,8 @@ def test_members_after_one_that_is_not_wanted_are_read_and_checked(tmp_path):
     path = tar_file(tmp_path / "b.tar.gz", [*members, ("../evil", b"")])
     with pytest.raises(ArchiveError, match="evil"):
         list(read_tar(path, lambda name: name == "d/a.txt", max_bytes=1 << 20))
+
+
+def test_keys_that_python_3_pickled_as_text_are_those_of_python_2():
+    content = pickle.dumps({"labels": [1, 2], b"data": [3]})
+    assert read_pickled_dict(content, "batch") == {b"labels": [1, 2], b"data": [3]}

@@ -241,3 +241,13 @@ def test_an_idx_file_may_hold_nothing(tmp_path):
     (tmp_path / "short").write_bytes(b"\0\0\x08\x01\0\0\0")
     with pytest.raises(ArchiveError, match="no idx file"):
         formats.read_idx(tmp_path / "short", max_bytes=BOUND)
+
+
+@pytest.mark.parametrize(("label", "said"), [(255, "a label 255"), (256, "has labels from 256 to 256")])
+def test_labels_that_fill_a_byte_and_more(label, said):
+    class_names = [str(i) for i in range(10)]
+    splits = {split: random_split(5, (32, 32, 3), 10) for split in ("train", "test")}
+    batch = files.pickled_py2({b"data": np.zeros((1, 3072), np.uint8), b"labels": [label]})
+    contents = {**files.cifar_batches(splits, class_names, False, False), "test_batch": batch}
+    with pytest.raises(ArchiveError, match=said):
+        formats.read_cifar(formats.CIFAR_LAYOUTS["cifar-10-python.tar.gz"], contents, class_names)

@@ -1,6 +1,7 @@
 """Preparing from the publishers' files: what ends up on disk, what is verified, what happens when things go wrong."""
 
 import dataclasses
+import hashlib
 import pickle
 import shutil
 import threading
@@ -420,3 +421,11 @@ def test_the_folder_of_data_is_made_with_all_above_it(small, tmp_path):
     target = tmp_path / "new" / "disk" / "data"
     prepare.prepare("mnist", target, archives=small.archives, say=lambda line: None)
     check_arrays(prepare.open_prepared("mnist", target), small.splits)
+
+
+@pytest.mark.parametrize("number", [1, 1024, 1025, 2100])
+def test_a_fingerprint_is_the_digest_of_all_pixels_and_labels(tmp_path, number):
+    images = np.random.default_rng(0).integers(0, 256, (number, 2, 2, 1), np.uint8)
+    labels = np.arange(number, dtype=np.int32) % 7
+    expected = hashlib.sha256(images.tobytes() + labels.astype("<i4").tobytes()).hexdigest()
+    assert store.write_arrays(tmp_path, "train", images, labels) == expected
