@@ -187,7 +187,7 @@ def _training_step(name: str, case: Case, net: nn.Module, variables: Any) -> tup
 
     def loss_here(params, batch_stats):
         variables = {"params": params, "batch_stats": batch_stats}
-        output, state = model.apply(variables, x, train=True, mutable=["batch_stats", "aux_logits"])
+        output, state = model.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats", "aux_logits"])
         if isinstance(model, models.Classifier):
             total = _cross_entropy(output, labels)
             for head, weight in weights:

@@ -9,6 +9,7 @@ from torch import nn
 from tests.torchvision_import import import_torchvision
 
 torchvision = import_torchvision()
+torch.set_num_threads(1)  # As many processes of pytest as cores: more threads wait for each other.
 
 from pytorch_fid import inception as pytorch_fid_inception  # noqa: E402
 
