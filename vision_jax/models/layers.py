@@ -117,7 +117,7 @@ class BatchNorm(nn.Module):
     scale_init: Any = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "*n c"], *, train: bool) -> Float[Array, "*n c"]:
+    def __call__(self, x: Float[Array, "*n c"], *, train: bool) -> Float[Array, "*n c"]:
         """Normalize `x` per channel."""
         channels = (x.shape[-1],)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
@@ -210,7 +210,7 @@ class SqueezeExcite(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "n h w c"]) -> Float[Array, "n h w c"]:
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Scale each channel by its gate in (0, 1)."""
         channels = x.shape[-1]
         gate = Dense(max(channels // self.reduction, 4), dtype=self.dtype, name="squeeze")(global_avg_pool(x))
@@ -224,7 +224,7 @@ class SelfAttention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "n h w c"]) -> Float[Array, "n h w c"]:
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Attend over the H*W positions; cost grows with (H*W)²."""
         n, h, w, c = x.shape
         inner = max(c // 8, 4)

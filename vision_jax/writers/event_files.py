@@ -144,6 +144,8 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "png")
     return file.getvalue()
