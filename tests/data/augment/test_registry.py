@@ -347,7 +347,7 @@ def test_numbers_stand_for_pairs():
 
 
 def test_pairs_need_not_be_square():
-    low = photos(4)[:, :8, :12]
+    low = jnp.asarray(photos(4)[:, :8, :12])
     high = low.repeat(2, axis=1).repeat(2, axis=2)
     run = augment.build_paired(("horizontal_flip(p=1)",))
     made = run(jax.random.key(0), {"low": low, "high": high})
