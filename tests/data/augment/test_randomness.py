@@ -8,6 +8,8 @@ from vision_jax.data import augment
 from vision_jax.data.augment import geometry, policy
 from vision_jax.data.augment.mix import Erasure
 
+pytestmark = pytest.mark.compiled_quickly
+
 SHAPE = (16, 20, 3)
 SQUARE = (16, 16, 3)
 
