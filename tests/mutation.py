@@ -159,7 +159,8 @@ def _test(copy: pathlib.Path, tests: Sequence[str], known: dict[str, float], lim
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]
         plugin = _Plugin(known)
-        status = pytest.main([*tests, "-x", "-p", "xdist", "-n", "0", "-p", "no:cacheprovider"], plugins=[plugin])
+        options = ["-x", "-p", "xdist", "-n", "0", "-p", "jaxtyping._pytest_plugin", "-p", "no:cacheprovider"]
+        status = pytest.main([*tests, *options], plugins=[plugin])
         if plugin.seconds:
             seen.write_text(json.dumps({"seconds": plugin.seconds, "failed": plugin.failed}))
         os._exit(int(status))
