@@ -245,7 +245,7 @@ def test_other_errors_stay_what_they_are():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
-WIDE = "--config.model.channels=(32768, 8)"
+WIDE = "--config.model.cnn.channels=(32768, 8)"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of a process as Linux has them")

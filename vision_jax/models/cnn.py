@@ -63,7 +63,7 @@ class CNN(Classifier):
     norm: Annotated[str, OneOf(NORMS)] = "none"
     activation: str = "relu"
     pool: Annotated[str, OneOf(POOLS)] = "max"
-    padding: Annotated[str, OneOf(PADDINGS)] = "SAME"
+    padding: str = "SAME"
     use_bias: bool = True
     block_dropout: Annotated[float | tuple[float, ...], Between(0, 0.95)] = 0.0
     dropout: Annotated[float, Between(0, 0.95)] = 0.0
@@ -94,8 +94,9 @@ class CNN(Classifier):
         """Images [N,H,W,C] → float32 logits."""
         _check("norm", self.norm, NORMS)
         _check("pool", self.pool, POOLS)
-        _check("padding", self.padding, PADDINGS)
-        if self.residual and self.padding == "VALID":
+        padding = self.padding.upper()
+        _check("padding", padding, PADDINGS)
+        if self.residual and padding == "VALID":
             raise ValueError("residual adds a block's input to its output, which 'VALID' makes smaller; use 'SAME'")
         act = activation(self.activation)
         x = x.astype(self.dtype)
@@ -108,7 +109,7 @@ class CNN(Classifier):
                 self.norm,
                 self.activation,
                 self.pool,
-                self.padding,
+                padding,
                 self.use_bias,
                 self.residual,
                 self.squeeze_excite,

@@ -79,13 +79,13 @@ class ConvTranspose(nn.Module):
     kernel_init: Any = kaiming_fan_in
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 {self.features}"]:
+    def __call__(self, x: Float[Array | np.ndarray, "n h w c"]) -> Float[Array, "n h2 w2 {self.features}"]:
         """Upsample `x`."""
         k = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (k, k, x.shape[-1], self.features), jnp.float32)
         side = (k - 1 - self.padding,) * 2
         strides = (self.stride,) * 2
-        y = ops.conv_transpose(x.astype(self.dtype), kernel.astype(self.dtype), strides, (side, side))
+        y = ops.conv_transpose(jnp.asarray(x, self.dtype), kernel.astype(self.dtype), strides, (side, side))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype)

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vision_jax.utils import files
 from vision_jax.writers.rows import Row
@@ -145,6 +144,8 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "png")
     return file.getvalue()

@@ -1,6 +1,7 @@
 """What is drawn: rates, ranges, both ends reached, uniformity."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -194,7 +195,7 @@ def test_policies_draw_all_operations_with_both_signs(name):
 def box_of(uniform, **options):
     settings = {"scale": (0.25, 1.0), "ratio": (0.25, 4.0), "tall": True, "strict": False, **options}
     box, fitted = geometry.sample_box(
-        jax.numpy.float32(uniform), SHAPE, *(settings.pop(name) for name in ("scale", "ratio")), **settings
+        jnp.asarray(uniform, jnp.float32), SHAPE, *(settings.pop(name) for name in ("scale", "ratio")), **settings
     )
     return [float(side) for side in box], bool(fitted)
 
