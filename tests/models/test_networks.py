@@ -67,7 +67,7 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(name):
         dict(attention=True),
         dict(global_pool=True),
         dict(hidden=(8, 8), dropout=0.5),
-        dict(padding="VALID"),
+        dict(padding="valid"),
         dict(use_bias=False),
         dict(block_dropout=(0.1, 0.2)),
         dict(activation="gelu", convs_per_block=2),
