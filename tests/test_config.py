@@ -107,6 +107,7 @@ def test_switching_the_network_leaves_the_options_of_the_other_without_effect(tm
     config.model.cnn = dict(dropout=0.5)
     config.model.name = "mlp"
     config.model.mlp = dict(hidden=(4,))
+    config.lock()  # As the command line's is.
     check(config)
     with run.build(config, tmp_path) as built:
         assert "cnn" not in built.config.model and built.config.model.mlp.hidden == (4,)

@@ -118,8 +118,9 @@ def build(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
     """
     validate(config)
     config = config.copy_and_resolve_references()
-    for network in network_options.without_effect(config.model, tasks.TASKS[config.task].suffixes):
-        del config.model[network]
+    with config.unlocked():
+        for network in network_options.without_effect(config.model, tasks.TASKS[config.task].suffixes):
+            del config.model[network]
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.data.batch_size, mesh, "config.data.batch_size")
     dataset = datasets.load(config.data)

@@ -96,3 +96,72 @@ def test_one_class_is_refused():
     source = ArraySource(np.zeros((3, 4, 4, 1), np.uint8), np.zeros(3, np.int32))
     with pytest.raises(ValueError, match="two classes or more"):
         Classification(config, Dataset("toy", {"train": source}, ("only",), {}), DURATIONS)
+
+
+def test_evaluation_keeps_label_logits_and_features_of_every_row():
+    task, state, batch = make()
+    batch["mask"] = jnp.ones(30)
+    _, outputs = jax.jit(task.eval_step)(state, {}, batch, jax.random.key(0))
+    logits, features = task.predict(state, batch["image"])
+    assert set(outputs) == {"label", "logits", "features"} and features.shape == (30, 5)
+    np.testing.assert_array_equal(outputs["label"], batch["label"])
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outputs["features"], features, rtol=1e-5, atol=1e-6)
+    head = state.networks["model"].params["head"]
+    np.testing.assert_allclose(features @ head["kernel"] + head["bias"], logits, rtol=1e-5, atol=1e-6)
+    task.config.eval.features = False
+    assert set(task.eval_step(state, {}, batch, jax.random.key(0))[1]) == {"label", "logits"}
+
+
+def test_mistakes_have_a_red_frame_in_the_pictures_and_hits_none():
+    task, state, batch = make()
+    pictures = jax.device_get(task.pictures(state, {}, batch))
+    wrong = np.asarray(task.predict(state, batch["image"])[0].argmax(-1) != batch["label"])
+    assert wrong.any() and not wrong.all()
+    framed, images = pictures["predicted"], np.broadcast_to(np.asarray(batch["image"]), (30, 4, 4, 3))
+    np.testing.assert_array_equal(framed[~wrong], images[~wrong])
+    np.testing.assert_array_equal(framed[:, 1:-1, 1:-1], images[:, 1:-1, 1:-1])
+    for edge in (framed[wrong][:, 0], framed[wrong][:, -1], framed[wrong][:, :, 0], framed[wrong][:, :, -1]):
+        assert (edge == [255, 0, 0]).all()
+    np.testing.assert_array_equal(pictures["augmented"], batch["image"])  # Nothing is augmented here.
+
+
+def test_evaluations_are_val_at_its_interval_and_others_when_training_has_ended():
+    task, _, _ = make(eval__limit=7)
+    assert [(e.name, e.split, e.every, e.limit) for e in task.evaluators()] == [
+        ("val", "val", 1, 7),
+        ("test", "test", 0, 0),
+    ]
+    task, _, _ = make(eval__train=True, eval__limit=7)
+    assert [(e.name, e.every, e.limit) for e in task.evaluators()] == [("val", 1, 7), ("train", 0, 7), ("test", 0, 0)]
+    assert all(e.metrics == task.metrics and e.shown == 16 for e in task.evaluators())
+
+
+def test_the_state_counts_trained_and_fixed_parameters():
+    _, state, _ = make()
+    assert state.parameter_count() == 16 * 5 + 5 + 5 * 3 + 3
+    _, fixed, _ = make(model__freeze=("all_but", "head"), optimizer__ema_decay=0.9)
+    network = fixed.networks["model"]
+    assert fixed.parameter_count() == state.parameter_count()
+    assert set(network.params) == {"head"} == set(network.averaged) and set(network.fixed) == {"hidden1"}
+    assert set(network.variables()["params"]) == {"head", "hidden1"}
+    assert int(fixed.step) == 0
+
+
+def test_the_moving_average_follows_the_parameters():
+    task, state, batch = make(optimizer__ema_decay=0.75, optimizer__learning_rate=0.1)
+    after, metrics = jax.jit(task.train_step)(state, {}, batch, jax.random.key(1))
+    before, now = state.networks["model"], after.networks["model"]
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.averaged, now.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), now.averaged, expected)
+    assert float(metrics["learning_rate"]) == pytest.approx(0.1) and float(metrics["gradient_norm"]) > 0
+
+
+def test_the_first_examples_are_stacked_and_bytes_round_to_nearest():
+    task, _, batch = make()
+    examples = base.first_examples(task.config, task.dataset, "test", 4)
+    np.testing.assert_array_equal(examples["image"], batch["image"][:4])
+    assert len(base.first_examples(task.config, task.dataset, "test", 99)["label"]) == 30
+    np.testing.assert_array_equal(
+        base.to_bytes(jnp.asarray([-1.0, 0.4 / 255, 0.6 / 255, 1.0, 7.0])), [0, 0, 1, 255, 255]
+    )

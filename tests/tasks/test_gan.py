@@ -8,6 +8,7 @@ import pytest
 
 from vision_jax import config as config_lib
 from vision_jax.data.sources import ArraySource, Dataset
+from vision_jax.metrics import frechet
 from vision_jax.tasks import base
 from vision_jax.tasks.gan import GAN
 
@@ -80,3 +81,49 @@ def test_samples_are_in_range_and_fixed_for_a_state(gan):
 def test_binary_cross_entropy_of_optax_is_softplus():
     x = jnp.linspace(-3, 3, 7)
     np.testing.assert_allclose(optax.sigmoid_binary_cross_entropy(x, jnp.ones(7)), jax.nn.softplus(-x), rtol=1e-5)
+
+
+def test_evaluation_compares_moments_of_real_and_generated_images(gan):
+    task, state, images = gan
+    mask = jnp.asarray([1.0] * 9 + [0.0] * 3)
+    sums, outputs = jax.device_get(
+        jax.jit(task.eval_step)(state, {}, {"image": images, "mask": mask}, jax.random.key(2))
+    )
+    assert outputs["sample"].shape == (12, 8, 8, 1) and outputs["sample"].dtype == np.uint8
+    noise = jax.random.normal(jax.random.key(2), (12, 6))
+    fake = task.sample(state, noise)
+    np.testing.assert_array_equal(outputs["sample"], base.to_bytes(fake))
+    variables = state.networks["discriminator"].variables()
+    for name, shown in (("real", base.to_unit(images)), ("fake", fake)):
+        logits = task.discriminator.apply(variables, 2.0 * shown - 1.0, train=False)
+        np.testing.assert_allclose(outputs[f"{name}_logit"], logits, rtol=1e-4, atol=1e-5)
+        pixels = np.asarray(shown, np.float64).reshape(12, -1)[:9]
+        np.testing.assert_allclose(sums[f"{name}_first"], pixels.sum(0), rtol=1e-4)
+        np.testing.assert_allclose(sums[f"{name}_second"], pixels.T @ pixels, rtol=1e-3, atol=1e-4)
+    found = task.summarize({**sums, "count": np.int32(9)})
+    real, fake = (frechet.gaussian(sums[f"{name}_first"], sums[f"{name}_second"], 9) for name in ("real", "fake"))
+    assert found == {"frechet_8x8": pytest.approx(frechet.distance(*real, *fake))}
+
+
+def test_pictures_are_samples_and_the_images_given(gan):
+    task, state, images = gan
+    pictures = task.pictures(state, {}, {"image": images})
+    noise = jax.random.normal(jax.random.key(task.config.seed), (64, 6))
+    np.testing.assert_array_equal(pictures["samples"], base.to_bytes(task.sample(state, noise)))
+    np.testing.assert_array_equal(pictures["real"], images)
+
+
+def test_scores_are_mean_probabilities_and_rates_those_of_each_network(gan):
+    task, state, images = gan
+    _, metrics = jax.jit(task.train_step)(state, {}, {"image": images}, jax.random.key(3))
+    assert 0 < float(metrics["real_score"]) < 1 and 0 < float(metrics["fake_score"]) < 1
+    assert float(metrics["learning_rate"]) == pytest.approx(0.1)
+    assert float(task.discriminator_optimizer.rate(0)) == pytest.approx(0.05)
+
+
+def test_images_that_are_not_square_are_refused():
+    config = config_lib.default("gan")
+    config.model.name = "dcgan"
+    source = ArraySource(np.zeros((4, 8, 16, 1), np.uint8), np.zeros(4, np.int32))
+    with pytest.raises(ValueError, match="needs square images; toy has 8x16"):
+        GAN(config, Dataset("toy", {"train": source, "val": source}, (), {}), DURATIONS)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vision_jax import config as config_lib
 from vision_jax.data import datasets
+from vision_jax.metrics import image_quality
 from vision_jax.tasks import base
 from vision_jax.tasks.super_resolution import SuperResolution
 
@@ -62,3 +63,61 @@ def test_sizes_that_do_not_fit_are_refused():
         make(patch_size=33)
     with pytest.raises(ValueError, match="larger than the images of photo_tiles, 64x64"):
         make(patch_size=128)
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    """A task, its first state, a batch whose last row is padding, and what an evaluation makes of it."""
+    task = make(scale=2)
+    state = jax.jit(task.init)(jax.random.key(0))
+    images = np.stack([task.dataset.splits["test"][i]["image"] for i in range(3)])
+    batch = {"image": jnp.asarray(images), "mask": jnp.asarray([1.0, 1.0, 0.0])}
+    return task, state, batch, jax.device_get(jax.jit(task.eval_step)(state, {}, batch, jax.random.key(0)))
+
+
+def test_evaluation_measures_the_network_and_bicubic_interpolation_on_every_image(evaluated):
+    task, state, batch, (sums, outputs) = evaluated
+    psnr = "psnr_y_x2_shave2"
+    assert task.metrics == {psnr: True, f"bicubic_{psnr}": True, f"gain_{psnr}": True}
+    high = base.to_unit(batch["image"])
+    low = task.reduce(high)
+    for name, found in ((psnr, task.restore(state, low)), (f"bicubic_{psnr}", task.enlarge(low))):
+        expected = np.minimum(image_quality.psnr_y(found, high, shave=2), 100.0)
+        np.testing.assert_allclose(outputs[name], expected, rtol=1e-4)
+        assert sums[name] == pytest.approx(outputs[name][:2].sum(), rel=1e-6)
+    summary = task.summarize({name: np.float32(value) for name, value in sums.items()} | {"count": np.int32(2)})
+    assert summary[psnr] == pytest.approx(sums[psnr] / 2)
+    assert summary[f"gain_{psnr}"] == pytest.approx((sums[psnr] - sums[f"bicubic_{psnr}"]) / 2, abs=1e-5)
+
+
+def test_a_flat_image_counts_a_hundred_decibels():
+    task = make(scale=2)
+    state = jax.jit(task.init)(jax.random.key(0))
+    batch = {"image": jnp.full((1, 64, 64, 3), 128, jnp.uint8), "mask": jnp.ones(1)}
+    _, outputs = task.eval_step(state, {}, batch, jax.random.key(0))
+    assert float(outputs["bicubic_psnr_y_x2_shave2"][0]) == 100.0
+
+
+def test_pictures_are_four_versions_of_the_same_images(evaluated):
+    task, state, batch, _ = evaluated
+    pictures = jax.device_get(task.pictures(state, {}, batch))
+    low = np.asarray(base.to_bytes(task.reduce(base.to_unit(batch["image"]))))
+    assert set(pictures) == {"low_resolution", "bicubic", "restored", "original"}
+    np.testing.assert_array_equal(pictures["low_resolution"], low.repeat(2, axis=1).repeat(2, axis=2))
+    np.testing.assert_array_equal(pictures["bicubic"], base.to_bytes(task.enlarge(base.to_unit(jnp.asarray(low)))))
+    np.testing.assert_array_equal(
+        pictures["restored"], base.to_bytes(task.restore(state, base.to_unit(jnp.asarray(low))))
+    )
+    np.testing.assert_array_equal(pictures["original"], batch["image"])
+    assert all(x.dtype == np.uint8 and x.shape == (3, 64, 64, 3) for x in pictures.values())
+
+
+def test_the_loss_is_the_mean_squared_error_of_the_crops(evaluated):
+    task, state, batch, _ = evaluated
+    _, metrics = jax.jit(task.train_step)(state, {}, batch, jax.random.key(5))
+    crop_key, _ = jax.random.split(jax.random.key(5))
+    high = base.to_unit(task._crop(crop_key, batch["image"]))
+    output = task.model.apply(state.networks["model"].variables(), task.enlarge(task.reduce(high)), train=True)
+    assert high.shape == (3, 32, 32, 3)
+    assert float(metrics["loss"]) == pytest.approx(float(jnp.mean((output - high) ** 2)), rel=1e-4)
+    assert float(metrics["learning_rate"]) == pytest.approx(task.config.optimizer.learning_rate)
