@@ -128,7 +128,7 @@ def _compiled_programs(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _compiled_quickly(request, monkeypatch):
-    """Tests with the mark `compiled_quickly` check what does not depend on how well XLA optimises."""
+    """Tests with the mark `compiled_quickly` check what does not depend on how well XLA optimizes."""
     if request.node.get_closest_marker("compiled_quickly") is None:
         yield
         return

@@ -18,6 +18,8 @@ from vision_jax.tasks import base
 from vision_jax.tasks.classification import Classification
 from vision_jax.utils import trees
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 class Helped(Classification):
     """A classifier whose steps see a network that only helps, and which wants an evaluation of its own."""

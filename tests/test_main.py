@@ -101,8 +101,6 @@ def test_the_network_is_switched_and_an_option_unset_on_the_command_line(command
         f"--config={repository}/configs/digits_cnn.py:smoke",
         "--workdir=run",
         "--config.log.tensorboard=False",
-        "--config.train.epochs=1",
-        "--config.eval.every_epochs=1",
         "--config.model.name=fcn_baseline",
         "--config.model.fcn_baseline.hidden=(7,)",
         "--config.model.fcn_baseline.dropout=None",

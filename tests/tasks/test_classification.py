@@ -10,6 +10,8 @@ from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.tasks import base
 from vision_jax.tasks.classification import Classification
 
+pytestmark = pytest.mark.compiled_quickly
+
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 

@@ -12,6 +12,8 @@ from vision_jax.metrics import image_quality
 from vision_jax.tasks import base
 from vision_jax.tasks.super_resolution import SuperResolution
 
+pytestmark = pytest.mark.compiled_quickly
+
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 
