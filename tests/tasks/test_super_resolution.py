@@ -123,3 +123,24 @@ def test_the_loss_is_the_mean_squared_error_of_the_crops(evaluated):
     assert high.shape == (3, 32, 32, 3)
     assert float(metrics["loss"]) == pytest.approx(float(jnp.mean((output - high) ** 2)), rel=1e-4)
     assert float(metrics["learning_rate"]) == pytest.approx(task.config.optimizer.learning_rate)
+
+
+def test_crops_lie_anywhere_equally_often():
+    task = make(patch_size=16)
+    rows, columns = np.meshgrid(np.arange(64), np.arange(64), indexing="ij")
+    images = np.broadcast_to(np.stack([rows, columns, rows], -1).astype(np.uint8), (600, 64, 64, 3))
+    corners = np.asarray(task._crop(jax.random.key(1), jnp.asarray(images)))[:, 0, 0, :2]
+    for axis in (0, 1):
+        counts = np.bincount(corners[:, axis], minlength=49)
+        assert len(counts) == 49 and counts.min() > 0 and counts.max() < 40  # Of 600 on 49 places.
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(5.0, 1.0), (-5.0, 0.0)])
+def test_restored_images_stay_in_range(bias, expected):
+    task = make(scale=2)
+    state = jax.jit(task.init)(jax.random.key(0))
+    network = state.networks["model"]
+    head = {**network.params["conv3"], "bias": jnp.full(3, bias)}
+    network = network.replace(params={**network.params, "conv3": head})
+    restored = task.restore(state.replace(networks={"model": network}), jnp.full((1, 8, 8, 3), 0.5))
+    np.testing.assert_array_equal(restored, np.full((1, 16, 16, 3), expected, np.float32))
