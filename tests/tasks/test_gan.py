@@ -17,13 +17,13 @@ pytestmark = pytest.mark.compiled_quickly
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 
-def make(name, **options):
+def make(name, size=8, **options):
     config = config_lib.default("gan")
     config.model.name, config.gan.latent_dim = name, 6
     config.model[f"{name}_generator"] = config.model[f"{name}_discriminator"] = options
     config.optimizer.name, config.optimizer.momentum, config.optimizer.learning_rate = "sgd", 0.0, 0.1
     config.gan.discriminator_learning_rate = 0.05
-    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (12, size, size, 1), dtype=np.uint8)
     source = ArraySource(images, np.zeros(12, np.int32))
     task = GAN(config, Dataset("toy", {"train": source, "val": source}, (), {}), DURATIONS)
     return task, jax.jit(task.init)(jax.random.key(0)), jnp.asarray(images)
@@ -129,3 +129,11 @@ def test_images_that_are_not_square_are_refused():
     source = ArraySource(np.zeros((4, 8, 16, 1), np.uint8), np.zeros(4, np.int32))
     with pytest.raises(ValueError, match="needs square images; toy has 8x16"):
         GAN(config, Dataset("toy", {"train": source, "val": source}, (), {}), DURATIONS)
+
+
+def test_both_networks_update_their_running_statistics():
+    task, state, images = make("dcgan", size=16, width=4)
+    after, _ = jax.jit(task.train_step)(state, {}, {"image": images}, jax.random.key(3))
+    for name in ("generator", "discriminator"):
+        before, now = (jax.tree.leaves(s.networks[name].batch_stats) for s in (state, after))
+        assert before and all(not np.array_equal(a, b) for a, b in zip(before, now, strict=True)), name
