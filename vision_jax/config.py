@@ -160,15 +160,29 @@ OPTIONS: dict[str, Any] = {
     },
     "gan": {
         "loss": Option("bce", "What both networks minimize; one of `vision_jax.tasks.losses.ADVERSARIAL`."),
-        "latent_dim": Option(100, "Size of the generator's input.", low=1),
+        "latent_dim": Option(100, "Size of the generator's noise.", low=1),
+        "conditional": Option(False, "Both networks are told the class of an image."),
+        "discriminator_steps": Option(
+            1, "Updates of the discriminator per step, each on an equal part of the batch.", low=1, high=16
+        ),
         "discriminator_learning_rate": Option(0.0, "Peak rate of the discriminator; 0 takes the generator's.", low=0),
         "real_label": Option(
             1.0,
-            "bce, least_squares: the discriminator's target on real images (one-sided smoothing below 1).",
+            "bce, minimax, least_squares: the discriminator's target on real images (one-sided smoothing below 1).",
             low=0.5,
             high=1,
         ),
+        "r1": Option(0.0, "Weight of half the squared gradient norm on real images; 0 is off.", low=0),
+        "r2": Option(0.0, "Weight of half the squared gradient norm on generated images; 0 is off.", low=0),
+        "gradient_penalty": Option(
+            0.0, "Weight of (gradient norm - 1)² between real and generated images; 0 is off.", low=0
+        ),
+        "penalty_every": Option(1, "Every how many steps the penalties are computed; their weight grows alike.", low=1),
+        "augment": Option((), "DiffAugment of what the discriminator sees: of 'color', 'translation', 'cutout'."),
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
+        "collapse_below": Option(
+            0.3, "Warn where generated images differ less than this share of what real ones do; 0 never.", low=0, high=1
+        ),
     },
     "super_resolution": {
         "scale": Option(2, "Factor between low and high resolution.", low=2, high=8),

@@ -79,7 +79,7 @@ def open_run(workdir: pathlib.Path, step: int | str = "best") -> TrainedRun:
     variables = {
         network: {
             "params": trees.unflatten(parts.get("params", {}) | parts.get("averaged", {}) | parts.get("fixed", {})),
-            "batch_stats": trees.unflatten(parts.get("batch_stats", {})),
+            "batch_stats": trees.unflatten(parts.get("batch_stats", {}) | parts.get("averaged_stats", {})),
         }
         for network, parts in groups.items()
     }

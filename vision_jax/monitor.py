@@ -19,10 +19,18 @@ class NotFiniteError(ArithmeticError):
 
 
 class MetricSums(flax.struct.PyTreeNode):
-    """Metrics since the last row: their sums, the first step at which each was not finite (0: none), and the steps."""
+    """Metrics since the last row.
+
+    Attributes:
+        sums: of each metric.
+        not_finite: the first step at which it was not finite (0: none).
+        course: float32 [steps per row] of the metrics that are kept step by step.
+        steps: how many have been added.
+    """
 
     sums: dict[str, Any]
     not_finite: dict[str, Any]
+    course: dict[str, Any]
     steps: Any
 
     def add(self, metrics: dict[str, jax.Array], step: jax.Array) -> "MetricSums":
@@ -32,17 +40,24 @@ class MetricSums(flax.struct.PyTreeNode):
             for name, old in self.not_finite.items()
         }
         sums = {name: total + metrics[name] for name, total in self.sums.items()}
-        return MetricSums(sums, first, self.steps + 1)
+        course = {name: values.at[self.steps].set(metrics[name]) for name, values in self.course.items()}
+        return MetricSums(sums, first, course, self.steps + 1)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain numbers (of arrays on the host); float32 survives JSON exactly."""
-        return {"sums": {name: float(value) for name, value in self.sums.items()}, "steps": int(self.steps)}
+        return {
+            "sums": {name: float(value) for name, value in self.sums.items()},
+            "course": {name: [float(v) for v in values] for name, values in self.course.items()},
+            "steps": int(self.steps),
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any], mesh: Mesh) -> "MetricSums":
         """Returns on every device what `to_json` wrote; a saved sum was finite."""
         sums = {name: np.float32(value) for name, value in values["sums"].items()}
-        return parallel.put_replicated(cls(sums, {name: np.int32(0) for name in sums}, np.int32(values["steps"])), mesh)
+        course = {name: np.asarray(course, np.float32) for name, course in values["course"].items()}
+        found = cls(sums, {name: np.int32(0) for name in sums}, course, np.int32(values["steps"]))
+        return parallel.put_replicated(found, mesh)
 
 
 class Monitor:
@@ -55,9 +70,8 @@ class Monitor:
         self.began = self.last_time = time.monotonic()
         self.last_step = started_at
 
-    def row(self, step: int, sums: MetricSums) -> tuple[dict[str, float], dict[str, float]]:
-        """Waits for the device and returns the means since the last row and the timings of that interval."""
-        values = parallel.to_host(sums)
+    def row(self, step: int, values: MetricSums) -> tuple[dict[str, float], dict[str, float]]:
+        """Returns the means since the last row, of sums on the host, and the timings of that interval."""
         self.check(values)
         now = time.monotonic()
         rate = (step - self.last_step) / max(now - self.last_time, 1e-9)

@@ -42,6 +42,7 @@ class Steps:
     def __init__(self, task: Task, key: jax.Array):
         self.key = key
         self.step = jax.jit(task.train_step, inline=True)
+        self.kept, self.per_row = task.per_step, task.durations.log
 
     def sums_shapes(
         self, state: TrainState, constants: Constants, data: pipeline.Batch, batch: pipeline.Batch
@@ -51,7 +52,8 @@ class Steps:
             lambda s, c, d, b: self.step(s, c, pipeline.gather(d, b), self.key)[1], state, constants, data, batch
         )
         integer = jax.ShapeDtypeStruct((), jnp.int32)
-        return MetricSums(metrics, {name: integer for name in metrics}, integer)
+        course = {name: jax.ShapeDtypeStruct((self.per_row,), metrics[name].dtype) for name in self.kept}
+        return MetricSums(metrics, {name: integer for name in metrics}, course, integer)
 
     def program(self, *, several: bool, out_shardings: Any) -> jax.stages.Wrapped:
         """Returns the program `(state, sums, constants, data, batches, count) -> (state, sums)`, to be compiled.
@@ -165,7 +167,12 @@ class Training:
         run, durations = self.run, self.run.durations
         with contextlib.ExitStack() as stack:
             self.writer = stack.enter_context(
-                writers.open_writers(run.workdir, run.config, resume_step=self.step if self.restored else None)
+                writers.open_writers(
+                    run.workdir,
+                    run.config,
+                    resume_step=self.step if self.restored else None,
+                    keeps_course=bool(run.task.per_step),
+                )
             )
             self.shown = stack.enter_context(
                 progress.Progress(durations.total, self.step, unit_examples=run.config.data.batch_size)
@@ -208,7 +215,9 @@ class Training:
         """Waits for the closed row of metrics, if there is one, and writes it."""
         if self.row is not None:
             (step, sums), self.row = self.row, None
-            row, timings = self.monitor.row(step, sums)
+            values = parallel.to_host(sums)
+            row, timings = self.monitor.row(step, values)
+            self.writer.write_course(step, int(values.steps), values.course)
             self.writer.write_scalars(step, row)
             self.writer.write_timings(step, timings)
             self.shown.update(step, row)
@@ -226,6 +235,8 @@ class Training:
             self.writer.write_images(self.step, {f"{evaluator.name}/{name}": x for name, x in pictures.items()})
             self.monitor.add(self.step, row)
             self.shown.update(self.step, row)
+            for warning in self.run.task.warnings(self.step, row):
+                self.shown.message(f"WARNING at step {self.step}: {warning}")
         return bool(due)
 
     def save(self) -> None:

@@ -1,7 +1,8 @@
-"""DCGAN generator and discriminator for square images of 8, 16 or 32 pixels.
+"""DCGAN generator and discriminator for square images of 8, 16, 32 or 64 pixels.
 
 Source: Radford, Metz & Chintala 2016 (arXiv 1511.06434). Reference implementation: the PyTorch DCGAN example's layers
 (ConvTranspose2d and Conv2d of 4×4, no bias, weights from a normal of 0.02) at the widths of the CIFAR-100 experiment.
+What later papers add is optional, and named in `adversarial_layers`.
 """
 
 from typing import Annotated, ClassVar
@@ -10,9 +11,17 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose, at_least_float32
-from vision_jax.models.network import Network
-from vision_jax.utils.options import Between
+from vision_jax.models.adversarial_layers import (
+    MINIBATCH,
+    ClassEmbedding,
+    ClassProjection,
+    MinibatchDiscrimination,
+    SpectralNorm,
+    minibatch_stddev,
+)
+from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose, Dense, at_least_float32
+from vision_jax.models.network import AdversarialNetwork
+from vision_jax.utils.options import Between, OneOf
 
 _KERNEL = nn.initializers.normal(0.02)
 
@@ -24,18 +33,23 @@ def _scale_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.f
 
 def _upsamplings(image_size: int) -> int:
     """Number of stride-2 layers between 4×4 and the image."""
-    if image_size not in (8, 16, 32):
-        raise ValueError(f"DCGAN images are 8, 16 or 32 pixels wide, not {image_size}; set image_size to one of these")
-    return {8: 1, 16: 2, 32: 3}[image_size]
+    sizes = {8: 1, 16: 2, 32: 3, 64: 4}
+    if image_size not in sizes:
+        raise ValueError(
+            f"DCGAN images are 8, 16, 32 or 64 pixels wide, not {image_size}; photos become that by "
+            "config.data.image_size"
+        )
+    return sizes[image_size]
 
 
-class DCGANGenerator(Network):
+class DCGANGenerator(AdversarialNetwork):
     """Noise [N,latent] → images [N,S,S,channels] in [-1, 1].
 
     A 4×4 transposed convolution, then one of stride 2 per doubling; BatchNorm and ReLU after all but the last, tanh.
 
     Attributes:
         width: channels before the last layer; each earlier layer has twice as many.
+        embedding: size of the vector of the class that a conditional generator gets beside the noise.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels", "latent")
@@ -44,17 +58,21 @@ class DCGANGenerator(Network):
     channels: int = 3
     width: Annotated[int, Between(1)] = 32
     latent: int = 100
+    embedding: Annotated[int, Between(1)] = 32
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per transposed convolution; the last is the head."""
         n = _upsamplings(self.image_size)
-        return {f"up{i}": (f"convt{i}", f"norm{i}") for i in range(n)} | {"head": (f"convt{n}",)}
+        label = {"class": ("class",)} if self.num_classes else {}
+        return label | {f"up{i}": (f"convt{i}", f"norm{i}") for i in range(n)} | {"head": (f"convt{n}",)}
 
     @nn.compact
-    def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Noise [N,latent] → float32 images in [-1, 1]."""
         n = _upsamplings(self.image_size)
+        if label is not None:
+            x = ClassEmbedding(self.num_classes, self.embedding, name="class")(x, label)
         x = x.reshape(x.shape[0], 1, 1, -1).astype(self.dtype)
         for i in range(n):
             stride, padding = (1, 0) if i == 0 else (2, 1)
@@ -76,7 +94,7 @@ class DCGANGenerator(Network):
         return jnp.tanh(at_least_float32(x))
 
 
-class DCGANDiscriminator(Network):
+class DCGANDiscriminator(AdversarialNetwork):
     """Images [N,S,S,channels] in [-1, 1] → logits [N] (positive: real).
 
     Convolutions 4×4 of stride 2 down to 4×4 pixels with LeakyReLU 0.2, BatchNorm on all
@@ -84,6 +102,9 @@ class DCGANDiscriminator(Network):
 
     Attributes:
         width: channels of the first layer; each later layer has twice as many.
+        norm: 'batch', or 'none' (as gradient penalties ask for, which are of single images).
+        spectral_norm: divide all kernels by their largest singular value.
+        minibatch: what the last layer sees of the other images: 'none', 'discrimination' or 'stddev'.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels")
@@ -91,16 +112,34 @@ class DCGANDiscriminator(Network):
     image_size: int = 32
     channels: int = 3
     width: Annotated[int, Between(1)] = 32
+    norm: Annotated[str, OneOf(("batch", "none"))] = "batch"
+    spectral_norm: bool = False
+    minibatch: Annotated[str, OneOf(MINIBATCH)] = "none"
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per strided convolution, then the head."""
         n = _upsamplings(self.image_size)
-        downs = {f"down{i}": (f"conv{i}", f"norm{i}") if i else ("conv0",) for i in range(n)}
-        return {**downs, "head": (f"conv{n}",)}
+        norms = self.norm == "batch"
+        downs = {f"down{i}": (f"conv{i}", f"norm{i}") if i and norms else (f"conv{i}",) for i in range(n)}
+        extra = ("minibatch", "closeness") * (self.minibatch == "discrimination") + ("class",) * (self.num_classes > 0)
+        return {**downs, "head": (f"conv{n}", *extra)}
+
+    def _conv(self, x: jax.Array, features: int, stride: int, padding: int, name: str, train: bool) -> jax.Array:
+        conv = Conv(
+            features,
+            (4, 4),
+            (stride, stride),
+            padding,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=_KERNEL,
+            name=name,
+        )
+        return SpectralNorm(conv, name=f"spectral_{name}")(x, train=train) if self.spectral_norm else conv(x)
 
     @nn.compact
-    def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Images → float32 logits [N]."""
         n = _upsamplings(self.image_size)
         expected = (self.image_size, self.image_size, self.channels)
@@ -111,19 +150,18 @@ class DCGANDiscriminator(Network):
             )
         x = x.astype(self.dtype)
         for i in range(n):
-            x = Conv(
-                self.width * 2**i,
-                (4, 4),
-                (2, 2),
-                1,
-                use_bias=False,
-                dtype=self.dtype,
-                kernel_init=_KERNEL,
-                name=f"conv{i}",
-            )(x)
-            if i > 0:
+            x = self._conv(x, self.width * 2**i, 2, 1, f"conv{i}", train)
+            if i > 0 and self.norm == "batch":
                 x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(x, train=train)
             x = self.keep(f"down{i}", nn.leaky_relu(x, 0.2))
         self.keep("features", x.reshape(x.shape[0], -1))
-        x = Conv(1, (4, 4), 1, "VALID", use_bias=False, dtype=self.dtype, kernel_init=_KERNEL, name=f"conv{n}")(x)
-        return at_least_float32(x.reshape(x.shape[0]))
+        if self.minibatch == "stddev":
+            x = minibatch_stddev(x)
+        logits = at_least_float32(self._conv(x, 1, 1, 0, f"conv{n}", train).reshape(x.shape[0]))
+        pooled = at_least_float32(x).sum((1, 2))
+        if self.minibatch == "discrimination":
+            seen = MinibatchDiscrimination(name="minibatch")(pooled)[:, pooled.shape[-1] :]
+            logits += Dense(1, name="closeness")(seen)[:, 0]
+        if label is not None:
+            logits += ClassProjection(self.num_classes, name="class")(pooled, label)
+        return logits

@@ -11,16 +11,23 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
+from vision_jax.models.adversarial_layers import (
+    ClassEmbedding,
+    ClassProjection,
+    MinibatchDiscrimination,
+    SpectralNorm,
+)
 from vision_jax.models.layers import Dense, at_least_float32
-from vision_jax.models.network import Network
-from vision_jax.utils.options import Between
+from vision_jax.models.network import AdversarialNetwork
+from vision_jax.utils.options import Between, OneOf
 
 
-class MLPGenerator(Network):
+class MLPGenerator(AdversarialNetwork):
     """Noise [N,latent] → images [N,*image_shape] in [-1, 1]: Dense + ReLU per hidden width, Dense, tanh.
 
     Attributes:
         hidden: widths of the hidden layers.
+        embedding: size of the vector of the class that a conditional generator gets beside the noise.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_shape", "latent")
@@ -28,15 +35,19 @@ class MLPGenerator(Network):
     image_shape: tuple[int, int, int] = (28, 28, 1)
     hidden: Annotated[tuple[int, ...], Between(1)] = (256, 512, 1024)
     latent: int = 100
+    embedding: Annotated[int, Between(1)] = 32
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per hidden layer, then the head."""
-        return {**{f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)}, "head": ("head",)}
+        label = {"class": ("class",)} if self.num_classes else {}
+        return label | {f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)} | {"head": ("head",)}
 
     @nn.compact
-    def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Noise [N,latent] → float32 images in [-1, 1]."""
+        if label is not None:
+            x = ClassEmbedding(self.num_classes, self.embedding, name="class")(x, label)
         x = x.astype(self.dtype)
         for i, width in enumerate(self.hidden, 1):
             x = self.keep(f"hidden{i}", nn.relu(Dense(width, dtype=self.dtype, name=f"hidden{i}")(x)))
@@ -44,25 +55,38 @@ class MLPGenerator(Network):
         return jnp.tanh(at_least_float32(x)).reshape(-1, *self.image_shape)
 
 
-class MLPDiscriminator(Network):
+class MLPDiscriminator(AdversarialNetwork):
     """Images [N,...] in [-1, 1] → logits [N] (positive: real; the sigmoid belongs to the loss).
 
     Attributes:
         hidden: widths of the hidden layers.
+        spectral_norm: divide all kernels by their largest singular value.
+        minibatch: what the last layer sees of the other images: 'none' or 'discrimination'.
     """
 
     hidden: Annotated[tuple[int, ...], Between(1)] = (512, 256)
+    spectral_norm: bool = False
+    minibatch: Annotated[str, OneOf(("none", "discrimination"))] = "none"
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per hidden layer, then the head."""
-        return {**{f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)}, "head": ("head",)}
+        extra = ("minibatch",) * (self.minibatch == "discrimination") + ("class",) * (self.num_classes > 0)
+        return {**{f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)}, "head": ("head", *extra)}
+
+    def _dense(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
+        dense = Dense(features, dtype=self.dtype, name=name)
+        return SpectralNorm(dense, name=f"spectral_{name}")(x, train=train) if self.spectral_norm else dense(x)
 
     @nn.compact
-    def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Images → float32 logits [N]."""
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.hidden, 1):
-            x = self.keep(f"hidden{i}", nn.leaky_relu(Dense(width, dtype=self.dtype, name=f"hidden{i}")(x), 0.2))
+            x = self.keep(f"hidden{i}", nn.leaky_relu(self._dense(x, width, f"hidden{i}", train), 0.2))
         self.keep("features", x)
-        return at_least_float32(Dense(1, dtype=self.dtype, name="head")(x)[:, 0])
+        seen = MinibatchDiscrimination(name="minibatch")(x) if self.minibatch == "discrimination" else x
+        logits = at_least_float32(self._dense(seen, 1, "head", train)[:, 0])
+        if label is not None:
+            logits += ClassProjection(self.num_classes, name="class")(x, label)
+        return logits

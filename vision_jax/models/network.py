@@ -54,6 +54,31 @@ class Network(nn.Module):
         return x
 
 
+class AdversarialNetwork(Network):
+    """A generator or discriminator, which may be told the class of what it makes or judges.
+
+    `num_classes` is 0 for a network that is not told.
+    """
+
+    set_by_task: ClassVar[tuple[str, ...]] = ("num_classes",)
+
+    num_classes: int = 0
+
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """Run the network on noise or images [N,...], with classes int [N] if it is conditional."""
+        if (label is not None) != (self.num_classes > 0):
+            raise ValueError(
+                f"{type(self).__name__} has num_classes={self.num_classes} and was {'not ' * (label is None)}given "
+                "labels; a conditional network needs them, another takes none"
+            )
+        with _frozen_as_in_evaluation(self.frozen, self.freeze_statistics, depth=len(self.path)):
+            return self.forward(x, label, train=train)
+
+    def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """The network itself (each subclass's own)."""
+        raise NotImplementedError
+
+
 class Classifier(Network):
     """A network that ends in one score per class; also keeps 'features', the vector the head sees."""
 

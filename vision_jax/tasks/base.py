@@ -78,11 +78,13 @@ class Task(abc.ABC):
     Attributes:
         metrics: names of what `summarize` returns, and whether a larger value is better. The first, on 'val', picks the
             best checkpoint unless `config.eval.best_metric` names another.
+        per_step: names of the training metrics that are kept step by step, besides the means of all.
         pretrained: whether `start` has something to load.
         shown: how many examples `pictures` gets.
     """
 
     metrics: Mapping[str, bool]
+    per_step: tuple[str, ...] = ()
     pretrained: bool = False
     shown: int = 64
 
@@ -122,6 +124,10 @@ class Task(abc.ABC):
     def pictures(self, state: TrainState, constants: Constants, batch: Batch) -> Arrays:
         """Returns pictures worth following during training; see `Evaluator.pictures`."""
         return {}
+
+    def warnings(self, step: int, metrics: Mapping[str, float]) -> list[str]:
+        """Returns sentences that somebody should read about metrics ('evaluator/metric') after `step`."""
+        return []
 
     def evaluators(self) -> list[Evaluator]:
         """Returns all evaluations: 'val' during training, every other split, 'train' only if asked for, at its end."""

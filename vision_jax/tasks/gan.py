@@ -1,10 +1,10 @@
-"""Generative adversarial networks: one update of the discriminator and one of the generator per step.
+"""Generative adversarial networks: updates of the discriminator, then one of the generator, in each step.
 
 As in the DCGAN reference implementation, real and generated images pass the discriminator in batches of their own, and
 the generator is updated through the discriminator just updated, on the same noise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,33 +13,57 @@ from ml_collections import ConfigDict
 
 from vision_jax import models, optim
 from vision_jax.data import augment
+from vision_jax.data.augment import differentiable
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import frechet
 from vision_jax.models import network_options, registry
 from vision_jax.tasks import base, losses
-from vision_jax.tasks.state import TrainState
+from vision_jax.tasks.state import NetworkState, TrainState
+from vision_jax.utils.options import ConfigError
+from vision_jax.utils.text import closest
 
 _POOLED = 8  # Side of the images that the cheap Fréchet distance compares.
+_COLUMNS = 8  # Of grids of interpolations and of classes.
+_ROWS_BY_CLASS = 20  # Classes shown, at most.
+_BEGINNING = 0.1  # Part of training in which samples may be alike.
 
 
 class GAN(base.Task):
     """Trains the networks `NAME_generator` and `NAME_discriminator` (NAME: `config.model.name`) against each other."""
 
-    metrics: Mapping[str, bool] = {f"frechet_{_POOLED}x{_POOLED}": False}
+    metrics: Mapping[str, bool] = {f"frechet_{_POOLED}x{_POOLED}": False, "diversity": True}
+    per_step = ("generator_loss", "discriminator_loss")
 
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
         super().__init__(config, dataset, durations)
-        self.latent, self.shown = config.gan.latent_dim, config.gan.samples
+        options = config.gan
+        self.latent, self.shown = options.latent_dim, options.samples
         self.shape = base.image_shape(config, dataset)
         height, width, _ = self.shape
         if height != width:
-            raise ValueError(f"The GAN needs square images; {dataset.name} has {height}x{width}.")
+            raise ValueError(
+                f"The GAN needs square images; {dataset.name} has {height}x{width}. Set config.data.image_size."
+            )
+        self.classes = len(dataset.class_names) if options.conditional else 0
+        if options.conditional and not self.classes:
+            raise ConfigError(f"config.gan.conditional needs classes; {dataset.name} has none.")
         self.generator, self.discriminator = (self._network(part) for part in ("generator", "discriminator"))
-        self.loss = losses.adversarial(config.gan.loss)
+        self.loss = losses.adversarial(options.loss)
         rate = config.optimizer.learning_rate
         self.generator_optimizer = self.optimizer(rate)
-        self.discriminator_optimizer = self.optimizer(config.gan.discriminator_learning_rate or rate)
+        self.discriminator_optimizer = self.optimizer(options.discriminator_learning_rate or rate)
         self.augment = augment.build(config.data.augment, num_classes=None)
+        for policy in options.augment:
+            if policy not in differentiable.POLICIES:
+                known = differentiable.POLICIES
+                raise ConfigError(
+                    f"config.gan.augment has {policy!r}{closest(policy, known)}; there are {', '.join(known)}."
+                )
+        if config.data.batch_size % options.discriminator_steps:
+            raise ConfigError(
+                f"config.data.batch_size={config.data.batch_size} is to be divided into config.gan.discriminator_steps="
+                f"{options.discriminator_steps} equal parts; make it a multiple."
+            )
 
     def _network(self, part: str) -> models.Network:
         name = f"{self.config.model.name}_{part}"
@@ -47,64 +71,143 @@ class GAN(base.Task):
         of_data = {"image_size": height, "channels": channels, "image_shape": self.shape, "latent": self.latent}
         return models.build(
             name,
+            num_classes=self.classes,
             dtype=jnp.dtype(self.config.train.dtype),
             **{field: value for field, value in of_data.items() if field in registry.values(name)},
             **network_options.given(self.config.model, name),
         )
 
+    def _labels(self, batch: base.Batch) -> jax.Array | None:
+        return batch["label"] if self.classes else None
+
     def init(self, key: jax.Array) -> TrainState:
         generator_key, discriminator_key = jax.random.split(key)
-        generator = self.generator.init(generator_key, jnp.zeros((2, self.latent)), train=False)
-        discriminator = self.discriminator.init(discriminator_key, jnp.zeros((2, *self.shape)), train=False)
+        labels = jnp.zeros(2, jnp.int32) if self.classes else None
+        generator = self.generator.init(generator_key, jnp.zeros((2, self.latent)), labels, train=False)
+        discriminator = self.discriminator.init(discriminator_key, jnp.zeros((2, *self.shape)), labels, train=False)
         return TrainState.first(
             generator=self.generator_optimizer.init(generator),
             discriminator=self.discriminator_optimizer.init(discriminator),
         )
 
+    def generate(
+        self, network: NetworkState, params: base.Tree, noise: jax.Array, labels: jax.Array | None, key: jax.Array
+    ) -> tuple[jax.Array, base.Tree]:
+        """Returns images in [-1, 1] as in training, and the new running statistics."""
+        variables, rngs = network.variables(params), {"dropout": key}
+        images, mutated = self.generator.apply(variables, noise, labels, train=True, rngs=rngs, mutable=["batch_stats"])
+        return images, mutated.get("batch_stats", {})
+
+    def judge(
+        self, params: base.Tree, batch_stats: base.Tree, images: jax.Array, labels: jax.Array | None, key: jax.Array
+    ) -> tuple[jax.Array, base.Tree]:
+        """Returns logits [N] of images in [-1, 1], augmented, as in training, and the new running statistics."""
+        augment_key, dropout_key = jax.random.split(key)
+        images = differentiable.diff_augment(augment_key, images, self.config.gan.augment)
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, mutated = self.discriminator.apply(
+            variables, images, labels, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
+        )
+        return logits, mutated.get("batch_stats", {})
+
+    def penalty(self, logits: Callable[..., jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        """Returns the weighted sum of the penalties on the gradient of `logits(images, key)` that the config asks for.
+
+        Args:
+            logits: of the discriminator.
+            real: images [N, H, W, C] in [-1, 1].
+            fake: generated ones.
+            key: of their augmentation and of the points between them.
+        """
+        options = self.config.gan
+        keys = jax.random.split(key, 4)
+        total = jnp.zeros(())
+        if options.r1:
+            total += options.r1 * losses.zero_centered_penalty(lambda x: logits(x, keys[0]), real)
+        if options.r2:
+            total += options.r2 * losses.zero_centered_penalty(lambda x: logits(x, keys[1]), fake)
+        if options.gradient_penalty:
+            between = losses.interpolation_penalty(lambda x: logits(x, keys[2]), real, fake, keys[3])
+            total += options.gradient_penalty * between
+        return total
+
+    def update_discriminator(
+        self,
+        network: NetworkState,
+        real: jax.Array,
+        fake: jax.Array,
+        labels: jax.Array | None,
+        key: jax.Array,
+        step: jax.Array,
+    ) -> tuple[NetworkState, base.Arrays]:
+        """Returns the discriminator after one update on images in [-1, 1], and the metrics of it."""
+        options = self.config.gan
+        real_key, fake_key, penalty_key = jax.random.split(key, 3)
+
+        def loss(params: base.Tree, penalized: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            on_real, stats = self.judge(params, network.batch_stats, real, labels, real_key)
+            on_fake, stats = self.judge(params, stats, fake, labels, fake_key)
+            value, penalty = self.loss.discriminator(on_real, on_fake, options.real_label), jnp.zeros(())
+            if penalized:
+
+                def logits(images: jax.Array, key: jax.Array) -> jax.Array:
+                    return self.judge(params, network.batch_stats, images, labels, key)[0]
+
+                penalty = self.penalty(logits, real, fake, penalty_key)
+            # Where every n-th step has a penalty, it weighs n times as much.
+            return value + options.penalty_every * penalty, (value, penalty, on_real, on_fake, stats)
+
+        def gradients(penalized: bool) -> tuple[tuple[jax.Array, ...], base.Tree]:
+            (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(network.params, penalized)
+            return found, gradient
+
+        has_penalty = bool(options.r1 or options.r2 or options.gradient_penalty)
+        if has_penalty and options.penalty_every > 1:
+            now = step % options.penalty_every == 0
+            found, gradient = jax.lax.cond(now, lambda: gradients(True), lambda: gradients(False))
+        else:
+            found, gradient = gradients(has_penalty)
+        value, penalty, on_real, on_fake, stats = found
+        real_accuracy, fake_accuracy = self.loss.accuracies(on_real, on_fake)
+        metrics = {
+            "discriminator_loss": value,
+            "real_accuracy": real_accuracy,
+            "fake_accuracy": fake_accuracy,
+            "discriminator_gradient_norm": optim.norm(gradient),
+        }
+        if has_penalty:
+            metrics["penalty"] = penalty
+        return self.discriminator_optimizer.update(network, gradient, stats), metrics
+
     def train_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
     ) -> tuple[TrainState, base.Arrays]:
         del constants
-        noise_key, augment_key, *dropout_keys = jax.random.split(key, 5)
+        augment_key, generator_key, *keys = jax.random.split(key, 2 + self.config.gan.discriminator_steps)
         batch = self.augment(augment_key, {**batch, "image": base.to_unit(batch["image"])})
-        real = 2.0 * batch["image"] - 1.0
-        noise = jax.random.normal(noise_key, (real.shape[0], self.latent))
         generator, discriminator = state.networks["generator"], state.networks["discriminator"]
-
-        def generate(params: base.Tree) -> tuple[jax.Array, base.Tree]:
-            images, mutated = self.generator.apply(
-                generator.variables(params),
-                noise,
-                train=True,
-                rngs={"dropout": dropout_keys[0]},
-                mutable=["batch_stats"],
+        for number, update_key in enumerate(keys):
+            # Every n-th example, not every n-th block, which would move examples between devices.
+            part = {name: batch[name][number :: len(keys)] for name in ("image", "label") if name in batch}
+            real, labels = 2.0 * part["image"] - 1.0, self._labels(part)
+            noise_key, dropout_key, update_key = jax.random.split(update_key, 3)
+            noise = jax.random.normal(noise_key, (real.shape[0], self.latent))
+            # The generator runs once: its last images train the discriminator, their vjp the generator.
+            fake, generator_vjp, generator_stats = jax.vjp(
+                lambda params: self.generate(generator, params, noise, labels, dropout_key),  # noqa: B023
+                generator.params,
+                has_aux=True,
             )
-            return images, mutated.get("batch_stats", {})
-
-        def judge(params: base.Tree, batch_stats: base.Tree, images: jax.Array, key: jax.Array):
-            variables = discriminator.variables(params) | {"batch_stats": batch_stats}
-            logits, mutated = self.discriminator.apply(
-                variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+            discriminator, metrics = self.update_discriminator(
+                discriminator, real, jax.lax.stop_gradient(fake), labels, update_key, state.step
             )
-            return logits, mutated.get("batch_stats", {})
-
-        # The generator runs once: its images train the discriminator, its vjp the generator.
-        fake, generator_vjp, generator_stats = jax.vjp(generate, generator.params, has_aux=True)
-
-        def discriminator_loss(params: base.Tree) -> tuple[jax.Array, tuple[jax.Array, jax.Array, base.Tree]]:
-            on_real, stats = judge(params, discriminator.batch_stats, real, dropout_keys[1])
-            on_fake, stats = judge(params, stats, jax.lax.stop_gradient(fake), dropout_keys[2])
-            loss = self.loss.discriminator(on_real, on_fake, self.config.gan.real_label)
-            return loss, (on_real, on_fake, stats)
-
-        (d_loss, (on_real, on_fake, stats)), d_gradients = jax.value_and_grad(discriminator_loss, has_aux=True)(
-            discriminator.params
-        )
-        discriminator = self.discriminator_optimizer.update(discriminator, d_gradients, stats)
 
         def generator_loss(images: jax.Array) -> tuple[jax.Array, base.Tree]:
-            logits, stats = judge(discriminator.params, discriminator.batch_stats, images, dropout_keys[2])
-            return self.loss.generator(logits), stats
+            stats, on_real = discriminator.batch_stats, None
+            if self.loss.paired:
+                on_real, _ = self.judge(discriminator.params, stats, real, labels, generator_key)
+            on_fake, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
+            return self.loss.generator(on_fake, on_real), stats
 
         (g_loss, stats), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)
@@ -112,19 +215,16 @@ class GAN(base.Task):
             "generator": self.generator_optimizer.update(generator, g_gradients, generator_stats),
             "discriminator": discriminator.replace(batch_stats=stats),
         }
-        metrics = {
+        metrics |= {
             "generator_loss": g_loss,
-            "discriminator_loss": d_loss,
-            "real_score": jnp.mean(jax.nn.sigmoid(on_real)),
-            "fake_score": jnp.mean(jax.nn.sigmoid(on_fake)),
-            "gradient_norm": optim.norm((g_gradients, d_gradients)),
+            "generator_gradient_norm": optim.norm(g_gradients),
             "learning_rate": self.generator_optimizer.rate(state.step),
         }
         return state.replace(networks=networks), metrics
 
-    def sample(self, state: TrainState, noise: jax.Array) -> jax.Array:
+    def sample(self, state: TrainState, noise: jax.Array, labels: jax.Array | None) -> jax.Array:
         """Returns float32 images [N, H, W, C] in [0, 1] for noise [N, latent], with the parameters of evaluation."""
-        images = self.generator.apply(state.networks["generator"].variables(), noise, train=False)
+        images = self.generator.apply(state.networks["generator"].variables(), noise, labels, train=False)
         return (images + 1.0) / 2.0
 
     def eval_step(
@@ -132,29 +232,67 @@ class GAN(base.Task):
     ) -> tuple[base.Arrays, base.Arrays]:
         """Returns sums of moments of pooled images, real and generated; a generated image per row, and both logits."""
         del constants
+        labels = self._labels(batch)
         noise = jax.random.normal(key, (batch["mask"].shape[0], self.latent))
-        real, fake = base.to_unit(batch["image"]), self.sample(state, noise)
+        real, fake = base.to_unit(batch["image"]), self.sample(state, noise, labels)
         sums: base.Arrays = {}
         for name, images in (("real", real), ("fake", fake)):
             moments = frechet.moments(frechet.pooled_pixels(images, _POOLED), batch["mask"])
             sums |= {f"{name}_{moment}": value for moment, value in moments.items()}
         variables = state.networks["discriminator"].variables()
         outputs = {
-            f"{name}_logit": self.discriminator.apply(variables, 2.0 * images - 1.0, train=False)
+            f"{name}_logit": self.discriminator.apply(variables, 2.0 * images - 1.0, labels, train=False)
             for name, images in (("real", real), ("fake", fake))
         }
         return sums, {"sample": base.to_bytes(fake), **outputs}
 
     def summarize(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns the Fréchet distance between images averaged down to 8x8 pixels (not comparable with FID)."""
+        """Returns what the images averaged down to 8x8 pixels say.
+
+        `frechet_8x8` is the Fréchet distance of their pixels (not comparable with FID); `diversity` the root mean
+        squared distance between two generated images over that between two real ones.
+        """
         count = int(sums["count"])
         real, fake = (
             frechet.gaussian(sums[f"{name}_first"], sums[f"{name}_second"], count) for name in ("real", "fake")
         )
-        return {next(iter(self.metrics)): frechet.distance(*real, *fake)}
+        # The mean squared distance between two draws is twice the trace of their covariance.
+        diversity = float(np.sqrt(max(np.trace(fake[1]), 0.0) / max(np.trace(real[1]), 1e-12)))
+        return dict(zip(self.metrics, (frechet.distance(*real, *fake), diversity), strict=True))
+
+    def warnings(self, step: int, metrics: Mapping[str, float]) -> list[str]:
+        """Says so where the samples are nearly alike and no longer because training has just begun."""
+        bound = self.config.gan.collapse_below if step > _BEGINNING * self.durations.total else 0.0
+        return [
+            f"{name} is {value:.2f}: generated images differ from each other much less than real ones do, so the "
+            "generator may have collapsed. config.gan.augment, r1 or a lower learning rate help; look at the samples."
+            for name, value in metrics.items()
+            if name.endswith("/diversity") and value < bound
+        ]
 
     def pictures(self, state: TrainState, constants: base.Constants, batch: base.Batch) -> base.Arrays:
-        """Returns samples for the same noise at every call, so that their course can be followed, and real images."""
+        """Returns pictures of the same noise at every call, so that their course can be followed.
+
+        'samples' (of the classes in turn, if the GAN is conditional), 'interpolation' (rows of 8 from noise to noise),
+        'by_class' of a conditional GAN (rows of 8), and the 'real' images given.
+        """
         del constants
-        noise = jax.random.normal(jax.random.key(self.config.seed), (self.shown, self.latent))
-        return {"samples": base.to_bytes(self.sample(state, noise)), "real": batch["image"]}
+        key = jax.random.key(self.config.seed)
+        noise = jax.random.normal(key, (self.shown, self.latent))
+        labels = jnp.arange(self.shown) % self.classes if self.classes else None
+        pictures = {"samples": self.sample(state, noise, labels), "interpolation": self._interpolated(state, key)}
+        if self.classes:
+            rows = min(self.classes, _ROWS_BY_CLASS)
+            noise = jax.random.normal(jax.random.fold_in(key, 1), (rows * _COLUMNS, self.latent))
+            pictures["by_class"] = self.sample(state, noise, jnp.repeat(jnp.arange(rows), _COLUMNS))
+        return {"real": batch["image"], **{name: base.to_bytes(images) for name, images in pictures.items()}}
+
+    def _interpolated(self, state: TrainState, key: jax.Array) -> jax.Array:
+        """Returns rows of images from one noise to another along the great circle between them."""
+        ends = jax.random.normal(jax.random.fold_in(key, 2), (2, _COLUMNS, 1, self.latent))
+        cosine = jnp.sum(ends[0] * ends[1], -1, keepdims=True) / jnp.prod(jnp.linalg.norm(ends, axis=-1), 0)[..., None]
+        angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+        position = jnp.linspace(0.0, 1.0, _COLUMNS)[None, :, None]
+        noise = (jnp.sin((1.0 - position) * angle) * ends[0] + jnp.sin(position * angle) * ends[1]) / jnp.sin(angle)
+        labels = jnp.repeat(jnp.arange(_COLUMNS) % self.classes, _COLUMNS) if self.classes else None
+        return self.sample(state, noise.reshape(-1, self.latent), labels)

@@ -25,6 +25,7 @@ class NetworkState(flax.struct.PyTreeNode):
         batch_stats: running statistics of its normalizations.
         opt_state: the optimizer's.
         averaged: moving average of `params`; `{}` when `config.optimizer.ema_decay` is 0.
+        averaged_stats: that of `batch_stats`, which belongs to it.
     """
 
     params: Tree
@@ -32,12 +33,14 @@ class NetworkState(flax.struct.PyTreeNode):
     batch_stats: Tree
     opt_state: Tree
     averaged: Tree
+    averaged_stats: Tree
 
     def variables(self, params: Tree | None = None) -> dict[str, Tree]:
         """Returns Flax variables with `params` (those of evaluation by default) and the fixed parameters."""
+        batch_stats = self.batch_stats
         if params is None:
-            params = self.averaged or self.params
-        return {"params": merge(params, self.fixed), "batch_stats": self.batch_stats}
+            params, batch_stats = self.averaged or self.params, self.averaged_stats or batch_stats
+        return {"params": merge(params, self.fixed), "batch_stats": batch_stats}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -113,14 +116,22 @@ class NetworkOptimizer:
             flat = trees.flatten(params)
             params = trees.unflatten({path: leaf for path, leaf in flat.items() if self.trained(path)})
             fixed = trees.unflatten({path: leaf for path, leaf in flat.items() if not self.trained(path)})
-        averaged = jax.tree.map(jnp.copy, params) if self.ema_decay else {}
         batch_stats = variables.get("batch_stats", {})
-        return NetworkState(params, fixed, batch_stats, self.transformation.init(params), averaged)
+        averaged, averaged_stats = jax.tree.map(jnp.copy, (params, batch_stats)) if self.ema_decay else ({}, {})
+        return NetworkState(params, fixed, batch_stats, self.transformation.init(params), averaged, averaged_stats)
 
     def update(self, state: NetworkState, gradients: Tree, batch_stats: Tree) -> NetworkState:
         """Returns the state after one step of the optimizer."""
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers; our own code need not.
             updates, opt_state = self.transformation.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        averaged = optim.average(self.ema_decay, state.averaged, params) if self.ema_decay else state.averaged
-        return state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, averaged=averaged)
+        averages = state.averaged, state.averaged_stats
+        if self.ema_decay:
+            averages = optim.average(self.ema_decay, averages, (params, batch_stats))
+        return state.replace(
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            averaged=averages[0],
+            averaged_stats=averages[1],
+        )

@@ -1,7 +1,8 @@
 """Where the numbers of a run go: `metrics.jsonl` (the record), TensorBoard, and Weights & Biases.
 
-`metrics.jsonl` is the record of truth, written before a call returns. TensorBoard and W&B are views of it. Nothing but
-this package imports their writers, and it only when a run is opened that writes there.
+`metrics.jsonl` is the record of truth, written before a call returns. TensorBoard and W&B are views of it. What a task
+keeps step by step (the losses of a GAN) goes to `steps.jsonl`. Nothing but this package imports their writers, and it
+only when a run is opened that writes there.
 """
 
 import contextlib
@@ -18,14 +19,17 @@ from vision_jax.writers.rows import JsonLines, read_rows
 from vision_jax.writers.tensorboard import TensorBoard
 from vision_jax.writers.weights_and_biases import WeightsAndBiases
 
-__all__ = ["EVENTS", "METRICS", "TIMINGS", "Writer", "open_writers", "read_rows"]
+__all__ = ["COURSE", "EVENTS", "METRICS", "TIMINGS", "Writer", "open_writers", "read_rows"]
 
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
+COURSE = "steps.jsonl"
 EVENTS = "tensorboard"
 
 
-def open_writers(workdir: str | os.PathLike[str], config: Any, *, resume_step: int | None) -> "Writer":
+def open_writers(
+    workdir: str | os.PathLike[str], config: Any, *, resume_step: int | None, keeps_course: bool = False
+) -> "Writer":
     """Opens everything a run writes its numbers to; use it as a context manager.
 
     Args:
@@ -33,28 +37,37 @@ def open_writers(workdir: str | os.PathLike[str], config: Any, *, resume_step: i
         config: the run's config, of which `log.tensorboard`, `wandb.project` and `wandb.name` are read.
         resume_step: step of the restored checkpoint: what was written for later steps is taken back, because the run
             will write it again. None starts afresh: everything written before is removed.
+        keeps_course: whether `write_course` will be called.
 
     Returns:
         A `Writer`; one that writes nothing in every process but the first.
     """
     if jax.process_index() != 0:
-        return Writer([], [], [])
+        return Writer([], [], [], [])
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     metrics, timings = (JsonLines(workdir / name, resume_step) for name in (METRICS, TIMINGS))
+    course = [JsonLines(workdir / COURSE, resume_step)] if keeps_course else []
     views: list[Any] = []
     if config.log.tensorboard:
         views.append(TensorBoard(workdir / EVENTS, resume_step, metrics.kept + timings.kept))
     if config.wandb.project:
         views.append(WeightsAndBiases(workdir, config, resumed=resume_step is not None))
-    return Writer([metrics], [timings], views)
+    return Writer([metrics], [timings], course, views)
 
 
 class Writer:
     """Fans one call out to all the places a run writes to."""
 
-    def __init__(self, metrics: Iterable[JsonLines], timings: Iterable[JsonLines], views: Iterable[Any]):
-        self._metrics, self._timings, self._views = tuple(metrics), tuple(timings), tuple(views)
+    def __init__(
+        self,
+        metrics: Iterable[JsonLines],
+        timings: Iterable[JsonLines],
+        course: Iterable[JsonLines],
+        views: Iterable[Any],
+    ):
+        self._metrics, self._timings, self._course = tuple(metrics), tuple(timings), tuple(course)
+        self._views = tuple(views)
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +82,13 @@ class Writer:
     def write_timings(self, step: int, timings: Mapping[str, float]) -> None:
         """Writes one row of what differs between equal runs, like steps per second; kept out of `metrics.jsonl`."""
         self._write(self._timings, step, timings)
+
+    def write_course(self, step: int, count: int, course: Mapping[str, np.ndarray]) -> None:
+        """Writes the first `count` values of each array, those of the steps up to `step`, a row per step."""
+        for sink in self._course if course else ():
+            for number in range(count):
+                row = {name: float(values[number]) for name, values in course.items()}
+                sink.write(step - count + number + 1, row)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes images uint8 [N, H, W, C], C = 1 or 3, to the views; no file of images is kept here."""
@@ -99,13 +119,13 @@ class Writer:
 
     def flush(self) -> None:
         """Brings all rows to the disk. Call it before a checkpoint is saved, which then never is ahead of its rows."""
-        for sink in (*self._metrics, *self._timings, *self._views):
+        for sink in (*self._metrics, *self._timings, *self._course, *self._views):
             sink.flush()
 
     def close(self) -> None:
         """Flushes and closes everything; waits for the import of TensorBoard's writer if that is still under way."""
         with contextlib.ExitStack() as stack:  # close all, also when one of them raises
-            for sink in (*self._metrics, *self._timings, *self._views):
+            for sink in (*self._metrics, *self._timings, *self._course, *self._views):
                 stack.callback(sink.close)
 
     def _write(self, files: Iterable[JsonLines], step: int, values: Mapping[str, Any]) -> None:

@@ -1,0 +1,118 @@
+"""Layers of GANs against PyTorch's own and against their formulas."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from flax import linen as nn
+from jax import numpy as jnp
+
+from vision_jax import models
+from vision_jax.models import adversarial_layers as layers
+from vision_jax.models.layers import Conv
+
+pytestmark = pytest.mark.compiled_quickly
+
+
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        return layers.SpectralNorm(Conv(5, (3, 3), padding=1, name="conv"), name="spectral")(x, train=train)
+
+
+def test_spectral_normalization_is_pytorch_s():
+    module = torch.nn.utils.spectral_norm(torch.nn.Conv2d(2, 5, 3, padding=1))
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    kernel = module.weight_orig.detach().permute(2, 3, 1, 0).numpy().copy()
+    variables = {
+        "params": {"conv": {"kernel": kernel, "bias": module.bias.detach().numpy().copy()}},
+        "batch_stats": {"spectral": {"u": module.weight_u.numpy().copy()[None]}},
+    }
+    theirs = torch.tensor(x).permute(0, 3, 1, 2)
+
+    def loss(params, stats, train=True):
+        y, mutated = Normalized().apply({"params": params, **stats}, x, train=train, mutable=["batch_stats"])
+        return jnp.sum(y**2), mutated
+
+    stats = {"batch_stats": variables["batch_stats"]}
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    for _ in range(3):  # The iteration goes on from step to step.
+        (value, stats), gradient = step(variables["params"], stats)
+        expected = module(theirs).square().sum()
+        module.zero_grad()
+        expected.backward()
+        assert float(value) == pytest.approx(expected.item(), rel=1e-5)
+        by_kernel = module.weight_orig.grad.permute(2, 3, 1, 0)
+        np.testing.assert_allclose(gradient["conv"]["kernel"], by_kernel, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(stats["batch_stats"]["spectral"]["u"][0], module.weight_u, rtol=1e-4, atol=1e-5)
+    # In evaluation PyTorch keeps both vectors of the iteration and we one, which is the same once they have converged.
+    for _ in range(100):
+        (_, stats), _ = step(variables["params"], stats)
+        module(theirs)
+    module.eval()
+    value, mutated = loss(variables["params"], stats, train=False)
+    assert float(value) == pytest.approx(module(theirs).square().sum().item(), rel=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, mutated, stats)
+
+
+def test_minibatch_deviation_is_that_of_each_group():
+    x = np.random.default_rng(0).normal(size=(8, 3, 3, 2)).astype(np.float32)
+    out = np.asarray(layers.minibatch_stddev(jnp.asarray(x)))
+    np.testing.assert_array_equal(out[..., :2], x)
+    for group in range(2):  # Images 0, 2, 4, 6 and 1, 3, 5, 7.
+        expected = np.sqrt(x[group::2].var(0) + 1e-8).mean()
+        np.testing.assert_allclose(out[group::2, ..., 2], expected, rtol=1e-5)
+    alike = np.asarray(layers.minibatch_stddev(jnp.asarray(x[:1].repeat(3, 0))))
+    np.testing.assert_allclose(alike[..., 2], 1e-4, rtol=1e-3)
+
+
+def test_minibatch_discrimination_is_its_formula():
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    module = layers.MinibatchDiscrimination(kernels=3, dimensions=2)
+    variables = jax.tree.map(lambda leaf: 20.0 * leaf, module.init(jax.random.key(0), x))
+    out = np.asarray(module.apply(variables, x))
+    projected = np.einsum("nd,dkp->nkp", x, np.asarray(variables["params"]["projection"]))
+    for i in range(4):
+        others = [np.exp(-np.abs(projected[i] - projected[j]).sum(-1)) for j in range(4) if j != i]
+        np.testing.assert_allclose(out[i, 6:], np.sum(others, 0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "mlp_gan"])
+def test_a_conditional_network_sees_the_class(name):
+    generator = models.build(f"{name}_generator", num_classes=3, latent=4)
+    discriminator = models.build(f"{name}_discriminator", num_classes=3)
+    noise, labels = jnp.ones((2, 4)), jnp.array([0, 1])
+
+    @jax.jit
+    def compute():
+        variables = generator.init(jax.random.key(0), noise, labels, train=False)
+        images = generator.apply(variables, noise, labels, train=False)
+        alike = jnp.stack([images[0], images[0]])
+        variables = discriminator.init(jax.random.key(0), alike, labels, train=False)
+        logits, kept = discriminator.apply(variables, alike, labels, train=False, mutable=["intermediates"])
+        return images, logits, kept["intermediates"]["features"][0], variables["params"]["class"]["embedding"]
+
+    images, logits, features, embedding = compute()
+    assert not np.allclose(images[0], images[1])
+    pooled = features[0].reshape(-1, embedding.shape[1]).sum(0)
+    expected = pooled @ (embedding[0] - embedding[1])
+    assert float(logits[0] - logits[1]) == pytest.approx(float(expected), rel=1e-3, abs=1e-5)
+    with pytest.raises(ValueError, match="num_classes=3 and was not given labels"):
+        jax.eval_shape(lambda: discriminator.init(jax.random.key(0), images, train=False))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dict(norm="none"), dict(spectral_norm=True), dict(minibatch="stddev"), dict(minibatch="discrimination")],
+)
+def test_options_of_the_discriminator_change_its_logits(options):
+    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
+
+    def logits(**given):
+        model = models.build("dcgan_discriminator", image_size=16, channels=1, width=4, **given)
+        variables = model.init(jax.random.key(0), images, train=False)
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])[0]
+
+    logits = jax.jit(logits, static_argnames=tuple(options))
+
+    assert not np.allclose(logits(), logits(**options))
