@@ -145,6 +145,15 @@ OPTIONS: dict[str, Any] = {
             0, "At most this many examples of 'val' and of 'train', spread evenly; 0 takes all. 'test' is whole.", low=0
         ),
         "features": Option(True, "Keep the penultimate features of the final evaluation in WORKDIR/outputs."),
+        "gan": {
+            "extractor": Option(
+                "", "Network in whose features distances to real images are measured: 'fid_inception' or a classifier."
+            ),
+            "weights": Option("", "Its weights: '' takes the published ones, else the path of a file."),
+            "mode": Option("pytorch_fid", "fid_inception: how images are resized and scaled; see tools/fid.py."),
+            "samples": Option(5000, "Generated images, and images of 'train', compared during training.", low=2),
+            **_duration("Interval between these comparisons (all unset: that of the evaluations)", "every_"),
+        },
     },
     "checkpoint": {
         **_duration("Interval between checkpoints besides those of the evaluations", "every_", neutral=True),
@@ -190,7 +199,14 @@ OPTIONS: dict[str, Any] = {
     },
 }
 
-_DURATIONS = (("train", ""), ("schedule", "warmup_"), ("log", "every_"), ("eval", "every_"), ("checkpoint", "every_"))
+_DURATIONS = (
+    ("train", ""),
+    ("schedule", "warmup_"),
+    ("log", "every_"),
+    ("eval", "every_"),
+    ("eval.gan", "every_"),
+    ("checkpoint", "every_"),
+)
 _FINE_TUNING = ("weights", "freeze", "freeze_statistics", "cache_features")
 _ABSENT = "(absent)"
 
@@ -320,7 +336,7 @@ def validate(config: ConfigDict) -> None:
     if problems:
         raise ConfigError("\n".join(problems))
     for section, prefix in _DURATIONS:
-        given = [prefix + unit for unit in DURATION_UNITS if values[f"{section}.{prefix}{unit}"]]
+        given = [prefix + unit for unit in DURATION_UNITS if values.get(f"{section}.{prefix}{unit}")]
         if len(given) > 1:
             found = " and ".join(f"config.{section}.{name}={values[f'{section}.{name}']}" for name in given)
             problems.append(f"{found} contradict each other: keep one and set the others to 0.")

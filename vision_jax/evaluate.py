@@ -32,12 +32,14 @@ class Found:
     Attributes:
         metrics: by name, 'evaluator/metric'.
         outputs: per example, in the order of the split, 'index' in the split among them; empty unless asked for.
-        fingerprint: of the examples.
+        fingerprint: of the examples; empty unless outputs were asked for.
+        measured: what a collector found; None unless outputs were asked for.
     """
 
     metrics: dict[str, float]
     outputs: Outputs
     fingerprint: str
+    measured: base.Measured | None = None
 
 
 class Evaluation:
@@ -57,11 +59,13 @@ class Evaluation:
         self._steps: dict[Callable, Callable] = {}
         self._programs: dict[Callable, Callable] = {}
 
-    def __call__(self, evaluator: Evaluator, state: TrainState, *, keep_outputs: bool = False) -> Found:
-        """Evaluates `state`; each example counts exactly once."""
+    def __call__(self, evaluator: Evaluator, state: TrainState, *, final: bool = False) -> Found:
+        """Evaluates `state`; each example counts exactly once. The outputs are kept from the final evaluation alone."""
         run, batch_size = self.run, self.run.config.data.eval_batch_size or self.run.config.data.batch_size
         loader = self._loader(evaluator, state)
         step, program = self._compiled(evaluator.step)
+        examples, seen = len(loader.source), 0
+        collector = evaluator.collector() if evaluator.collector else None
         sums, kept = None, collections.defaultdict(list)
         for number, rows in enumerate(loader.evaluation(batch_size)):
             batch = parallel.put_split(rows, run.mesh)
@@ -69,21 +73,28 @@ class Evaluation:
             if sums is None:
                 sums = parallel.zeros(jax.eval_shape(step, state, self.constants, batch, run.key)[0], run.mesh)
             sums, outputs = program(sums, state, self.constants, batch, position)
-            for name in outputs if keep_outputs else ():
-                kept[name].append(parallel.gather_to_host(outputs[name]))
-        total, examples = parallel.to_host(sums), len(loader.source)
+            if final or collector:
+                # The last batch is padded; its padding comes last.
+                gathered = {name: parallel.gather_to_host(rows)[: examples - seen] for name, rows in outputs.items()}
+                seen += batch_size
+                if collector:
+                    collector.add(gathered)
+                for name, rows in gathered.items() if final else ():
+                    kept[name].append(rows)
+        total = parallel.to_host(sums)
         if int(total["count"]) != examples:
             raise AssertionError(f"{int(total['count'])} of {examples} examples of {evaluator.name} were counted.")
         metrics = {f"{evaluator.name}/{name}": value for name, value in evaluator.summarize(total).items()}
-        if not keep_outputs:
-            return Found(metrics, {}, "")
+        if not final:
+            own = collector.metrics() if collector else {}
+            return Found(metrics | {f"{evaluator.name}/{name}": value for name, value in own.items()}, {}, "")
+        measured = collector.final() if collector else base.Measured({})
+        metrics |= {f"{evaluator.name}/{name}": value for name, value in measured.metrics.items()}
         split = run.dataset.splits[evaluator.split]
         indices = datasets.evenly(len(split), evaluator.limit)
-        # The last batch is padded; its padding comes last.
-        outputs = {name: np.concatenate(arrays)[:examples] for name, arrays in kept.items()}
-        return Found(
-            metrics, {"index": indices, **outputs}, sources.fingerprint(datasets.limited(split, evaluator.limit))
-        )
+        outputs = {name: np.concatenate(arrays) for name, arrays in kept.items()}
+        fingerprint = sources.fingerprint(datasets.limited(split, evaluator.limit))
+        return Found(metrics, {"index": indices, **outputs}, fingerprint, measured)
 
     def pictures(self, evaluator: Evaluator, state: TrainState) -> dict[str, np.ndarray]:
         """Returns the evaluator's pictures by name, computed by all processes."""
@@ -151,15 +162,19 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
         "training_seconds": round(run.checkpoints.seconds(), 1),
         "examples": {split: len(source) for split, source in run.dataset.splits.items()},
         "metrics": {},
+        "receipts": {},
         "evaluations": {},
         "constants": evaluation.fingerprints,
         "provenance": dict(run.dataset.provenance),
     }
     shown: dict[str, np.ndarray] = {}
     for evaluator in run.evaluators:
-        found = evaluation(evaluator, state, keep_outputs=True)
-        pictures = evaluation.pictures(evaluator, state)
+        found = evaluation(evaluator, state, final=True)
+        assert found.measured is not None  # As asked for.
+        pictures = evaluation.pictures(evaluator, state) | found.measured.pictures
         results["metrics"] |= found.metrics
+        receipts = found.measured.receipts.items()
+        results["receipts"] |= {f"{evaluator.name}/{name}": receipt for name, receipt in receipts}
         results["evaluations"][evaluator.name] = {
             "split": evaluator.split,
             "examples": len(found.outputs["index"]),
@@ -168,7 +183,8 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
         shown |= {f"{evaluator.name}/{name}": images for name, images in pictures.items()}
         if jax.process_index() == 0:
             _write_arrays(run.workdir / "outputs" / f"{evaluator.name}.npz", found.outputs, found.fingerprint)
-            _write_arrays(run.workdir / "outputs" / f"{evaluator.name}_pictures.npz", pictures, found.fingerprint)
+            arrays = pictures | found.measured.arrays
+            _write_arrays(run.workdir / "outputs" / f"{evaluator.name}_pictures.npz", arrays, found.fingerprint)
     if writer:
         writer.write_final(step, results["metrics"], shown)
     if jax.process_index() == 0:
@@ -193,7 +209,7 @@ def _report(run: Run, results: dict[str, Any]) -> None:
     page = run_page.of_run(Record(run.workdir), images)
     names = [evaluator.name for evaluator in run.evaluators]
     metrics = results["metrics"]
-    measured = list(dict.fromkeys(metric for evaluator in run.evaluators for metric in evaluator.metrics))
+    measured = list(dict.fromkeys(metric.partition("/")[2] for metric in metrics))
     rows = [[metric, *(metrics.get(f"{name}/{metric}", "") for name in names)] for metric in measured]
     print(f"\nCheckpoint of step {results['checkpoint_step']}, best by {results['chosen_by']}:")
     progress.print_table(("metric", *names), rows)

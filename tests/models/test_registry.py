@@ -17,6 +17,8 @@ PUBLISHED = {
     "dcgan_discriminator": 167_808,
     "mlp_gan_generator": 1_486_352,
     "mlp_gan_discriminator": 533_505,
+    "r3gan_generator": 20_732_160,
+    "r3gan_discriminator": 20_683_776,
     "fcn_baseline": 309_530,
     "fcn_best": 1_707_274,
     "srcnn": 69_251,

@@ -206,6 +206,68 @@ class DCGANDiscriminator(nn.Module):
         return getattr(self, f"conv{self.downs}")(x).flatten()
 
 
+class _R3GANBlock(nn.Module):
+    def __init__(self, width: int, group_size: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, 2 * width, 1)
+        self.conv2 = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width // group_size)
+        self.conv3 = nn.Conv2d(2 * width, width, 1, bias=False)
+
+    def forward(self, x):
+        y = nn.functional.leaky_relu(self.conv1(x), 0.2)
+        return x + self.conv3(nn.functional.leaky_relu(self.conv2(y), 0.2))
+
+
+class _R3GAN(nn.Module):
+    """What both networks share: stages of two blocks, and 1×1 convolutions where the width changes."""
+
+    def __init__(self, widths: tuple[int, ...], group_size: int, change: str):
+        super().__init__()
+        self.widths = widths
+        for i, width in enumerate(widths):
+            if i and width != widths[i - 1]:
+                setattr(self, f"{change}{i}", nn.Conv2d(widths[i - 1], width, 1, bias=False))
+            for block in range(2):
+                setattr(self, f"stage{i}_{block}", _R3GANBlock(width, group_size))
+
+    def stage(self, i: int, x):
+        return getattr(self, f"stage{i}_1")(getattr(self, f"stage{i}_0")(x))
+
+
+class R3GANGenerator(_R3GAN):
+    """A learned 4×4 basis, then stages, each of twice the resolution."""
+
+    def __init__(self, widths: tuple[int, ...], group_size: int, image_size: int):
+        super().__init__(widths, group_size, "up")
+        self.linear = nn.Linear(64, widths[0], bias=False)
+        self.basis = nn.Parameter(torch.empty(4, 4, widths[0]))
+        self.head = nn.Conv2d(widths[-1], 3, 1, bias=False)
+
+    def forward(self, x):
+        x = self.stage(0, self.linear(x)[:, :, None, None] * self.basis.permute(2, 0, 1))
+        for i in range(1, len(self.widths)):
+            x = getattr(self, f"up{i}", nn.Identity())(x)
+            x = self.stage(i, nn.functional.interpolate(x, scale_factor=2, mode="bilinear"))
+        return torch.tanh(self.head(x))
+
+
+class R3GANDiscriminator(_R3GAN):
+    """Stages, each of half the resolution, then a learned 4×4 basis."""
+
+    def __init__(self, widths: tuple[int, ...], group_size: int, image_size: int):
+        super().__init__(widths, group_size, "down")
+        self.stem = nn.Conv2d(3, widths[0], 1, bias=False)
+        self.basis = nn.Parameter(torch.empty(4, 4, widths[-1]))
+        self.head = nn.Linear(widths[-1], 1, bias=False)
+
+    def forward(self, x):
+        x = self.stage(0, self.stem(x))
+        for i in range(1, len(self.widths)):
+            x = nn.functional.interpolate(x, scale_factor=0.5, mode="bilinear")
+            x = self.stage(i, getattr(self, f"down{i}", nn.Identity())(x))
+        return self.head((x * self.basis.permute(2, 0, 1)).sum((2, 3))).flatten()
+
+
 class MLPGenerator(MLP):
     """Noise → tanh image (N, 1, 28, 28)."""
 

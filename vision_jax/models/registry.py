@@ -19,6 +19,7 @@ from vision_jax.models.mlp import MLP
 from vision_jax.models.mlp_gan import MLPDiscriminator, MLPGenerator
 from vision_jax.models.mobilenet import MobileNetV2
 from vision_jax.models.network import Network
+from vision_jax.models.r3gan import R3GANDiscriminator, R3GANGenerator
 from vision_jax.models.resnet import CifarResNet, ResNet
 from vision_jax.models.srcnn import SRCNN
 from vision_jax.models.vgg import VGG
@@ -120,6 +121,8 @@ MODELS: dict[str, Entry] = {
     "dcgan_discriminator": Entry(DCGANDiscriminator, 167_808, (32, 32, 3)),
     "mlp_gan_generator": Entry(MLPGenerator, 1_486_352, (100,)),
     "mlp_gan_discriminator": Entry(MLPDiscriminator, 533_505, (28, 28, 1)),
+    "r3gan_generator": Entry(R3GANGenerator, 20_732_160, (64,)),
+    "r3gan_discriminator": Entry(R3GANDiscriminator, 20_683_776, (32, 32, 3)),
     "srcnn": Entry(SRCNN, 69_251, (32, 32, 3)),
 }
 

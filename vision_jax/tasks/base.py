@@ -9,7 +9,7 @@ every step, so that they are in no checkpoint and in no compiled program.
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,39 @@ class Durations:
 
 
 @dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a collector found when training has ended.
+
+    Attributes:
+        metrics: by name, besides those of `Evaluator.summarize`.
+        receipts: how some of them were measured, by the same names (plain JSON types).
+        pictures: uint8 [N, H, W, C] by name, besides those of `Evaluator.pictures`.
+        arrays: what belongs to these pictures, such as distances; goes where they go.
+    """
+
+    metrics: dict[str, float]
+    receipts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pictures: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+class Collector(Protocol):
+    """Gathers outputs on the host, batch by batch, where sums on the device are not enough; the same in all processes.
+
+    A new one is made for each evaluation.
+    """
+
+    def add(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Takes in the outputs of a batch, without those of its padding."""
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the metrics of an evaluation during training."""
+
+    def final(self) -> Measured:
+        """Returns everything, when training has ended."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluator:
     """One evaluation that a task wants.
 
@@ -47,7 +80,7 @@ class Evaluator:
         split: of the data set.
         every: interval in training steps; 0 evaluates only when training has ended.
         limit: at most this many examples, spread evenly over the split; 0 takes all.
-        metrics: names of what `summarize` returns, and whether a larger value is better.
+        metrics: names of what `summarize` and a collector's `metrics` return, and whether a larger value is better.
         step: `(state, constants, batch, key) -> (sums, outputs)`, pure. Sums add up over batches (`batch['mask']` is 1
             for real examples, 0 for padding); outputs have an entry per row of the batch, and are kept only from the
             final evaluation.
@@ -55,6 +88,7 @@ class Evaluator:
         pictures: `(state, constants, batch) -> {name: uint8 [N, H, W, C]}`, pure: what is worth looking at, of the
             split's first examples.
         shown: how many examples `pictures` gets.
+        collector: makes what gathers the outputs on the host, where sums are not enough.
     """
 
     name: str
@@ -66,6 +100,7 @@ class Evaluator:
     summarize: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
     pictures: Callable[[TrainState, Constants, Batch], Arrays] | None = None
     shown: int = 64
+    collector: Callable[[], Collector] | None = None
 
     def due(self, step: int, *, last: bool) -> bool:
         """Whether to evaluate after `step`, which is the last of training or not."""

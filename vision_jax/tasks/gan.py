@@ -4,6 +4,8 @@ As in the DCGAN reference implementation, real and generated images pass the dis
 the generator is updated through the discriminator just updated, on the same noise.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -11,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from vision_jax import config as config_lib
 from vision_jax import models, optim
 from vision_jax.data import augment
 from vision_jax.data.augment import differentiable
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import frechet
 from vision_jax.models import network_options, registry
-from vision_jax.tasks import base, losses
+from vision_jax.tasks import base, generated, losses
 from vision_jax.tasks.state import NetworkState, TrainState
 from vision_jax.utils.options import ConfigError
 from vision_jax.utils.text import closest
@@ -53,6 +56,7 @@ class GAN(base.Task):
         self.generator_optimizer = self.optimizer(rate)
         self.discriminator_optimizer = self.optimizer(options.discriminator_learning_rate or rate)
         self.augment = augment.build(config.data.augment, num_classes=None)
+        self.distances = generated.Distances(config, dataset) if config.eval.gan.extractor else None
         for policy in options.augment:
             if policy not in differentiable.POLICIES:
                 known = differentiable.POLICIES
@@ -226,6 +230,56 @@ class GAN(base.Task):
         """Returns float32 images [N, H, W, C] in [0, 1] for noise [N, latent], with the parameters of evaluation."""
         images = self.generator.apply(state.networks["generator"].variables(), noise, labels, train=False)
         return (images + 1.0) / 2.0
+
+    def constants(self) -> dict[str, base.Tree]:
+        return {"extractor": self.distances.extractor.variables} if self.distances else {}
+
+    def evaluators(self) -> list[base.Evaluator]:
+        """Returns the evaluations of every task and, with an extractor, its distances: 'fid' during training, first."""
+        evaluators = super().evaluators()
+        if self.distances is None:
+            return evaluators
+        options, examples = self.config.eval.gan, len(self.dataset.splits["train"])
+        steps = config_lib.steps(options, "every_", batch_size=self.config.data.batch_size, train_examples=examples)
+        distances, limit = self.distances, min(options.samples, examples)
+        during = base.Evaluator(
+            name="fid",
+            split="train",
+            every=steps or self.durations.evaluate,
+            limit=limit,
+            metrics={distances.metric("train", limit): False},
+            step=self.distance_step,
+            summarize=lambda sums: {},
+            collector=lambda: distances.training("train", limit),
+        )
+        return [
+            during,
+            *(
+                dataclasses.replace(
+                    evaluator, step=self.final_step, collector=functools.partial(distances.final, evaluator.split)
+                )
+                if evaluator.split not in ("train", "val")
+                else evaluator
+                for evaluator in evaluators
+            ),
+        ]
+
+    def distance_step(
+        self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
+    ) -> tuple[base.Arrays, base.Arrays]:
+        """Returns, per row, the features of a generated image (of the row's class, if the GAN is conditional)."""
+        assert self.distances is not None  # Or there were no such evaluator.
+        noise = jax.random.normal(key, (batch["mask"].shape[0], self.latent))
+        images = base.to_bytes(self.sample(state, noise, self._labels(batch)))
+        return {}, self.distances.extractor.apply(constants["extractor"], images)
+
+    def final_step(
+        self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
+    ) -> tuple[base.Arrays, base.Arrays]:
+        """Returns what `eval_step` does, and the features of the same generated images."""
+        assert self.distances is not None
+        sums, outputs = self.eval_step(state, constants, batch, key)
+        return sums, outputs | self.distances.extractor.apply(constants["extractor"], outputs["sample"])
 
     def eval_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
