@@ -161,6 +161,7 @@ OPTIONS: dict[str, Any] = {
     "gan": {
         "loss": Option("bce", "What both networks minimize; one of `vision_jax.tasks.losses.ADVERSARIAL`."),
         "latent_dim": Option(100, "Size of the generator's input.", low=1),
+        "conditional": Option(False, "Generator and discriminator get the class of an image."),
         "discriminator_learning_rate": Option(0.0, "Peak rate of the discriminator; 0 takes the generator's.", low=0),
         "real_label": Option(
             1.0,
