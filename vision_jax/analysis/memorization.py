@@ -46,5 +46,6 @@ def _nearest(samples: np.ndarray, training: np.ndarray, neighbors: int) -> tuple
         indices = np.concatenate([indices, found], axis=1)
         distances = np.concatenate([distances, euclidean_distances(flat, block)], axis=1)
         order = np.argsort(distances, axis=1, kind="stable")[:, :neighbors]
-        indices, distances = (np.take_along_axis(array, order, axis=1) for array in (indices, distances))
+        indices = np.take_along_axis(indices, order, axis=1)
+        distances = np.take_along_axis(distances, order, axis=1)
     return indices, distances

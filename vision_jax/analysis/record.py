@@ -6,8 +6,10 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from vision_jax import writers
+from vision_jax.writers import pictures as pictures_lib
 
 Arrays = dict[str, np.ndarray]
 
@@ -46,13 +48,53 @@ class Record:
         """Returns the rows of metrics written during training."""
         return writers.read_rows(self.workdir / writers.METRICS)
 
+    def steps(self) -> Arrays:
+        """Returns what was kept of every single step, float64 [N] by name, and 'step', int64 [N]; {} if nothing was.
+
+        `steps.jsonl` has lines {"first": step, NAME: [values of this and the following steps], …}. A name that a line
+        lacks is NaN there; a torn last line is left out.
+
+        Raises:
+            ValueError: the lists of a line differ in length.
+        """
+        path = self.workdir / writers.STEPS
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        parts: list[Arrays] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                values = json.loads(line)
+                first = int(values.pop("first"))
+                part = {name: np.array([float(v) for v in row]) for name, row in values.items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                logging.warning("%s: line %d does not hold values of steps and is left out.", path, number)
+                continue
+            if len({len(row) for row in part.values()}) != 1:
+                raise ValueError(
+                    f"{path}: the lists in line {number} differ in length; one value per step is expected."
+                )
+            count = len(next(iter(part.values())))
+            parts.append({"step": np.arange(first, first + count), **part})
+        names = dict.fromkeys(name for part in parts for name in part)
+        return {
+            name: np.concatenate([part.get(name, np.full(len(part["step"]), np.nan)) for part in parts])
+            for name in names
+        }
+
+    def training_pictures(self) -> dict[str, dict[int, pathlib.Path]]:
+        """Returns the grids written during training as {'EVALUATOR/NAME': {step: path}}, steps ascending.
+
+        `vision_jax.writers.pictures.read` gives the images in a file.
+        """
+        return pictures_lib.written(self.workdir / writers.PICTURES)
+
     def outputs(self, evaluator: str) -> Arrays:
         """Returns what an evaluator kept of each example at the end: arrays [N, …], 'index' in the split among them."""
         return self._arrays(f"outputs/{evaluator}.npz")
 
     def pictures(self, evaluator: str) -> Arrays:
-        """Returns an evaluator's pictures at the end, uint8 [N, H, W, C] by name."""
-        return self._arrays(f"outputs/{evaluator}_pictures.npz")
+        """Returns an evaluator's pictures at the end, uint8 [N, H, W, C] by name; {} where it has none."""
+        name = f"outputs/{evaluator}_pictures.npz"
+        return self._arrays(name) if (self.workdir / name).exists() else {}
 
     def best_test(self) -> str:
         """Returns the evaluator to show: 'test' where the data had a test split, else 'val'."""

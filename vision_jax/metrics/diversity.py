@@ -1,4 +1,4 @@
-"""How much generated images differ from each other; a generator that has collapsed makes the same one again and again."""
+"""How much generated images differ from each other: little where a generator has collapsed."""
 
 import jax
 import jax.numpy as jnp
