@@ -42,7 +42,10 @@ QUICK = {
         "test_quick.py",
         "test_train.py::test_the_state_that_is_restored_is_what_was_saved",
     ),
-    "analysis": ("test_evaluate.py::test_what_a_page_shows_is_read_from_the_folder",),
+    "analysis": (
+        "analysis/test_record.py",
+        "test_evaluate.py::test_what_a_page_shows_is_read_from_the_folder",
+    ),
     "data": (
         "data/test_cached.py",
         "data/test_decode.py",
@@ -61,7 +64,14 @@ QUICK = {
         "data/inspect/test_survey.py::test_sizes",
     ),
     "data/prepare": ("data/prepare/test_archives.py", "data/prepare/test_formats.py", "data/prepare/test_matlab.py"),
-    "metrics": ("metrics/test_classification.py", "metrics/test_frechet.py", "metrics/test_image_quality.py"),
+    "inference": ("inference/test_generator.py",),
+    "metrics": (
+        "metrics/test_classification.py",
+        "metrics/test_diversity.py",
+        "metrics/test_frechet.py",
+        "metrics/test_image_quality.py",
+        "metrics/test_memorization.py",
+    ),
     "models": ("models/test_layers.py", "models/test_registry.py::test_classifiers_have_a_head_of_the_asked_width"),
     "ops": ("ops/test_pooling.py", "ops/test_updates.py"),
     "ops/native": (

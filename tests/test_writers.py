@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vision_jax import writers
-from vision_jax.writers import event_files, tensorboard
+from vision_jax.writers import event_files, pictures, tensorboard
 
 
 def config(project="", tensorboard=True):
@@ -140,6 +140,96 @@ class TestRows:
             writer.write_scalars(1, {"x": 1})
             writer.flush()
         assert not (tmp_path / "run").exists()
+
+
+class TestPictures:
+    def images(self, count=5, height=3, width=4, channels=1, seed=0):
+        return np.random.default_rng(seed).integers(0, 256, (count, height, width, channels), np.uint8)
+
+    def names(self, workdir):
+        return sorted(path.relative_to(workdir / writers.PICTURES).as_posix() for path in workdir.rglob("*.png"))
+
+    def write(self, workdir, steps, *, resume_step=None):
+        with writers.open_writers(workdir, ROWS_ONLY, resume_step=resume_step) as writer:
+            for step in steps:
+                writer.write_images(step, {"val/samples": self.images(seed=step), "val/real": self.images()})
+
+    def test_a_grid_is_about_square_with_white_gaps_pixel_for_pixel(self):
+        images = self.images()
+        sheet = pictures.grid(images)
+        assert sheet.shape == (2 * 3 + 2, 3 * 4 + 2 * 2, 1)
+        np.testing.assert_array_equal(sheet[5:8, 6:10], images[4])
+        np.testing.assert_array_equal(sheet[:3, 12:], images[2])
+        covered = np.zeros(sheet.shape, bool)
+        for y, x in ((0, 0), (0, 6), (0, 12), (5, 0), (5, 6)):
+            covered[y : y + 3, x : x + 4] = True
+        assert (sheet[~covered] == 255).all()
+        assert pictures.grid(self.images(64, 8, 8)).shape == (78, 78, 1)
+
+    @pytest.mark.parametrize(("count", "columns"), [(1, None), (5, None), (6, 3), (7, 2), (4, 9)])
+    def test_a_grid_is_cut_into_its_images_again(self, tmp_path, count, columns):
+        for channels in (1, 3):
+            images = self.images(count, channels=channels)
+            np.testing.assert_array_equal(pictures.tiles(pictures.grid(images, columns), count, 3, 4), images)
+            pictures.write(tmp_path / "a" / "b.png", images, columns)
+            np.testing.assert_array_equal(pictures.read(tmp_path / "a" / "b.png"), images)
+            with Image.open(tmp_path / "a" / "b.png") as picture:
+                assert picture.mode == {1: "L", 3: "RGB"}[channels]
+
+    @pytest.mark.parametrize("shape", [(5, 3, 3), (5, 4, 3), (7, 3, 4), (3, 3, 4), (0, 3, 4)])
+    def test_what_is_no_such_grid_is_refused(self, shape):
+        with pytest.raises(ValueError, match="A picture of 8×16 is no grid of"):
+            pictures.tiles(pictures.grid(self.images()), *shape)
+
+    @pytest.mark.parametrize("text", [None, "5 3", "5 3 -4", "5 3 4 1"])
+    def test_files_of_other_programs_are_refused(self, tmp_path, text):
+        info = pictures_text(text)
+        Image.fromarray(pictures.grid(self.images())[..., 0]).save(tmp_path / "a.png", pnginfo=info)
+        with pytest.raises(ValueError, match=r"a\.png does not say which images are in it"):
+            pictures.read(tmp_path / "a.png")
+
+    def test_training_leaves_a_file_per_step_and_name_of_at_most_64_images(self, tmp_path):
+        many = self.images(70)
+        with writers.open_writers(tmp_path, ROWS_ONLY, resume_step=None) as writer:
+            writer.write_images(7, {"val/samples": many, "odd": many[:2], "none": many[:0]})
+            writer.write_images(123_456_789, {"val/samples": many[:1]})
+        assert self.names(tmp_path) == ["odd/00000007.png", "val/samples/00000007.png", "val/samples/123456789.png"]
+        found = pictures.written(tmp_path / writers.PICTURES)
+        assert {name: list(paths) for name, paths in found.items()} == {"odd": [7], "val/samples": [7, 123_456_789]}
+        np.testing.assert_array_equal(pictures.read(found["val/samples"][7]), many[:64])
+
+    @pytest.mark.parametrize(("resume_step", "kept"), [(None, []), (0, [0]), (2, [0, 2]), (9, [0, 2, 3, 5])])
+    def test_resume_takes_back_later_pictures_and_unfinished_ones(self, tmp_path, resume_step, kept):
+        self.write(tmp_path, (0, 2, 3, 5))
+        folder = tmp_path / writers.PICTURES / "val" / "samples"
+        (folder / ".00000003.png.0123abcd").write_bytes(b"of a kill")
+        (folder / "my notes.png").write_bytes(b"a person's")
+        self.write(tmp_path, (), resume_step=resume_step)
+        expected = [f"val/{name}/{step:08d}.png" for name in ("real", "samples") for step in kept]
+        assert [name for name in self.names(tmp_path) if "notes" not in name] == expected
+        assert {path.name for path in folder.iterdir()} == {"my notes.png", *(f"{step:08d}.png" for step in kept)}
+
+    @pytest.mark.parametrize("name", ["../a", "a/../b", "/a", "a//b", ".a", ""])
+    def test_no_name_leaves_the_folder(self, tmp_path, name):
+        with writers.open_writers(tmp_path / "run", ROWS_ONLY, resume_step=None) as writer:
+            with pytest.raises(ValueError, match="cannot be the name of pictures"):
+                writer.write_images(1, {name: self.images()})
+        assert not list(tmp_path.rglob("*.png"))
+
+    def test_only_the_first_process_writes(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("jax.process_index", lambda: 1)
+        self.write(tmp_path / "run", (1,))
+        assert not (tmp_path / "run").exists()
+
+
+def pictures_text(text):
+    """Returns PNG texts that say `text` where the writer says how many images there are."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    if text is not None:
+        info.add_text("vision_jax:images", text)
+    return info
 
 
 WRITE = """

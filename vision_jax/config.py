@@ -170,7 +170,7 @@ OPTIONS: dict[str, Any] = {
     "gan": {
         "loss": Option("bce", "What both networks minimize; one of `vision_jax.tasks.losses.ADVERSARIAL`."),
         "latent_dim": Option(100, "Size of the generator's noise.", low=1),
-        "conditional": Option(False, "Both networks are told the class of an image."),
+        "conditional": Option(False, "Both networks are told the class of an image, where the data has classes."),
         "discriminator_steps": Option(
             1, "Updates of the discriminator per step, each on an equal part of the batch.", low=1, high=16
         ),

@@ -60,6 +60,40 @@ class TestCurves:
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+class TestNoisyCurves:
+    def test_the_running_mean_is_that_of_the_values_around(self):
+        values = np.random.default_rng(0).normal(size=30)
+        values[7] = math.nan
+        found = plots.running_mean(values, 5)
+        for i in range(30):
+            assert found[i] == pytest.approx(np.nanmean(values[max(i - 2, 0) : i + 3]))
+        assert np.isnan(plots.running_mean(np.full(4, math.nan), 2)).all()
+        assert plots.running_mean(np.arange(3.0), 99).tolist() == [0.5, 1.0, 1.5]
+
+    def test_no_spike_is_lost_among_many_points(self):
+        values = np.random.default_rng(0).normal(size=50_000)
+        values[[123, 33_333]] = 90.0, -70.0
+        values[40_000:40_200] = math.nan
+        x, y = plots._extremes(np.arange(1, 50_001), values)
+        assert len(x) == len(y) == 2000
+        assert (np.nanmax(y), np.nanmin(y)) == (90.0, -70.0)
+        assert abs(x[np.nanargmax(y)] - 124) <= 50 and abs(x[np.nanargmin(y)] - 33_334) <= 50
+        assert 0 < np.isnan(y).sum() < 10
+        few = np.arange(5.0)
+        np.testing.assert_array_equal(plots._extremes(few, few), (few, few))
+
+    @pytest.mark.parametrize("n", [1, 7, 50_000])
+    def test_any_number_of_steps(self, tmp_path, n):
+        values = np.random.default_rng(0).normal(size=n)
+        values[: n // 3] = math.inf
+        series = {"$generator$": values, "discriminator": np.full(n, math.nan)}
+        plots.noisy_curves(tmp_path / "a.png", np.arange(n), series, window=max(n // 100, 1), title="t", ylabel="y")
+        assert (tmp_path / "a.png").stat().st_size < SMALL
+        with pytest.raises(ValueError, match="has 2 values for 1 steps"):
+            plots.noisy_curves(tmp_path / "b.png", np.arange(1), {"a": np.ones(2)}, window=1, title="t", ylabel="y")
+        assert not (tmp_path / "b.png").exists()
+
+
 class TestBars:
     @pytest.mark.parametrize("classes", [1, 5, 40])
     def test_any_number_of_classes(self, tmp_path, classes):
@@ -137,6 +171,23 @@ class TestImageGrid:
         canvas = pixels(tmp_path / "a.png")
         assert self.find(canvas, low.repeat(6, axis=0).repeat(6, axis=1)) == 2
         assert self.find(canvas, high.repeat(3, axis=0).repeat(3, axis=1)) == 2
+
+    def test_a_table_of_images_has_its_names_beside_them(self, tmp_path):
+        images = np.stack([self.images(3), self.images(3) // 2])
+        plots.image_table(tmp_path / "plain.png", images, scale=2)
+        plain = pixels(tmp_path / "plain.png")
+        assert plain.shape == (2 * 18 + 2, 3 * 18 + 2, 3)
+        options = {"columns": ["$a", "b", "c"], "rows": ODD_NAMES[:2], "captions": [["1", "", "2"], [""] * 3]}
+        plots.image_table(tmp_path / "named.png", images, scale=2, **options)
+        canvas = pixels(tmp_path / "named.png")
+        assert (canvas[:, : -plain.shape[1]] < 128).any()  # Names to the left.
+        for image in images.reshape(6, 8, 8, 1):
+            tile = np.broadcast_to(image, (8, 8, 3)).repeat(2, axis=0).repeat(2, axis=1)
+            assert self.find(plain, tile) == self.find(canvas, tile) == 1
+
+    def test_gaps_are_as_wide_as_asked(self, tmp_path):
+        plots.image_grid(tmp_path / "a.png", self.images(), scale=1, columns=4, gap=2)
+        assert pixels(tmp_path / "a.png").shape == (2 * 10 + 2, 4 * 10 + 2, 3)
 
     def test_comparison_needs_equal_rows(self, tmp_path):
         image = self.images(1, 8, 3)[0]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vision_jax import writers
+from vision_jax.writers import pictures as pictures_lib
 
 Arrays = dict[str, np.ndarray]
 
@@ -46,13 +47,27 @@ class Record:
         """Returns the rows of metrics written during training."""
         return writers.read_rows(self.workdir / writers.METRICS)
 
+    def steps(self) -> Arrays:
+        """Returns what was kept of every single step, float64 [N] by name, and 'step', int64 [N]; {} if nothing was."""
+        rows = writers.read_rows(self.workdir / writers.STEPS)
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+
+    def training_pictures(self) -> dict[str, dict[int, pathlib.Path]]:
+        """Returns the grids written during training as {'EVALUATOR/NAME': {step: path}}, steps ascending.
+
+        `vision_jax.writers.pictures.read` gives the images in a file.
+        """
+        return pictures_lib.written(self.workdir / writers.PICTURES)
+
     def outputs(self, evaluator: str) -> Arrays:
         """Returns what an evaluator kept of each example at the end: arrays [N, …], 'index' in the split among them."""
         return self._arrays(f"outputs/{evaluator}.npz")
 
     def pictures(self, evaluator: str) -> Arrays:
-        """Returns an evaluator's pictures at the end, uint8 [N, H, W, C] by name."""
-        return self._arrays(f"outputs/{evaluator}_pictures.npz")
+        """Returns an evaluator's pictures at the end, uint8 [N, H, W, C] by name; {} where it has none."""
+        name = f"outputs/{evaluator}_pictures.npz"
+        return self._arrays(name) if (self.workdir / name).exists() else {}
 
     def best_test(self) -> str:
         """Returns the evaluator to show: 'test' where the data had a test split, else 'val'."""

@@ -79,6 +79,67 @@ def curves(
         _legend(ax, lines, list(series), loc="best")
 
 
+def noisy_curves(
+    path: PathLike,
+    steps: np.ndarray,
+    series: Mapping[str, np.ndarray],
+    *,
+    window: int,
+    title: str,
+    ylabel: str,
+) -> None:
+    """Draws values of every step, thin and pale, and their running mean, bold, over common axes.
+
+    However many steps there are, the highest and the lowest value of each stretch are drawn, so that no spike is lost.
+
+    Args:
+        path: the PNG file to write.
+        steps: int [N], ascending.
+        series: values [N] by the name in the legend; those that cannot be shown (NaN and infinities) leave a gap.
+        window: steps of the running mean, which is centered.
+        title: heading of the plot.
+        ylabel: what the values are.
+    """
+    with _chart(path, 2 * _WIDTH, 3.6, title) as ax:
+        from matplotlib.ticker import MaxNLocator
+
+        ax.set_xlabel("step")
+        ax.set_ylabel(ylabel, parse_math=False)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+        ax.grid(color="#dddddd", linewidth=0.8)
+        lines = []
+        for i, (name, values) in enumerate(series.items()):
+            if len(values) != len(steps):
+                raise ValueError(f"Series {name!r} has {len(values)} values for {len(steps)} steps.")
+            color, line = _COLORS[i % len(_COLORS)], _LINES[i % len(_LINES)]
+            shown = np.where(np.isfinite(values), values, np.nan)
+            ax.plot(*_extremes(steps, shown), color=color, linewidth=0.5, alpha=0.4)
+            # Above all that is pale, on white, where the two meet.
+            mean = (steps, running_mean(shown, window))
+            ax.plot(*mean, color="white", linewidth=3.2, zorder=3, alpha=0.9)
+            lines += ax.plot(*mean, color=color, linestyle=line, linewidth=1.8, zorder=4)
+        _legend(ax, lines, [f"{name}, mean of {window} steps" for name in series], loc="upper right")
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Returns the mean of the `window` values around each, fewer at the ends and where there is NaN: float64 [N]."""
+    kernel = np.ones(min(window, len(values)))
+    known = np.isfinite(values)
+    sums, counts = (
+        np.convolve(row, kernel, "same") for row in (np.where(known, values, 0.0), known.astype(np.float64))
+    )
+    return np.where(counts > 0.5, sums / np.maximum(counts, 1.0), np.nan)
+
+
+def _extremes(x: np.ndarray, y: np.ndarray, stretches: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    """Returns points of the lowest and the highest value in each of `stretches` parts; all of them if there are few."""
+    if len(x) <= 2 * stretches:
+        return x, y
+    starts = np.arange(stretches) * len(x) // stretches
+    both = np.stack([np.fmin.reduceat(y, starts), np.fmax.reduceat(y, starts)], axis=-1)
+    return x[starts].repeat(2), both.reshape(-1)
+
+
 def bars(
     path: PathLike,
     values: Mapping[str, Sequence[float] | np.ndarray],
@@ -171,7 +232,8 @@ def image_grid(
     colors: Sequence[str | None] | None = None,
     *,
     columns: int | None = None,
-    scale: int | None = None,
+    scale: float | None = None,
+    gap: int = _GAP,
 ) -> None:
     """Draws images in rows, each with its caption below.
 
@@ -181,7 +243,9 @@ def image_grid(
         captions: N texts; what matters about an image, an error for one, is to be said here in words.
         colors: N colors of frames that draw the eye; None draws no frame.
         columns: images per row; unset: as many as a page has room for.
-        scale: enlargement in whole pixels; unset: small images become about 100 pixels wide, large ones are reduced.
+        scale: enlargement in whole pixels, or a reduction; unset: small images become about 100 pixels wide, large ones
+            are reduced.
+        gap: pixels between images.
     """
     _check_images(images)
     for name, given in (("captions", captions), ("colors", colors)):
@@ -190,7 +254,7 @@ def image_grid(
     height, width = images.shape[1:3]
     factor = scale or _factor(max(height, width), 112 if captions else 72)
     tiles = [_resize(image, round(height * factor), round(width * factor)) for image in images]
-    cell = max(tiles[0].shape[1], 112 if captions else 0) + _GAP
+    cell = max(tiles[0].shape[1], 112 if captions else 0) + gap
     columns = columns or max(min(1000 // cell, math.ceil(math.sqrt(2 * len(tiles))), len(tiles)), 1)
     rows = [slice(i, i + columns) for i in range(0, len(tiles), columns)]
     _mosaic(
@@ -199,6 +263,42 @@ def image_grid(
         below=[list(captions[row]) for row in rows] if captions else None,
         frames=[list(colors[row]) for row in rows] if colors else None,
         cell=cell,
+        gap=gap,
+    )
+
+
+def image_table(
+    path: PathLike,
+    images: np.ndarray,
+    *,
+    scale: float,
+    columns: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
+    gap: int = 2,
+) -> None:
+    """Draws images in rows and columns that mean something.
+
+    Args:
+        path: the PNG file to write.
+        images: uint8 [R, K, H, W, C], C = 1 or 3.
+        scale: enlargement in whole pixels, or a reduction.
+        columns: names above the K columns, if any.
+        rows: names to the left of the R rows, if any.
+        captions: texts below the images, R times K, if any.
+        gap: pixels between images.
+    """
+    _check_images(images.reshape(-1, *images.shape[2:]))
+    height, width = (max(round(side * scale), 1) for side in images.shape[2:4])
+    none = [""] * images.shape[1]
+    _mosaic(
+        path,
+        [[_resize(image, height, width) for image in row] for row in images],
+        cell=width + gap,
+        above=[list(columns), *[none] * (len(images) - 1)] if columns else None,
+        below=captions or None,
+        labels=[textwrap.shorten(name, 24, placeholder="…") for name in rows],
+        gap=gap,
     )
 
 
@@ -255,8 +355,10 @@ def _mosaic(
     above: Sequence[Sequence[str]] | None = None,
     below: Sequence[Sequence[str]] | None = None,
     frames: Sequence[Sequence[str | None]] | None = None,
+    labels: Sequence[str] = (),
+    gap: int = _GAP,
 ) -> None:
-    """Draws rows of tiles, pixel for pixel, each in the middle of a cell and with texts above or below it."""
+    """Draws rows of tiles, pixel for pixel, each in the middle of a cell and with texts above, below or left of it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
@@ -269,7 +371,8 @@ def _mosaic(
 
     page: list[np.ndarray] = []  # slabs of pixels from top to bottom
     lines: list[tuple[float, float, str]] = []  # x and y of the middle, text
-    width = cell * max(map(len, tiles)) + _GAP
+    margin = round(0.62 * _TEXT * max(map(len, labels))) + _GAP if labels else 0
+    width = margin + cell * max(map(len, tiles)) + gap
     y = 0
 
     def slab(height: int) -> np.ndarray:
@@ -283,25 +386,27 @@ def _mosaic(
         top = y
         slab(max(map(len, wrapped)) * line)
         for column, words in enumerate(wrapped):
-            x = _GAP / 2 + (column + 0.5) * cell
+            x = margin + gap / 2 + (column + 0.5) * cell
             lines.extend((x, top + (number + 0.5) * line, word) for number, word in enumerate(words))
 
-    slab(_GAP)
+    slab(gap)
     for number, row in enumerate(tiles):
         if above:
             write(above[number])
-        band = slab(max(tile.shape[0] for tile in row) + _GAP)
+        band = slab(max(tile.shape[0] for tile in row) + gap)
+        if labels:
+            lines.append((margin / 2, y - len(band) / 2, labels[number]))
         for column, tile in enumerate(row):
             height, wide = tile.shape[:2]
-            left = _GAP // 2 + column * cell + (cell - wide) // 2
-            top = _GAP // 2
+            left = margin + gap // 2 + column * cell + (cell - wide) // 2
+            top = gap // 2
             if frames and (color := frames[number][column]):
                 edge = np.array([round(255 * part) for part in to_rgb(color)], np.uint8)
-                band[: height + _GAP, left - _GAP // 2 : left + wide + _GAP // 2] = edge
+                band[: height + gap, left - gap // 2 : left + wide + gap // 2] = edge
             band[top : top + height, left : left + wide] = tile
         if below:
             write(below[number])
-            slab(_GAP)
+            slab(gap)
     canvas = np.concatenate(page)
     dpi = 96
     figure = Figure(figsize=(canvas.shape[1] / dpi, canvas.shape[0] / dpi), dpi=dpi)

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from vision_jax import config as config_lib
@@ -17,6 +17,7 @@ _SECTIONS = {
     "gan": gan.sections,
     "super_resolution": super_resolution.sections,
 }
+_PAIRS = (("generator", "discriminator"), ("real", "fake"))  # Beginnings of metrics that are read beside each other.
 
 
 def of_run(record: Record, images_of: ImagesOf) -> pathlib.Path:
@@ -89,24 +90,41 @@ def _results(summary: Mapping[str, page.Cell]) -> Iterator[page.Block]:
 
 
 def _curves(folder: pathlib.Path, metrics: Sequence[Mapping[str, float]]) -> Iterator[page.Picture]:
-    """Draws one plot per metric over all splits that have it: those of evaluations first, losses before others."""
+    """Draws one plot per metric over all splits that have it: those of evaluations first, losses before others.
+
+    What is measured of both of a pair (generator and discriminator, real and fake images) shares one.
+    """
+    measured = {key.rpartition("/")[2] for row in metrics for key in row if key != "step"}
     series: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    evaluated = set()  # Plots of more than training.
     for row in metrics:
         for key, value in row.items():
             if key != "step":
                 split, _, metric = key.rpartition("/")
-                series.setdefault(metric, {}).setdefault(split or metric, []).append((int(row["step"]), value))
+                plot, line = _place(split, metric, measured)
+                series.setdefault(plot, {}).setdefault(line, []).append((int(row["step"]), value))
+                if split not in ("train", ""):
+                    evaluated.add(plot)
 
-    def order(item: tuple[str, dict[str, list[tuple[int, float]]]]) -> tuple[bool, bool]:
-        metric, splits = item
-        return set(splits) <= {"train", metric}, not metric.endswith("loss")
+    def order(plot: str) -> tuple[bool, bool]:
+        return plot not in evaluated, not plot.endswith("loss")
 
-    for metric, splits in sorted(series.items(), key=order):
-        path = folder / f"curve_{re.sub('[^A-Za-z0-9_.-]', '_', metric)}.png"
-        name = metric.replace("_", " ")
+    for plot in sorted(series, key=order):
+        splits = series[plot]
+        path = folder / f"curve_{re.sub('[^A-Za-z0-9_.-]', '_', plot)}.png"
+        name = plot.replace("_", " ")
         plots.curves(path, splits, title=name, ylabel=name)
         last = ", ".join(f"{split} {page.show(float(points[-1][1]))}" for split, points in splits.items())
         yield page.Picture(path, alt=f"{name} over the steps of training; at the end: {last}.")
+
+
+def _place(split: str, metric: str, measured: Collection[str]) -> tuple[str, str]:
+    """Returns the plot that a metric of a split is drawn in, and the name of its line there."""
+    for pair in _PAIRS:
+        first, _, rest = metric.partition("_")
+        if first in pair and all(f"{part}_{rest}" in measured for part in pair):
+            return f"{pair[0]}_and_{pair[1]}_{rest}", first if split in ("train", "") else f"{first}, {split}"
+    return metric, split or metric
 
 
 def _commands(environment: Mapping[str, Any]) -> Iterator[page.Block]:

@@ -14,13 +14,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vision_jax import config as config_lib
-from vision_jax import models, optim
+from vision_jax import optim
 from vision_jax.data import augment
 from vision_jax.data.augment import differentiable
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import frechet
-from vision_jax.models import network_options, registry
-from vision_jax.tasks import base, generated, losses
+from vision_jax.tasks import adversarial_networks, base, generated, latent, losses
 from vision_jax.tasks.state import NetworkState, TrainState
 from vision_jax.utils.options import ConfigError
 from vision_jax.utils.text import closest
@@ -47,10 +46,11 @@ class GAN(base.Task):
             raise ValueError(
                 f"The GAN needs square images; {dataset.name} has {height}x{width}. Set config.data.image_size."
             )
-        self.classes = len(dataset.class_names) if options.conditional else 0
-        if options.conditional and not self.classes:
-            raise ConfigError(f"config.gan.conditional needs classes; {dataset.name} has none.")
-        self.generator, self.discriminator = (self._network(part) for part in ("generator", "discriminator"))
+        self.classes = adversarial_networks.classes(config, dataset.class_names)
+        self.generator, self.discriminator = (
+            adversarial_networks.build(config, part, self.shape, self.classes)
+            for part in ("generator", "discriminator")
+        )
         self.loss = losses.adversarial(options.loss)
         rate = config.optimizer.learning_rate
         self.generator_optimizer = self.optimizer(rate)
@@ -68,18 +68,6 @@ class GAN(base.Task):
                 f"config.data.batch_size={config.data.batch_size} is to be divided into config.gan.discriminator_steps="
                 f"{options.discriminator_steps} equal parts; make it a multiple."
             )
-
-    def _network(self, part: str) -> models.Network:
-        name = f"{self.config.model.name}_{part}"
-        height, _, channels = self.shape
-        of_data = {"image_size": height, "channels": channels, "image_shape": self.shape, "latent": self.latent}
-        return models.build(
-            name,
-            num_classes=self.classes,
-            dtype=jnp.dtype(self.config.train.dtype),
-            **{field: value for field, value in of_data.items() if field in registry.values(name)},
-            **network_options.given(self.config.model, name),
-        )
 
     def _labels(self, batch: base.Batch) -> jax.Array | None:
         return batch["label"] if self.classes else None
@@ -342,11 +330,7 @@ class GAN(base.Task):
         return {"real": batch["image"], **{name: base.to_bytes(images) for name, images in pictures.items()}}
 
     def _interpolated(self, state: TrainState, key: jax.Array) -> jax.Array:
-        """Returns rows of images from one noise to another along the great circle between them."""
-        ends = jax.random.normal(jax.random.fold_in(key, 2), (2, _COLUMNS, 1, self.latent))
-        cosine = jnp.sum(ends[0] * ends[1], -1, keepdims=True) / jnp.prod(jnp.linalg.norm(ends, axis=-1), 0)[..., None]
-        angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
-        position = jnp.linspace(0.0, 1.0, _COLUMNS)[None, :, None]
-        noise = (jnp.sin((1.0 - position) * angle) * ends[0] + jnp.sin(position * angle) * ends[1]) / jnp.sin(angle)
+        """Returns rows of images from one noise to another."""
+        ends = jax.random.normal(jax.random.fold_in(key, 2), (2, _COLUMNS, self.latent))
         labels = jnp.repeat(jnp.arange(_COLUMNS) % self.classes, _COLUMNS) if self.classes else None
-        return self.sample(state, noise.reshape(-1, self.latent), labels)
+        return self.sample(state, latent.interpolate(ends[0], ends[1], _COLUMNS), labels)

@@ -1,8 +1,8 @@
-"""Where the numbers of a run go: `metrics.jsonl` (the record), TensorBoard, and Weights & Biases.
+"""Where the numbers and pictures of a run go: `metrics.jsonl` and `pictures/`, TensorBoard, and Weights & Biases.
 
-`metrics.jsonl` is the record of truth, written before a call returns. TensorBoard and W&B are views of it. What a task
-keeps step by step (the losses of a GAN) goes to `steps.jsonl`. Nothing but this package imports their writers, and it
-only when a run is opened that writes there.
+`metrics.jsonl` and `pictures/` are the record of truth, written before a call returns. TensorBoard and W&B are views of
+it. What a task keeps step by step (the losses of a GAN) goes to `steps.jsonl`. Nothing but this package imports their
+writers, and it only when a run is opened that writes there.
 """
 
 import contextlib
@@ -15,22 +15,24 @@ import jax
 import numpy as np
 
 from vision_jax import config as config_lib
+from vision_jax.writers.pictures import Pictures
 from vision_jax.writers.rows import JsonLines, read_rows
 from vision_jax.writers.tensorboard import TensorBoard
 from vision_jax.writers.weights_and_biases import WeightsAndBiases
 
-__all__ = ["COURSE", "EVENTS", "METRICS", "TIMINGS", "Writer", "open_writers", "read_rows"]
+__all__ = ["EVENTS", "METRICS", "PICTURES", "STEPS", "TIMINGS", "Writer", "open_writers", "read_rows"]
 
 METRICS = "metrics.jsonl"
+STEPS = "steps.jsonl"
 TIMINGS = "timings.jsonl"
-COURSE = "steps.jsonl"
+PICTURES = "pictures"
 EVENTS = "tensorboard"
 
 
 def open_writers(
     workdir: str | os.PathLike[str], config: Any, *, resume_step: int | None, keeps_course: bool = False
 ) -> "Writer":
-    """Opens everything a run writes its numbers to; use it as a context manager.
+    """Opens everything a run writes its numbers and pictures to; use it as a context manager.
 
     Args:
         workdir: folder of the run; made when it is missing.
@@ -47,13 +49,13 @@ def open_writers(
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     metrics, timings = (JsonLines(workdir / name, resume_step) for name in (METRICS, TIMINGS))
-    course = [JsonLines(workdir / COURSE, resume_step)] if keeps_course else []
+    course = [JsonLines(workdir / STEPS, resume_step)] if keeps_course else []
     views: list[Any] = []
     if config.log.tensorboard:
         views.append(TensorBoard(workdir / EVENTS, resume_step, metrics.kept + timings.kept))
     if config.wandb.project:
         views.append(WeightsAndBiases(workdir, config, resumed=resume_step is not None))
-    return Writer([metrics], [timings], course, views)
+    return Writer([metrics], [timings], course, views, [Pictures(workdir / PICTURES, resume_step)])
 
 
 class Writer:
@@ -65,9 +67,10 @@ class Writer:
         timings: Iterable[JsonLines],
         course: Iterable[JsonLines],
         views: Iterable[Any],
+        pictures: Iterable[Pictures] = (),
     ):
         self._metrics, self._timings, self._course = tuple(metrics), tuple(timings), tuple(course)
-        self._views = tuple(views)
+        self._views, self._pictures = tuple(views), tuple(pictures)
 
     def __enter__(self) -> Self:
         return self
@@ -91,9 +94,9 @@ class Writer:
                 sink.write(step - count + number + 1, row)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Writes images uint8 [N, H, W, C], C = 1 or 3, to the views; no file of images is kept here."""
+        """Writes images uint8 [N, H, W, C], C = 1 or 3: as a grid of at most 64 into `pictures/`, and to the views."""
         images = _checked(images)
-        for view in self._views:
+        for view in (*self._pictures, *self._views):
             view.write_images(step, images)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:

@@ -1,90 +1,27 @@
-"""Trained and published networks ready for pictures, and what in a picture decided.
-
-A classifier is handed out with everything that using it takes: its preprocessing and the names of its classes.
-
-Grad-CAM is Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
-2017 (arXiv 1610.02391): the last feature map, its channels weighted by the mean gradient of the class's logit, above
-zero.
-"""
+"""Trained and published classifiers, each with what using it takes: its preprocessing, the names of its classes."""
 
 import concurrent.futures
 import dataclasses
 import itertools
-import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from PIL import Image
 
-from vision_jax import checkpoints, models
-from vision_jax import config as config_lib
+from vision_jax import models
 from vision_jax.data import decode, transforms
 from vision_jax.data.decode import ImageError
+from vision_jax.inference.explain import grad_cam, last_map, overlay
+from vision_jax.inference.runs import TrainedRun, open_run
 from vision_jax.models import network_options
-from vision_jax.models.network import Classifier, Network
+from vision_jax.models.network import Classifier
 from vision_jax.pretrained import weights
 from vision_jax.pretrained.weights import Preprocessing
 from vision_jax.utils import trees
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainedRun:
-    """What a run has made.
-
-    Attributes:
-        config: the options of the run.
-        step: the checkpoint's.
-        variables: Flax variables of each network by name ('model'; 'generator', 'discriminator'), as evaluated: with
-            the averaged parameters where there are any. NumPy arrays.
-        class_names: of the data set.
-        image_shape: (H, W, C) of what the run trained on.
-    """
-
-    config: ConfigDict
-    step: int
-    variables: dict[str, dict[str, Any]]
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, ...]
-
-
-def open_run(workdir: pathlib.Path, step: int | str = "best") -> TrainedRun:
-    """Reads a checkpoint of a run; neither its data nor its optimizer is needed.
-
-    Args:
-        workdir: folder of the run.
-        step: number of the checkpoint, 'best' or 'newest'.
-
-    Raises:
-        CheckpointError: there is no such checkpoint, or it is damaged.
-    """
-    restored = checkpoints.read(workdir, step)
-    try:
-        dataset = json.loads((pathlib.Path(workdir) / "dataset.json").read_text())
-        class_names, image_shape = tuple(dataset["class_names"]), tuple(dataset["image_shape"])
-    except (OSError, ValueError, KeyError) as error:
-        raise checkpoints.CheckpointError(
-            f"{workdir}/dataset.json, which names the classes, cannot be read ({error}); continuing the run writes it."
-        ) from error
-    groups: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    for path, array in restored.state.items():
-        if path.startswith("networks/"):
-            _, network, part, leaf = path.split("/", 3)
-            groups.setdefault(network, {}).setdefault(part, {})[leaf] = array
-    variables = {
-        network: {
-            "params": trees.unflatten(parts.get("params", {}) | parts.get("averaged", {}) | parts.get("fixed", {})),
-            "batch_stats": trees.unflatten(parts.get("batch_stats", {}) | parts.get("averaged_stats", {})),
-        }
-        for network, parts in groups.items()
-    }
-    config = config_lib.from_dict(restored.config)
-    return TrainedRun(config, restored.step, variables, class_names, image_shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,85 +225,3 @@ def predict(
             if good:
                 answer(good)
             yield from answers
-
-
-def _intercepted(stage_function: Callable[[str, jax.Array], jax.Array]) -> Any:
-    """Returns a context in which every feature map that a network keeps goes through `stage_function(stage, map)`."""
-
-    def interceptor(call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        if context.method_name == "keep" and isinstance(context.module, Network):
-            stage, value = args
-            args = (stage, stage_function(stage, value))
-        return call(*args, **kwargs)
-
-    return nn.intercept_methods(interceptor)
-
-
-def last_map(model: Network, variables: Mapping[str, Any], images: jax.ShapeDtypeStruct) -> str:
-    """Returns the stage of the last feature map [N, H, W, C] with more than one position.
-
-    Raises:
-        ValueError: the network has none, as perceptrons.
-    """
-    maps: list[str] = []
-
-    def look(stage: str, value: jax.Array) -> jax.Array:
-        if value.ndim == 4 and value.shape[1] * value.shape[2] > 1:
-            maps.append(stage)
-        return value
-
-    with _intercepted(look):
-        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
-    if not maps:
-        raise ValueError(f"{type(model).__name__} has no feature map with positions; nothing can be shown on a picture")
-    return maps[-1]
-
-
-def grad_cam(
-    model: Network, variables: Mapping[str, Any], images: jax.Array, classes: jax.Array, stage: str
-) -> jax.Array:
-    """Returns float32 [N, h, w], at least 0, in the resolution of the feature map (pure).
-
-    Args:
-        model: a classifier.
-        variables: its parameters and running statistics.
-        images: normalized [N, H, W, C].
-        classes: int [N], the class to explain in each picture.
-        stage: name of the feature map; see `last_map`.
-    """
-
-    def score(shift: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        kept: list[jax.Array] = []
-
-        def move(name: str, value: jax.Array) -> jax.Array:
-            if name != stage:
-                return value
-            kept.append(value)
-            return value if shift is None else value + shift
-
-        with _intercepted(move):
-            logits = model.apply(variables, images, train=False)
-        return jnp.sum(jnp.take_along_axis(logits, classes[:, None], axis=1)), kept[0]
-
-    # The gradient with respect to something added to the map is the gradient with respect to the map.
-    map_ = jax.eval_shape(score, None)[1]
-    gradient, value = jax.grad(score, has_aux=True)(jnp.zeros(map_.shape, map_.dtype))
-    channel_weights = jnp.mean(gradient.astype(jnp.float32), axis=(1, 2), keepdims=True)
-    return nn.relu(jnp.sum(channel_weights * value.astype(jnp.float32), axis=-1))
-
-
-def overlay(image: np.ndarray, cam: np.ndarray) -> Image.Image:
-    """Returns a picture with its heat map on top: from blue, nothing, to red, the most in this picture.
-
-    Args:
-        image: uint8 [H, W, 1 or 3].
-        cam: float32 [h, w], at least 0.
-    """
-    from matplotlib import colormaps
-
-    peak = float(cam.max())
-    scaled = Image.fromarray((cam / peak if peak > 0 else cam).astype(np.float32))
-    heat = np.clip(np.asarray(scaled.resize((image.shape[1], image.shape[0]), Image.Resampling.BILINEAR)), 0, 1)
-    colors = colormaps["turbo"](heat)[..., :3] * 255.0
-    gray_or_rgb = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float64)
-    return Image.fromarray(np.round(0.55 * gray_or_rgb + 0.45 * colors).astype(np.uint8))

@@ -1,0 +1,29 @@
+"""Trained and published networks ready for pictures: what is on them, what decided, and new ones."""
+
+from vision_jax.inference.classifier import (
+    Answer,
+    ImageClassifier,
+    classifier_of_run,
+    predict,
+    preprocessing_of_run,
+    pretrained_classifier,
+)
+from vision_jax.inference.explain import grad_cam, last_map, overlay
+from vision_jax.inference.generator import ImageGenerator, generator_of_run
+from vision_jax.inference.runs import TrainedRun, open_run
+
+__all__ = [
+    "Answer",
+    "ImageClassifier",
+    "ImageGenerator",
+    "TrainedRun",
+    "classifier_of_run",
+    "generator_of_run",
+    "grad_cam",
+    "last_map",
+    "open_run",
+    "overlay",
+    "predict",
+    "preprocessing_of_run",
+    "pretrained_classifier",
+]
