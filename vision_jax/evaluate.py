@@ -75,12 +75,13 @@ class Evaluation:
             sums, outputs = program(sums, state, self.constants, batch, position)
             if final or collector:
                 # The last batch is padded; its padding comes last.
-                gathered = {name: parallel.gather_to_host(rows)[: examples - seen] for name, rows in outputs.items()}
+                left = examples - seen
+                gathered = {name: parallel.gather_to_host(output)[:left] for name, output in outputs.items()}
                 seen += batch_size
                 if collector:
                     collector.add(gathered)
-                for name, rows in gathered.items() if final else ():
-                    kept[name].append(rows)
+                for name in gathered if final else ():
+                    kept[name].append(gathered[name])
         total = parallel.to_host(sums)
         if int(total["count"]) != examples:
             raise AssertionError(f"{int(total['count'])} of {examples} examples of {evaluator.name} were counted.")

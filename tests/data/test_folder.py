@@ -46,6 +46,21 @@ def test_class_folders_are_split_by_class(tmp_path):
     assert len(set(paths)) == len(paths) == 16
 
 
+def test_photos_without_class_folders_have_no_classes(tmp_path):
+    for i in range(8):
+        photo(tmp_path / "one" / f"{i}.png", i)
+    dataset = load(tmp_path / "one")
+    assert dataset.class_names == ()
+    assert {name: len(source) for name, source in dataset.splits.items()} == {"train": 4, "val": 2, "test": 2}
+    assert not np.concatenate([source.labels for source in dataset.splits.values()]).any()
+    for split, count in (("train", 4), ("test", 2)):
+        for i in range(count):
+            photo(tmp_path / "own" / split / f"{i}.png", 10 * count + i)
+    dataset = load(tmp_path / "own")
+    assert dataset.class_names == ()
+    assert {name: len(source) for name, source in dataset.splits.items()} == {"train": 3, "val": 1, "test": 2}
+
+
 def test_examples_are_decoded_or_bytes(tmp_path):
     source = load(tree(tmp_path)).splits["train"]
     raw = folder.undecoded(source)

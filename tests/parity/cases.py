@@ -56,8 +56,8 @@ def _cnn(channels, convs, norm, size, hidden, outputs, **options) -> Case:
     return Case(lambda: ref.CNN(channels, convs, norm, size, hidden, outputs), None, (size, 4), {}, options)
 
 
-# Narrower, with a change of width and without; images of 16 pixels.
-_R3GAN = dict(widths=(8, 16, 16), group_size=8, image_size=16)
+# Narrower, with a change of width and without.
+_R3GAN: dict[str, Any] = dict(widths=(8, 16, 16, 16), group_size=8)
 
 _INCEPTION_STAGES = {"pool1": "maxpool1", "pool2": "maxpool2"} | {
     f"Mixed_{m}": f"Mixed_{m}" for m in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
@@ -128,7 +128,7 @@ CASES: dict[str, Case] = {
     "mlp_gan_generator": Case(ref.MLPGenerator, None, (0, 4)),
     "mlp_gan_discriminator": Case(ref.MLPDiscriminator, None, (28, 4)),
     "r3gan_generator": Case(lambda: ref.R3GANGenerator(**_R3GAN), None, (0, 4), options=_R3GAN),
-    "r3gan_discriminator": Case(lambda: ref.R3GANDiscriminator(**_R3GAN), None, (16, 4), options=_R3GAN),
+    "r3gan_discriminator": Case(lambda: ref.R3GANDiscriminator(**_R3GAN), None, (32, 4), options=_R3GAN),
     "srcnn": Case(ref.SRCNN, (24, 33), (24, 2)),
 }
 

@@ -81,6 +81,8 @@ def randomize(net: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     layers = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
     with torch.no_grad():
+        for parameter in net.parameters(recurse=False):  # Of no layer: the learned bases of R3GAN.
+            parameter.normal_(0.0, 0.5, generator=generator)
         for module, following in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.uniform_(0.3, 0.5, generator=generator)

@@ -237,7 +237,7 @@ class _R3GAN(nn.Module):
 class R3GANGenerator(_R3GAN):
     """A learned 4×4 basis, then stages, each of twice the resolution."""
 
-    def __init__(self, widths: tuple[int, ...], group_size: int, image_size: int):
+    def __init__(self, widths: tuple[int, ...], group_size: int):
         super().__init__(widths, group_size, "up")
         self.linear = nn.Linear(64, widths[0], bias=False)
         self.basis = nn.Parameter(torch.empty(4, 4, widths[0]))
@@ -254,7 +254,7 @@ class R3GANGenerator(_R3GAN):
 class R3GANDiscriminator(_R3GAN):
     """Stages, each of half the resolution, then a learned 4×4 basis."""
 
-    def __init__(self, widths: tuple[int, ...], group_size: int, image_size: int):
+    def __init__(self, widths: tuple[int, ...], group_size: int):
         super().__init__(widths, group_size, "down")
         self.stem = nn.Conv2d(3, widths[0], 1, bias=False)
         self.basis = nn.Parameter(torch.empty(4, 4, widths[-1]))

@@ -1,4 +1,4 @@
-"""A folder of photos, one subfolder per class, as a data set."""
+"""A folder of photos as a data set: one subfolder per class, or none and no classes."""
 
 import copy
 import dataclasses
@@ -26,7 +26,8 @@ _SPLITS = {
 }
 
 _LAYOUTS = (
-    "Expected ROOT/train/CLASS/photo.jpg, with val and test beside train if you have them, or ROOT/CLASS/photo.jpg."
+    "Expected ROOT/train/CLASS/photo.jpg, with val and test beside train if you have them, or ROOT/CLASS/photo.jpg; "
+    "photos without classes lie in ROOT/train or ROOT itself."
 )
 _ENDINGS = ", ".join(decode.EXTENSIONS)
 _UNREAD = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".raw")  # images too, worth a word
@@ -97,6 +98,9 @@ def load(
 ) -> Dataset:
     """Reads a folder of photos: ROOT/train|val|test/CLASS/... or ROOT/CLASS/...; CLASS may have subfolders.
 
+    Where no class folders are, ROOT/train|val|test or ROOT itself holds the photos; all labels are then 0, and the data
+    set has no classes.
+
     Every file is read and decoded once, in threads, and known again by path, size and time. Labels count the
     classes by sorted name. Names that begin with a dot are ignored.
 
@@ -126,8 +130,10 @@ def load(
     if not root.is_dir():
         raise ValueError(f"config.data.root: there is no folder {os.fspath(root)!r}. {_LAYOUTS}")
 
-    found = {name: _classes(folder) for name, folder in _split_folders(root).items()}
-    class_names = _class_names(root, found)
+    folders = _split_folders(root)
+    flat = not any(map(_subfolders, folders.values())) and any(map(_photos, folders.values()))
+    found = {name: {"": _photos(folder)} if flat else _classes(folder) for name, folder in folders.items()}
+    class_names = ("",) if flat else _class_names(root, found)
     files = {
         split: [
             (os.path.relpath(p, root), label) for label, name in enumerate(class_names) for p in classes.get(name, ())
@@ -151,7 +157,7 @@ def load(
     return Dataset(
         name="folder",
         splits=sources,
-        class_names=class_names,
+        class_names=() if flat else class_names,
         provenance={
             "root": os.fspath(root.resolve()),
             "fingerprint": hashlib.sha256(together.encode()).hexdigest(),
@@ -224,12 +230,12 @@ def _hidden(name: str) -> bool:
 
 def _classes(folder: pathlib.Path) -> dict[str, list[str]]:
     """Class name to its image files, in sorted order."""
-    outside = [p for p in folder.iterdir() if p.is_file() and _is_image(p.name)]
+    outside = _photos(folder)
     other: Counter[str] = Counter()
     if outside:
         warnings.warn(
             f"{folder}: {len(outside)} image{'s' * (len(outside) > 1)} outside any class folder ignored, "
-            f"for example {outside[0].name}.",
+            f"for example {os.path.basename(outside[0])}.",
             stacklevel=4,
         )
     classes = {}
@@ -250,6 +256,11 @@ def _classes(folder: pathlib.Path) -> dict[str, list[str]]:
         kinds = ", ".join(f"{n} {e}" for e, n in sorted(unread.items()))
         warnings.warn(f"{folder}: ignored {kinds}; convert them to one of {_ENDINGS} to use them.", stacklevel=4)
     return classes
+
+
+def _photos(folder: pathlib.Path) -> list[str]:
+    """The image files directly in a folder, in sorted order."""
+    return sorted(os.fspath(p) for p in folder.iterdir() if p.is_file() and _is_image(p.name))
 
 
 def _is_image(name: str) -> bool:

@@ -65,7 +65,7 @@ class DCGANGenerator(AdversarialNetwork):
         """One stage per transposed convolution; the last is the head."""
         n = _upsamplings(self.image_size)
         label = {"class": ("class",)} if self.num_classes else {}
-        return label | {f"up{i}": (f"convt{i}", f"norm{i}") for i in range(n)} | {"head": (f"convt{n}",)}
+        return {**label, **{f"up{i}": (f"convt{i}", f"norm{i}") for i in range(n)}, "head": (f"convt{n}",)}
 
     @nn.compact
     def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:

@@ -41,7 +41,7 @@ class MLPGenerator(AdversarialNetwork):
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per hidden layer, then the head."""
         label = {"class": ("class",)} if self.num_classes else {}
-        return label | {f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)} | {"head": ("head",)}
+        return {**label, **{f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)}, "head": ("head",)}
 
     @nn.compact
     def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:

@@ -141,6 +141,9 @@ class R3GANDiscriminator(AdversarialNetwork):
     def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Images → float32 logits [N]."""
         _check_size(self.image_size, self.widths)
+        expected = (self.image_size, self.image_size, self.channels)
+        if x.shape[1:] != expected:
+            raise ValueError(f"this discriminator takes images {expected}, not {x.shape[1:]}; resize the images")
         x = self.keep("stem", _pointwise(self.widths[0], self.dtype, "stem")(x.astype(self.dtype)))
         for number, width in enumerate(self.widths):
             if number:

@@ -30,7 +30,10 @@ class Classification(base.Task):
         super().__init__(config, dataset, durations)
         self.classes = len(dataset.class_names)
         if self.classes < 2:
-            raise ValueError(f"Classification needs two classes or more; {dataset.name} has {self.classes}.")
+            raise ValueError(
+                f"Classification needs two classes or more; {dataset.name} has {self.classes}. In a folder of photos, "
+                "each class is a folder of its own."
+            )
         options = config.model
         model = models.build(
             options.name,

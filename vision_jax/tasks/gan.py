@@ -180,7 +180,7 @@ class GAN(base.Task):
         generator, discriminator = state.networks["generator"], state.networks["discriminator"]
         for number, update_key in enumerate(keys):
             # Every n-th example, not every n-th block, which would move examples between devices.
-            part = {name: batch[name][number :: len(keys)] for name in ("image", "label") if name in batch}
+            part = {name: rows[number :: len(keys)] for name, rows in batch.items()}
             real, labels = 2.0 * part["image"] - 1.0, self._labels(part)
             noise_key, dropout_key, update_key = jax.random.split(update_key, 3)
             noise = jax.random.normal(noise_key, (real.shape[0], self.latent))
@@ -195,11 +195,10 @@ class GAN(base.Task):
             )
 
         def generator_loss(images: jax.Array) -> tuple[jax.Array, base.Tree]:
-            stats, on_real = discriminator.batch_stats, None
-            if self.loss.paired:
-                on_real, _ = self.judge(discriminator.params, stats, real, labels, generator_key)
+            stats = discriminator.batch_stats
+            on_real, _ = self.judge(discriminator.params, stats, real, labels, generator_key)
             on_fake, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
-            return self.loss.generator(on_fake, on_real), stats
+            return self.loss.generator(on_fake, on_real), stats  # Without a paired loss, `on_real` is not computed.
 
         (g_loss, stats), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)

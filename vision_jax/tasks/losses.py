@@ -20,22 +20,21 @@ class AdversarialLoss:
     Attributes:
         discriminator: `(on_real, on_fake, real_label)` -> scalar; logits [N], and the target of real images, which a
             loss without targets leaves out.
-        generator: `(on_fake, on_real)` -> scalar; `on_real` is None unless `paired`.
+        generator: `(on_fake, on_real)` -> scalar; `on_real` counts for a `paired` loss alone.
         boundary: the logit above which an image counts as taken for real; None where logits have no zero of their own,
             and the mean of real and generated ones takes its place.
         paired: the generator's loss needs the logits of real images, too.
     """
 
     discriminator: Callable[[jax.Array, jax.Array, float], jax.Array]
-    generator: Callable[[jax.Array, jax.Array | None], jax.Array]
+    generator: Callable[[jax.Array, jax.Array], jax.Array]
     boundary: float | None = 0.0
     paired: bool = False
 
     def accuracies(self, on_real: jax.Array, on_fake: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the shares of real and of generated images that the discriminator tells right."""
-        boundary = self.boundary
-        if boundary is None:
-            boundary = (jnp.mean(on_real) + jnp.mean(on_fake)) / 2.0
+        middle = (jnp.mean(on_real) + jnp.mean(on_fake)) / 2.0
+        boundary = middle if self.boundary is None else jnp.asarray(self.boundary, middle.dtype)
         return jnp.mean((on_real > boundary).astype(jnp.float32)), jnp.mean((on_fake <= boundary).astype(jnp.float32))
 
 
