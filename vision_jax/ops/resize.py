@@ -4,23 +4,26 @@ A resize is linear in rows and in columns: a matrix for each, made on the host, 
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 
-# Name -> half width of the filter and the filter, for those that average over what they shrink.
-_PILLOW: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
-    "pillow_bilinear": (1.0, lambda x: np.maximum(1.0 - x, 0.0)),
-    # Keys' cubic with a = -0.5.
-    "pillow_bicubic": (
-        2.0,
-        lambda x: np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, np.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0.0)),
-    ),
-}
-METHODS = ("nearest", "torch_bilinear", "tensorflow_bilinear", *_PILLOW)
+
+def _keys_cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic with a = -0.5 at distances from the center."""
+    return np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, np.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0.0))
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(1.0 - x, 0.0)
+
+
+# Half widths and filters of those that average over what they shrink.
+_HALF_WIDTHS = {"pillow_bilinear": 1, "pillow_bicubic": 2}
+_FILTERS = {"pillow_bilinear": _triangle, "pillow_bicubic": _keys_cubic}
+METHODS = ("nearest", "torch_bilinear", "tensorflow_bilinear", *_FILTERS)
 
 
 def resize(images: jax.Array, size: int, method: str) -> jax.Array:
@@ -65,23 +68,24 @@ def matrix(inputs: int, outputs: int, method: str) -> np.ndarray:
     if method == "nearest":
         found[here, np.minimum((places + 0.5) * inputs / outputs, inputs - 1).astype(int)] = 1.0
     elif method in ("torch_bilinear", "tensorflow_bilinear"):
+        # Positions in float32, as both compute them: in a large image their rounding shows.
+        sources, scale = places.astype(np.float32), np.float32(inputs / outputs)
         if method == "torch_bilinear":
-            sources = np.maximum((places + 0.5) * (inputs / outputs) - 0.5, 0.0)
-        else:  # in float32, as that graph computes
-            sources = places.astype(np.float32) * np.float32(inputs / outputs)
+            sources = np.maximum((sources + np.float32(0.5)) * scale - np.float32(0.5), np.float32(0))
+        else:
+            sources = sources * scale
         low = np.minimum(sources.astype(int), inputs - 1)
         fraction = sources - low
         np.add.at(found, (here, low), 1.0 - fraction)
         np.add.at(found, (here, np.minimum(low + 1, inputs - 1)), fraction)
-    elif method in _PILLOW:
-        half_width, filter_ = _PILLOW[method]
-        scale = inputs / outputs
-        stretch = max(scale, 1.0)
-        centers = (places + 0.5) * scale
+    elif method in _FILTERS:
+        half_width = _HALF_WIDTHS[method]
+        stretch = max(inputs / outputs, 1.0)
+        centers = (places + 0.5) * (inputs / outputs)
         first = np.maximum((centers - half_width * stretch + 0.5).astype(int), 0)
         last = np.minimum((centers + half_width * stretch + 0.5).astype(int), inputs)
         columns = np.arange(inputs)
-        found = filter_(np.abs(columns + 0.5 - centers[:, None]) / stretch)
+        found = _FILTERS[method](np.abs(columns + 0.5 - centers[:, None]) / stretch)
         found = np.where((first[:, None] <= columns) & (columns < last[:, None]), found, 0.0)
         found /= found.sum(1, keepdims=True)
     else:
