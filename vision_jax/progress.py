@@ -20,16 +20,16 @@ class Progress:
     includes the compilation before the first update.
     """
 
-    def __init__(self, total_steps: int, initial_step: int = 0, *, unit_examples: int = 0):
+    def __init__(self, total_steps: int, initial_step: int = 0, *, unit_examples: int = 0, unit: str = "step"):
         """Starts at `initial_step` of `total_steps`; with `unit_examples` per step, examples/s are shown as well."""
-        self._total, self._examples = total_steps, unit_examples
+        self._total, self._examples, self._unit = total_steps, unit_examples, unit
         self._first: tuple[int, float] | None = None  # step and time of the first update
         self._recent: deque[tuple[int, float]] = deque(maxlen=8)  # the same of the last lines
         self._metrics: dict[str, float] = {}
         self._silent = jax.process_index() != 0
         self._bar: tqdm | None = None
         if not self._silent and sys.stderr.isatty() and all(os.get_terminal_size(sys.stderr.fileno())):
-            self._bar = tqdm(total=total_steps, initial=initial_step, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=total_steps, initial=initial_step, unit=unit, dynamic_ncols=True)
 
     def __enter__(self) -> Self:
         return self
@@ -68,11 +68,11 @@ class Progress:
 
     def _line(self, step: int, now: float, metrics: Mapping[str, float]) -> str:
         assert self._first is not None
-        parts = [f"step {step}/{self._total} ({step / max(self._total, 1):.0%})"]
+        parts = [f"{self._unit} {step}/{self._total} ({step / max(self._total, 1):.0%})"]
         since, then = self._recent[0]
         if step > since:
             rate = (step - since) / max(now - then, 1e-9)
-            parts.append(f"{rate:.3g} steps/s" if rate < 100 else f"{rate:.0f} steps/s")
+            parts.append(f"{rate:.3g} {self._unit}s/s" if rate < 100 else f"{rate:.0f} {self._unit}s/s")
             if self._examples:
                 parts.append(f"{rate * self._examples:,.0f} examples/s")
         if step > self._first[0]:

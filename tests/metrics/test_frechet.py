@@ -103,3 +103,175 @@ def test_pooling_keeps_the_mean(size):
     pooled = frechet.pooled_pixels(images, 8)
     assert pooled.shape == (2, 192)
     np.testing.assert_allclose(pooled.mean(1), images.mean((1, 2, 3)), rtol=2e-2)
+
+
+def features(n=400, width=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(n, width)) @ rng.normal(size=(width, width)) + 3.0).astype(np.float32)
+
+
+def of(*batches):
+    found = frechet.Statistics()
+    for batch in batches:
+        found.add(batch)
+    return found
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [7, 8, 399], list(range(1, 400))])
+def test_statistics_are_numpy_s_whatever_the_batches_and_their_order(cuts):
+    x = features()
+    parts = np.split(x, cuts)
+    for batches in (parts, parts[::-1]):
+        mean, covariance = of(*batches).gaussian()
+        assert mean.dtype == covariance.dtype == np.float64
+        np.testing.assert_allclose(mean, x.astype(np.float64).mean(0), rtol=1e-12)
+        np.testing.assert_allclose(covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-11, atol=1e-12)
+
+
+def test_statistics_of_several_processes_are_those_of_all_rows():
+    x = features()
+    first, second, empty = of(x[:100]), of(x[100:250], x[250:]), frechet.Statistics()
+    before = second.scatter.copy()
+    empty.merge(first)
+    empty.merge(frechet.Statistics())
+    empty.merge(second)
+    assert empty.count == 400
+    np.testing.assert_allclose(empty.gaussian()[1], of(x).gaussian()[1], rtol=1e-12, atol=1e-12)
+    # What was taken in is not changed by it.
+    first.add(x)
+    np.testing.assert_array_equal(second.scatter, before)
+    assert empty.count == 400
+
+
+def test_statistics_far_from_zero_keep_their_digits():
+    x = np.random.default_rng(0).normal(size=(1000, 3))
+    mean, covariance = of(x[:1] + 1e6, x[1:] + 1e6).gaussian()
+    np.testing.assert_allclose(covariance, np.cov(x.T), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(mean, x.mean(0) + 1e6, rtol=1e-12)
+
+
+def test_statistics_refuse_what_makes_no_sense():
+    found = of(np.zeros((0, 4), np.float32), np.ones((1, 3)))
+    with pytest.raises(ValueError, match="two examples or more; found 1"):
+        found.gaussian()
+    with pytest.raises(ValueError, match="Features of 2 values cannot be added to those of 3"):
+        found.add(np.ones((1, 2)))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        found.add(np.array([[1.0, np.nan, 0.0]]))
+
+
+@pytest.mark.parametrize("rank", [1, 5, 30])
+def test_singular_covariances_give_their_closed_form(rank):
+    """Two Gaussians in orthogonal subspaces share nothing: the distance is the sum of what each has."""
+    width = 64
+    rng = np.random.default_rng(rank)
+    basis = np.linalg.qr(rng.normal(size=(width, width)))[0]
+    first, second = ((b * rng.uniform(0.5, 20.0, rank)) @ b.T for b in (basis[:, :rank], basis[:, rank : 2 * rank]))
+    zero = np.zeros(width)
+    expected = np.trace(first) + np.trace(second)
+    assert frechet.distance(zero, first, zero, second) == pytest.approx(expected, rel=1e-9)
+    # The same Gaussian: rounding in the null space, whose roots are larger by far, does not show.
+    assert frechet.distance(zero, first, zero, first) == pytest.approx(0.0, abs=1e-10 * expected)
+    # A scaled one: tr (1 + s^2 - 2 s) S.
+    assert frechet.distance(zero, first, zero, 9 * first) == pytest.approx(4 * np.trace(first), rel=1e-9)
+
+
+def test_few_rows_give_the_distance_that_their_singular_values_have():
+    """tr (S1 S2)^(1/2) is the sum of the singular values of A1 A2', with rows A such that S = A' A."""
+    a, b = features(8, 40, 1).astype(np.float64), features(9, 40, 2).astype(np.float64)
+    centered = [(x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (a, b)]
+    cross = np.linalg.svd(centered[0] @ centered[1].T, compute_uv=False).sum()
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + sum((x**2).sum() for x in centered) - 2 * cross
+    assert frechet.distance(*of(a).gaussian(), *of(b).gaussian()) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_standard_error_is_the_spread_of_distances_over_drawings():
+    rng = np.random.default_rng(0)
+    mean, covariance = np.zeros(3), np.eye(3)
+    drawn = [rng.normal(0.7, 1.3, (300, 3)) for _ in range(200)]
+    distances = [frechet.distance(mean, covariance, *of(x).gaussian()) for x in drawn]
+    errors = [frechet.standard_error(x, mean, covariance, resamples=60) for x in drawn[:10]]
+    assert np.mean(errors) == pytest.approx(np.std(distances), rel=0.2)
+    assert frechet.standard_error(drawn[0], mean, covariance, resamples=60) == errors[0]  # seeded
+    assert frechet.standard_error(drawn[0], mean, covariance, resamples=60, seed=1) != errors[0]
+
+
+def test_the_standard_error_is_no_matter_of_bias():
+    """Features of the Gaussian itself: resamples lie far from the distance, and their own spread is small."""
+    x = np.random.default_rng(0).normal(size=(60, 30))
+    mean, covariance = np.zeros(30), np.eye(30)
+    value = frechet.distance(mean, covariance, *of(x).gaussian())
+    error = frechet.standard_error(x, mean, covariance)
+    resample = x[np.random.default_rng(1).integers(0, 60, 60)]
+    assert frechet.distance(mean, covariance, *of(resample).gaussian()) > value + 3 * error
+    assert 0 < error < 0.25 * value
+
+
+def test_a_bootstrap_needs_two_of_both():
+    for rows, resamples in ((1, 50), (5, 1)):
+        with pytest.raises(ValueError, match=f"found {rows} and {resamples}"):
+            frechet.standard_error(np.ones((rows, 2)), np.zeros(2), np.eye(2), resamples=resamples)
+
+
+def test_extrapolation_takes_the_bias_off():
+    rng = np.random.default_rng(0)
+    width = 20
+    mean, covariance = np.zeros(width), np.eye(width)
+    found = [rng.normal(size=(300, width)) for _ in range(12)]
+    plain = np.mean([frechet.distance(mean, covariance, *of(x).gaussian()) for x in found])
+    limit = np.mean([frechet.extrapolated(x, mean, covariance) for x in found])
+    assert plain > 0.3  # It is 0 for infinitely many.
+    assert abs(limit) < 0.2 * plain
+
+
+def test_extrapolation_is_the_intercept_of_a_line_in_the_inverse_number(monkeypatch):
+    sizes = []
+
+    def linear(mean1, root1, mean2, covariance2):
+        sizes.append(round(1 / mean2[0]))
+        return 2.0 + 30.0 * mean2[0]
+
+    class Counting(frechet.Statistics):
+        def gaussian(self):
+            return np.array([1.0 / self.count]), np.eye(1)
+
+    monkeypatch.setattr(frechet, "_distance", linear)
+    monkeypatch.setattr(frechet, "Statistics", Counting)
+    found = frechet.extrapolated(features(200, 4), np.zeros(4), np.eye(4), points=5)
+    assert found == pytest.approx(2.0)
+    assert sizes == [100, 125, 150, 175, 200]
+    with pytest.raises(ValueError, match="15 subsets of 12 features"):
+        frechet.extrapolated(features(12, 4), np.zeros(4), np.eye(4))
+
+
+def test_statistics_files_are_pytorch_fid_s_both_ways(tmp_path):
+    x = features(50, 4)
+    mean, covariance = of(x).gaussian()
+    frechet.save(tmp_path / "ours.npz", mean, covariance, n=50, protocol="{}")
+    with np.load(tmp_path / "ours.npz") as found:
+        np.testing.assert_array_equal(found["mu"], mean)
+        np.testing.assert_array_equal(found["sigma"], covariance)
+    np.savez_compressed(tmp_path / "theirs.npz", mu=mean.astype(np.float32), sigma=covariance)
+    for name, facts in (("ours", {"n": "50", "protocol": "{}"}), ("theirs", {})):
+        read = frechet.load(tmp_path / f"{name}.npz")
+        np.testing.assert_allclose(read[0], mean, rtol=1e-6)
+        np.testing.assert_array_equal(read[1], covariance)
+        assert read[0].dtype == np.float64 and read[2] == facts
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"images": np.zeros(3)}, "holds images; statistics are arrays named mu and sigma"),
+        ({"mu": np.zeros(3), "sigma": np.zeros((3, 2))}, r"sigma float64 \(3, 2\); expected floats"),
+        ({"mu": np.zeros(3, int), "sigma": np.zeros((3, 3))}, "mu is int64"),
+        ({"mu": np.array([{}]), "sigma": np.zeros((1, 1))}, "is no .npz of plain arrays"),
+    ],
+)
+def test_other_files_are_refused(arrays, match, tmp_path):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(ValueError, match=match):
+        frechet.load(tmp_path / "x.npz")
+    (tmp_path / "y.npz").write_bytes(b"nothing of that kind")
+    with pytest.raises(ValueError, match=r"is no \.npz of plain arrays"):
+        frechet.load(tmp_path / "y.npz")

@@ -6,7 +6,6 @@ import pytest
 from jax import numpy as jnp
 
 from vision_jax import models
-from vision_jax.models import inception
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -151,19 +150,3 @@ def test_zero_init_residual_blocks_start_as_the_identity():
     _, kept = model.apply(variables, x, train=False, mutable=["intermediates"])
     stem, layer = (kept["intermediates"][stage][0] for stage in ("stem", "layer1"))
     np.testing.assert_array_equal(stem, layer)
-
-
-def test_fid_features_are_those_of_images_scaled_to_minus_one_to_one(monkeypatch):
-    seen = {}
-
-    class Spy:
-        def apply(self, variables, x, **kwargs):
-            seen["x"] = x
-            return None, {"intermediates": {"features": (jnp.zeros((x.shape[0], 2048)),)}}
-
-    images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
-    inception.fid_features(Spy(), {}, images, resize=False)
-    np.testing.assert_allclose(seen["x"], 2 * images - 1, atol=1e-6)
-    assert inception.fid_features(Spy(), {}, images).shape == (2, 2048)
-    assert seen["x"].shape == (2, 299, 299, 3)
-    assert float(seen["x"].min()) >= -1 and float(seen["x"].max()) <= 1

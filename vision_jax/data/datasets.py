@@ -86,6 +86,24 @@ DATASETS: dict[str, Callable[[Options], Dataset]] = {
 }
 
 
+def original(options: Options) -> Dataset:
+    """Returns the data set that `options` (the config's section `data`) names, with its publisher's own splits.
+
+    Raises:
+        ValueError: no data set has that name.
+        FileNotFoundError: the data set is not prepared; the message is the command that prepares it.
+    """
+    name = options["name"]
+    if name.startswith("tfds:"):
+        return _prepared(name)(options)
+    if name in DATASETS:
+        return DATASETS[name](options)
+    raise ValueError(
+        f"config.data.name={name!r} is no data set{closest(name, DATASETS)}; there are {', '.join(DATASETS)} "
+        "and 'tfds:NAME' for other sets of TensorFlow Datasets."
+    )
+
+
 def load(options: Options) -> Dataset:
     """Returns the data set that `options` (the config's section `data`) names, with 'train', 'val' and 'test'.
 
@@ -95,16 +113,7 @@ def load(options: Options) -> Dataset:
         ValueError: no data set has that name, or a split would be empty.
         FileNotFoundError: the data set is not prepared; the message is the command that prepares it.
     """
-    name = options["name"]
-    if name.startswith("tfds:"):
-        dataset = _prepared(name)(options)
-    elif name in DATASETS:
-        dataset = DATASETS[name](options)
-    else:
-        raise ValueError(
-            f"config.data.name={name!r} is no data set{closest(name, DATASETS)}; there are {', '.join(DATASETS)} "
-            "and 'tfds:NAME' for other sets of TensorFlow Datasets."
-        )
+    name, dataset = options["name"], original(options)
     made = dict(dataset.splits)
     # The test split is cut first and alone, so that it does not depend on the validation split's size.
     for split in ("test", "val"):

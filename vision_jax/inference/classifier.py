@@ -19,9 +19,8 @@ from vision_jax.inference.explain import grad_cam, last_map, overlay
 from vision_jax.inference.runs import TrainedRun, open_run
 from vision_jax.models import network_options
 from vision_jax.models.network import Classifier
-from vision_jax.pretrained import weights
+from vision_jax.pretrained import extractors, weights
 from vision_jax.pretrained.weights import Preprocessing
-from vision_jax.utils import trees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +73,10 @@ def classifier_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageC
         CheckpointError: as `open_run`.
         ValueError: the run trained something else.
     """
-    trained = open_run(workdir, step)
+    return _classifier(open_run(workdir, step), workdir)
+
+
+def _classifier(trained: TrainedRun, workdir: pathlib.Path) -> ImageClassifier:
     config = trained.config
     if config.task != "classification":
         raise ValueError(f"{workdir} is a run of the task {config.task!r}; only 'classification' names classes")
@@ -116,33 +118,29 @@ def pretrained_classifier(name: str, source: str = "") -> ImageClassifier:
         ValueError: no such network or weights, or a network that is no classifier.
         DownloadError: the weights cannot be fetched.
     """
-    row = weights.published(name)
-    if not source:
-        if row is None:
-            raise ValueError(f"{name} has no published weights; name a file of weights")
-        source = row.weights
-    variables, record = weights.load(name, source)
-    model = models.build(name, **record.options)
-    if not isinstance(model, Classifier):
-        raise ValueError(f"{name} is no classifier")
-    classes = trees.flatten(variables["params"])[f"{model.head_layers[0]}/bias"].size
-    model = model.clone(num_classes=classes)
-    note, preprocessing = "", record.preprocessing
-    if preprocessing is None:
-        if row is None:
-            raise ValueError(
-                f"nothing is known about the preprocessing of {record.source}, and {name} has no published weights to "
-                "take it from; convert the file with vision_jax.tools.port_weights, which keeps it"
-            )
-        preprocessing = row.preprocessing
-        note = f"Nothing is known about the preprocessing of {record.source}; using that of {row.source}."
+    model, variables, record, note = weights.load_classifier(name, source)
+    assert record.preprocessing is not None  # `load_classifier` finds one, or says so.
+    classes, row = model.num_classes, weights.published(name)
     names = record.class_names
     if names is None or len(names) != classes:
         names = weights.class_names(row.classes) if row is not None and row.classes else ()
     if len(names) != classes:
         names = tuple(f"class {i}" for i in range(classes))
     channels = (record.input_shape or models.entry(name).input_shape)[-1]
-    return ImageClassifier(f"{name}, {record.source}", model, variables, preprocessing, channels, names, note)
+    return ImageClassifier(f"{name}, {record.source}", model, variables, record.preprocessing, channels, names, note)
+
+
+def extractor_of_run(workdir: pathlib.Path, step: int | str = "best") -> extractors.Extractor:
+    """Returns the classifier that a run has trained as a measure of images: `fd_<its network>`.
+
+    Raises:
+        CheckpointError, ValueError: as `classifier_of_run`.
+    """
+    trained = open_run(workdir, step)
+    network = _classifier(trained, workdir)
+    return extractors.of_classifier(
+        trained.config.model.name, network.model, network.variables, network.preprocessing, network.channels
+    )
 
 
 @dataclasses.dataclass

@@ -1,1 +1,1 @@
-"""Measures of images and of sets of images: PSNR, and the Fréchet distance with the sums it is made from."""
+"""Measures of classifiers, of images, and of sets of images: pure functions from arrays to numbers."""

@@ -5,7 +5,6 @@ the FID network `pytorch_fid.inception`, which rebuilds the TensorFlow graph of 
 on. Module names are torchvision's.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -205,22 +204,3 @@ def _conv(
     if padding is None:
         pads = ((height // 2,) * 2, (width // 2,) * 2) if stride == 1 else 0
     return ConvNormRelu(features, (height, width), stride, pads, dtype, _INIT, name=name)
-
-
-def fid_features(model: InceptionV3, variables: Mapping[str, Any], images: jax.Array, resize: bool = True) -> jax.Array:
-    """The 2048 pooled features that FID compares, as `pytorch_fid.inception.InceptionV3` computes them.
-
-    Args:
-        model: the network `fid_inception`.
-        variables: its weights.
-        images: float [N,H,W,3] in [0, 1].
-        resize: bring images to 299×299 first: bilinear, half-pixel centers, no antialiasing (whatever the size).
-
-    Returns:
-        float32 [N,2048].
-    """
-    if resize and images.shape[1:3] != (299, 299):
-        shape = (images.shape[0], 299, 299, images.shape[3])
-        images = jax.image.resize(images, shape, "bilinear", antialias=False)
-    _, kept = model.apply(variables, 2.0 * images - 1.0, train=False, mutable=["intermediates"])
-    return at_least_float32(kept["intermediates"]["features"][0])

@@ -207,6 +207,43 @@ def load(
     return _converted(path, record), record
 
 
+def load_classifier(model_name: str, weights: str | os.PathLike = "") -> tuple[Classifier, dict[str, Any], Record, str]:
+    """Returns a classifier with published weights, or with those in a file, and how its images are prepared.
+
+    Args:
+        model_name: a key of `models.MODELS`.
+        weights: as of `load`; by default the network's published ones.
+
+    Returns:
+        The network with as many classes as its weights, its variables, the record, whose `preprocessing` is set, and a
+        sentence about what had to be assumed, or ''.
+
+    Raises:
+        ValueError: no such network or weights, a network that is no classifier, or a preprocessing that nobody knows.
+        DownloadError: the weights cannot be fetched.
+    """
+    row = published(model_name)
+    if not weights:
+        if row is None:
+            raise ValueError(f"{model_name} has no published weights; name a file of weights")
+        weights = row.weights
+    variables, record = load(model_name, weights)
+    model = models.build(model_name, **record.options)
+    if not isinstance(model, Classifier):
+        raise ValueError(f"{model_name} is no classifier")
+    model = model.clone(num_classes=trees.flatten(variables["params"])[f"{model.head_layers[0]}/bias"].size)
+    if record.preprocessing is not None:
+        return model, variables, record, ""
+    if row is None:
+        raise ValueError(
+            f"nothing is known about the preprocessing of {record.source}, and {model_name} has no published weights "
+            "to take it from; convert the file with vision_jax.tools.port_weights, which keeps it"
+        )
+    record = dataclasses.replace(record, preprocessing=row.preprocessing)
+    note = f"Nothing is known about the preprocessing of {record.source}; using that of {row.source}."
+    return model, variables, record, note
+
+
 def find(model_name: str, weights: str | os.PathLike, *, progress: bool = True) -> Path:
     """Returns the path of the file behind `weights`, which is fetched into the cache if need be; see `load`."""
     models.entry(model_name)  # first of all, is there such a network?
