@@ -63,7 +63,6 @@ def improve(config):
 def smoke(config):
     """Makes it a matter of seconds, on digits."""
     config.data.name = "digits"
-    config.data.augment = ()
     config.data.limit = 200
     config.data.val_fraction = 0.1
     config.data.batch_size = 32

@@ -1,5 +1,6 @@
 """Evaluators and constants: what is due when, what is kept of each example, what is in no checkpoint and program."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -183,6 +184,43 @@ def test_constants_are_an_argument_of_programs(helped, load_config, tmp_path, mo
             texts.append((len(lowered.as_text()), len(compiled.as_text())))
     (small, small_compiled), (large, large_compiled) = texts
     assert abs(large - small) < 1000 and abs(large_compiled - small_compiled) < 10_000
+
+
+class Gathered:
+    """A collector of the rows of `Helped`."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, outputs):
+        self.rows.append(outputs["row"])
+
+    def metrics(self):
+        return {"rows": float(sum(map(len, self.rows)))}
+
+    def final(self):
+        pictures = {"drawn": np.full((2, 4, 4, 1), 7, np.uint8)}
+        receipts = {"rows": {"value": 1.0, "of": "rows"}}
+        return base.Measured(self.metrics(), receipts, pictures, {"apart": np.array([0.5])})
+
+
+def test_a_collector_sees_every_row_once_and_adds_metrics_receipts_and_pictures(
+    helped, load_config, tmp_path, monkeypatch
+):
+    evaluators = Helped.evaluators
+
+    def with_collector(self):
+        *others, own = evaluators(self)
+        return [*others, dataclasses.replace(own, collector=Gathered)]
+
+    monkeypatch.setattr(Helped, "evaluators", with_collector)
+    results = trained(smoke(load_config, data__eval_batch_size=4), tmp_path)  # Ten rows: the last batch is padded.
+    rows = writers.read_rows(tmp_path / "metrics.jsonl")
+    assert [row["helped/rows"] for row in rows if "helped/rows" in row] == [10.0] * 5
+    assert results["metrics"]["helped/rows"] == 10.0
+    assert results["receipts"] == {"helped/rows": {"value": 1.0, "of": "rows"}}
+    pictures = Record(tmp_path).pictures("helped")
+    assert pictures["drawn"].shape == (2, 4, 4, 1) and pictures["apart"].tolist() == [0.5]
 
 
 def test_another_evaluation_may_pick_the_best_checkpoint(helped, load_config, tmp_path):

@@ -18,17 +18,19 @@ pytestmark = pytest.mark.compiled_quickly
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 
-def make(name, size=8, gan=(), discriminator=(), **options):
+def make(name, size=8, gan=(), discriminator=(), evaluation=(), **options):
     config = config_lib.default("gan")
     config.model.name, config.gan.latent_dim, config.data.batch_size = name, 6, 12
     config.model[f"{name}_generator"] = options
     config.model[f"{name}_discriminator"] = {**options, **dict(discriminator)}
     config.gan.update(dict(gan))
+    config.eval.gan.update(dict(evaluation))
     config.optimizer.name, config.optimizer.momentum, config.optimizer.learning_rate = "sgd", 0.0, 0.1
     config.gan.discriminator_learning_rate = 0.05
-    images = np.random.default_rng(0).integers(0, 256, (12, size, size, 1), dtype=np.uint8)
+    images = np.random.default_rng(5).integers(0, 256, (12, size, size, 1), dtype=np.uint8)
     source = ArraySource(images, np.arange(12, dtype=np.int32) % 3)
-    task = GAN(config, Dataset("toy", {"train": source, "val": source}, ("a", "b", "c"), {}), DURATIONS)
+    splits = {"train": source, "val": source, "test": source}
+    task = GAN(config, Dataset("toy", splits, ("a", "b", "c"), {}), DURATIONS)
     return task, jax.jit(task.init)(jax.random.key(0)), jnp.asarray(images)
 
 
