@@ -158,6 +158,28 @@ OPTIONS: dict[str, Any] = {
         "project": Option("", "Project of Weights & Biases to write to; '' is off.", neutral=True),
         "name": Option("", "Name of the run there; '' is the folder's name.", neutral=True),
     },
+    "classification": {
+        "loss": Option(
+            "cross_entropy",
+            "What is minimized; focal counts examples less the better they are known.",
+            choices=("cross_entropy", "focal"),
+        ),
+        "focal_gamma": Option(2.0, "focal: exponent; 0 is the cross-entropy.", low=0, high=10),
+        "distillation": {
+            "teachers": Option(
+                (),
+                "Networks to learn from, averaged: folders of runs, 'NETWORK' (published weights) or 'NETWORK:FILE'; "
+                "() is off.",
+            ),
+            "temperature": Option(4.0, "Divides the logits of teachers and student.", low=0.1, high=100),
+            "weight": Option(0.9, "Of the teachers' loss; the labels' has the rest.", low=0, high=1),
+            "precompute": Option(
+                False,
+                "Ask the teachers once, about each training image and its mirror image, and not at every step about "
+                "what augmentation made of it: cheap where they are large.",
+            ),
+        },
+    },
     "gan": {
         "loss": Option("bce", "What both networks minimize; one of `vision_jax.tasks.losses.ADVERSARIAL`."),
         "latent_dim": Option(100, "Size of the generator's input.", low=1),

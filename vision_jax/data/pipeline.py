@@ -151,19 +151,25 @@ class Loader:
         self.resident = bool(self.on_device == "always" or (self.on_device == "auto" and fits))
         self.data: Batch = parallel.put_replicated(arrays, self.mesh) if self.resident else {}
 
-    def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int) -> "Loader":
-        """Returns a loader whose 'image' is `function` of the images (evaluation transform), computed now.
+    def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int, name: str = "image") -> "Loader":
+        """Returns a loader whose entry `name` is `function` of the images (evaluation transform), computed now.
 
         Args:
             function: images uint8 [B, H, W, C] on the device -> array [B, ...].
             batch_size: images per call.
+            name: 'image' replaces the images; anything else stands beside them.
+
+        Raises:
+            ValueError: an entry beside images that are not in memory.
         """
+        if name != "image" and not self.arrays:
+            raise ValueError(f"{name!r} can stand beside images in memory only; these are read from files or resized.")
         rows: list[np.ndarray] = []
         for batch in self.evaluation(batch_size):
             images = parallel.put_split(batch["image"], self.mesh)
             rows.append(parallel.gather_to_host(function(images))[: len(self.source) - sum(map(len, rows))])
         mapped = copy.copy(self)
-        mapped._place({"image": np.concatenate(rows), "label": self.source.labels})
+        mapped._place({"label": self.source.labels, **self.arrays, name: np.concatenate(rows)})
         return mapped
 
     def train(self, batch_size: int, seed: int, start: int = 0) -> Generator[Batch, None, None]:

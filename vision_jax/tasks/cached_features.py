@@ -23,6 +23,10 @@ class CachedFeatures(Classification):
                 "config.model.cache_features computes each image's features once: it needs config.data.augment=() and "
                 "config.data.train_crop='center'."
             )
+        if config.classification.distillation.teachers:
+            raise ConfigError(
+                "config.model.cache_features keeps no images that config.classification's teachers could see."
+            )
         super().__init__(config, dataset, durations)
         self.head = self.model.head_module()
         self._features = jax.jit(lambda variables, images: self._features_of(variables, images))

@@ -1,4 +1,4 @@
-"""Image classification: cross-entropy, augmentation, label smoothing, class weights; accuracy and confusion matrix."""
+"""Image classification: losses, augmentation, distillation; accuracy and confusion matrix."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,17 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from vision_jax import models, optim
+from vision_jax import models, optim, parallel
 from vision_jax.data import augment, splits
+from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import classification as metrics
 from vision_jax.models import network_options
 from vision_jax.pretrained import finetune
-from vision_jax.tasks import base
+from vision_jax.tasks import base, classification_losses
+from vision_jax.tasks.distillation import Teachers
 from vision_jax.tasks.state import NetworkState, TrainState, merge
+from vision_jax.utils.options import ConfigError
 
 _FRAME = np.array([255, 0, 0], np.uint8)  # Color of a mistake's frame in the pictures of training.
 
@@ -53,6 +56,41 @@ class Classification(base.Task):
             self.weights = jnp.asarray(
                 splits.class_weights(labels, self.classes, method=config.data.class_weights), jnp.float32
             )
+        self.teachers = self._teachers()
+
+    def _teachers(self) -> Teachers | None:
+        options = self.config.classification.distillation
+        if not options.teachers:
+            return None
+        mixing = [spec for spec in self.config.data.augment if isinstance(augment.parse(spec), augment.MIXING)]
+        if options.precompute and mixing:
+            raise ConfigError(
+                "config.classification.distillation.precompute asks the teachers about single images; "
+                f"{mixing[0]!r} in config.data.augment mixes them. Leave one of the two out."
+            )
+        channels = base.image_shape(self.config, self.dataset)[-1]
+        return Teachers(options.teachers, options.temperature, self.dataset, channels)
+
+    def constants(self) -> dict[str, base.Tree]:
+        """Returns the teachers' variables."""
+        return {} if self.teachers is None else self.teachers.constants()
+
+    def loader(self, state: TrainState, loader: Loader) -> Loader:
+        """Returns the batches, those of the training split with the teachers' answers where these are precomputed."""
+        of_training = loader.source is self.dataset.splits["train"]
+        if self.teachers is None or not self.config.classification.distillation.precompute or not of_training:
+            return loader
+        teachers, constants = self.teachers, parallel.put_replicated(self.constants(), loader.mesh)
+
+        @jax.jit
+        def answers(constants: base.Constants, images: jax.Array) -> jax.Array:
+            images = base.to_unit(images)
+            both = (teachers.log_probabilities(constants, view) for view in (images, images[:, :, ::-1]))
+            return jnp.logaddexp(*both) - jnp.log(2.0)
+
+        return loader.mapped_once(
+            lambda images: answers(constants, images), self.config.data.batch_size, name="teacher"
+        )
 
     def init(self, key: jax.Array) -> TrainState:
         variables = self.model.init(key, jnp.zeros((1, *base.image_shape(self.config, self.dataset))), train=False)
@@ -71,16 +109,19 @@ class Classification(base.Task):
         return (images - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
     def augmented(self, batch: base.Batch, key: jax.Array) -> base.Batch:
-        """Returns the training batch as the network takes it; 'target' is there where labels were mixed."""
-        batch = self.augment(key, {**batch, "image": base.to_unit(batch["image"])})
-        return {**batch, "image": self.normalize(batch["image"])}
+        """Returns the training batch with images in [0, 1]; 'target' is there where labels were mixed."""
+        return self.augment(key, {**batch, "image": base.to_unit(batch["image"])})
 
     def train_logits(
         self, network: NetworkState, params: base.Tree, x: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array], base.Tree]:
-        """Returns logits, those of auxiliary heads by name, and the new running statistics."""
+        """Returns logits for images in [0, 1], those of auxiliary heads by name, and the new running statistics."""
         logits, mutated = self.model.apply(
-            network.variables(params), x, train=True, rngs={"dropout": key}, mutable=["batch_stats", "aux_logits"]
+            network.variables(params),
+            self.normalize(x),
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats", "aux_logits"],
         )
         return logits, mutated.get("aux_logits", {}), mutated.get("batch_stats", {})
 
@@ -92,17 +133,28 @@ class Classification(base.Task):
     def train_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
     ) -> tuple[TrainState, base.Arrays]:
-        del constants
         augment_key, dropout_key = jax.random.split(key)
         batch = self.augmented(batch, augment_key)
         targets = batch.get("target", jax.nn.one_hot(batch["label"], self.classes))
         smoothed = optax.smooth_labels(targets, self.config.train.label_smoothing)
-        example_weights = targets @ self.weights
         network = state.networks["model"]
+        options = self.config.classification
+        teacher = None
+        if self.teachers is not None:
+            teacher = batch.get("teacher")
+            if teacher is None:
+                teacher = self.teachers.log_probabilities(constants, batch["image"])
 
         def mean_loss(logits: jax.Array) -> jax.Array:
-            losses = optax.softmax_cross_entropy(logits, smoothed)
-            return jnp.sum(losses * example_weights) / jnp.sum(example_weights)
+            if options.loss == "focal":
+                losses = classification_losses.focal(logits, smoothed, options.focal_gamma)
+            else:
+                losses = classification_losses.cross_entropy(logits, smoothed)
+            if teacher is not None:
+                weight, temperature = options.distillation.weight, options.distillation.temperature
+                of_teacher = classification_losses.distillation(logits, teacher, temperature)
+                losses = (1.0 - weight) * losses + weight * of_teacher
+            return classification_losses.weighted_mean(losses, targets, self.weights)
 
         def loss_of(params: base.Tree) -> tuple[jax.Array, tuple[jax.Array, base.Tree]]:
             logits, auxiliary, batch_stats = self.train_logits(network, params, batch["image"], dropout_key)

@@ -1,5 +1,6 @@
 """Augmentation on the device: named operations, built from a config's list of them."""
 
+from vision_jax.data.augment.registry import MIXING as MIXING
 from vision_jax.data.augment.registry import OPERATIONS as OPERATIONS
 from vision_jax.data.augment.registry import build as build
 from vision_jax.data.augment.registry import build_paired as build_paired

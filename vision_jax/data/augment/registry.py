@@ -42,6 +42,8 @@ OPERATIONS: dict[str, type[Operation]] = {
     "trivial_augment": policy.TrivialAugment,
 }
 
+MIXING = (mix.Mixup, mix.CutMix)  # They mix images and labels of a batch.
+
 
 def build(
     specs: Sequence[str], *, num_classes: int | None = None
@@ -64,7 +66,7 @@ def build(
     """
     operations = [parse(spec) for spec in _sequence(specs)]
     for operation in operations:
-        if isinstance(operation, mix.Mixup | mix.CutMix) and num_classes is None:
+        if isinstance(operation, MIXING) and num_classes is None:
             raise ValueError(f"{name_of(operation)} mixes labels and needs num_classes: it is for classification only.")
 
     def augment(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
