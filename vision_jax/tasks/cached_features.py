@@ -23,9 +23,11 @@ class CachedFeatures(Classification):
                 "config.model.cache_features computes each image's features once: it needs config.data.augment=() and "
                 "config.data.train_crop='center'."
             )
-        if config.classification.distillation.teachers:
+        options = config.classification
+        if options.distillation.teachers or options.train_sizes or options.test_time_augmentation != "none":
             raise ConfigError(
-                "config.model.cache_features keeps no images that config.classification's teachers could see."
+                "config.model.cache_features keeps no images: config.classification can have neither teachers nor "
+                "train_sizes nor test_time_augmentation."
             )
         super().__init__(config, dataset, durations)
         self.head = self.model.head_module()
