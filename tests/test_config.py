@@ -47,7 +47,7 @@ def test_a_misspelt_option_is_refused_when_set():
     [
         ("data.batch_size", 0, "is 0, allowed is from 1 upwards"),
         ("optimizer.b1", 1.5, "is 1.5, allowed is from 0 to 1"),
-        ("optimizer.name", "adm", "expected one of sgd, adam, adamw, lion, muon; did you mean 'adam'?"),
+        ("optimizer.name", "adm", "expected one of sgd, adam, adamw, lion, muon, muon_sgd; did you mean 'adam'?"),
         ("optimizer.learning_rate", float("nan"), "expected a finite number"),
         ("data.std", (0.5, 0.0), "expected numbers above 0"),
         ("data.mean", ("0",), "expected a tuple of numbers"),

@@ -214,8 +214,8 @@ def test_norm_is_that_of_all_leaves_together():
 
 def test_unknown_names_are_refused():
     config = config_lib.default()
-    with pytest.raises(ValueError, match="no schedule 'linear'"):
-        optim.schedule({"name": "linear"}, 1.0, 10, 0)
+    with pytest.raises(ValueError, match="no schedule 'linaer'"):
+        optim.schedule({"name": "linaer"}, 1.0, 10, 0)
     with pytest.raises(ValueError, match="no optimizer 'adagrad'"):
         optim.optimizer({**config.optimizer, "name": "adagrad"}, lambda step: 0.1)
 
@@ -228,3 +228,41 @@ def test_average_moves_each_leaf_by_a_part_of_its_difference():
     made = optim.average(0.75, old, new)
     np.testing.assert_allclose(made["a"], [2.0, 4.0])
     assert float(made["b"]) == -1.5
+
+
+def test_linear_schedule():
+    config = config_lib.default()
+    config.schedule.update({"name": "linear", "final_fraction": 0.2})
+    rate = optim.schedule(config.schedule, 1.0, 100, 20)
+    assert [float(rate(step)) for step in (10, 20, 60, 100)] == pytest.approx([0.5, 1.0, 0.6, 0.2])
+
+
+def test_muon_sgd_brings_kernels_of_convolutions_to_a_norm_and_moves_the_rest_by_sgd():
+    config = config_lib.default()
+    config.optimizer.update({"name": "muon_sgd", "momentum": 0.6, "weight_decay": 0.01})
+    rule = optim.optimizer(config.optimizer, lambda step: jnp.asarray(0.1, jnp.float32), lambda path: 2.0)
+    key = jax.random.key(0)
+    params = {"conv": {"kernel": jax.random.normal(key, (3, 3, 4, 8)), "bias": jnp.ones(8)}, "head": jnp.ones((8, 2))}
+    gradients = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = rule.update(gradients, rule.init(params), params)
+    scaled = params["conv"]["kernel"] * (8**0.5 / jnp.linalg.norm(params["conv"]["kernel"]))
+    moved = np.asarray(params["conv"]["kernel"] + updates["conv"]["kernel"] - scaled).reshape(36, 8)
+    singular = np.linalg.svd(moved, compute_uv=False)
+    assert singular.min() > 0.2 * 0.5 and singular.max() < 0.2 * 1.3  # Rate times the path's factor.
+    assert (moved * np.asarray(gradients["conv"]["kernel"]).reshape(36, 8)).sum() < 0
+    # Nesterov's first step is 1 + 0.85 times the gradient; kernels decay, biases do not.
+    np.testing.assert_allclose(updates["conv"]["bias"], -0.2 * 1.85 * gradients["conv"]["bias"], rtol=1e-5)
+    np.testing.assert_allclose(updates["head"], -0.2 * 1.85 * (gradients["head"] + 0.01), rtol=1e-5)
+
+
+def test_weight_averaging_is_the_mean_of_the_last_part_and_an_ema_is_constant():
+    weight = optim.averaging(0.0, 0.4, 10)
+    average, values = 0.0, [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0, 5.0, 3.0]
+    for step, value in enumerate(values):
+        average = optim.average(float(weight(step)), average, value)
+        expected = value if step < 6 else np.mean(values[6 : step + 1])
+        assert average == pytest.approx(expected)
+    assert float(optim.averaging(0.9, 0.0, 10)(7)) == pytest.approx(0.9)
+    assert optim.averaging(0.0, 0.0, 10) is None
+    assert float(optim.averaging(0.0, 1e-6, 10)(9)) == 0.0  # At least the last step.

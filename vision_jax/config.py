@@ -93,10 +93,10 @@ OPTIONS: dict[str, Any] = {
         "cache_features": Option(False, "With all but the head frozen, compute the frozen features once."),
     },
     "optimizer": {
-        "name": Option("adam", "Update rule.", choices=("sgd", "adam", "adamw", "lion", "muon")),
+        "name": Option("adam", "Update rule.", choices=("sgd", "adam", "adamw", "lion", "muon", "muon_sgd")),
         "learning_rate": Option(1e-3, "Peak learning rate.", low=0),
-        "momentum": Option(0.9, "sgd and muon: momentum.", low=0, high=1),
-        "nesterov": Option(True, "sgd and muon: Nesterov's form of the momentum."),
+        "momentum": Option(0.9, "sgd, muon, muon_sgd: momentum.", low=0, high=1),
+        "nesterov": Option(True, "sgd, muon, muon_sgd: Nesterov's form of the momentum."),
         "b1": Option(0.9, "adam, adamw, lion: decay of the first moment.", low=0, high=1),
         "b2": Option(0.999, "adam, adamw, lion: decay of the second moment.", low=0, high=1),
         "eps": Option(1e-8, "adam, adamw: added to the root of the second moment.", low=0),
@@ -104,7 +104,17 @@ OPTIONS: dict[str, Any] = {
         "clip_norm": Option(0.0, "Largest global norm of the gradients; 0 does not clip.", low=0),
         "accumulate": Option(1, "Steps whose gradients are averaged into one update.", low=1),
         "ema_decay": Option(
-            0.0, "Decay per step of the averaged parameters used in evaluation; 0 is off.", low=0, high=1
+            0.0, "Decay per step of the averaged parameters and statistics used in evaluation; 0 is off.", low=0, high=1
+        ),
+        "average_last": Option(
+            0.0,
+            "Stochastic weight averaging: part of training, at its end, whose parameters and running statistics are "
+            "averaged with equal weights for evaluation; 0 is off.",
+            low=0,
+            high=1,
+        ),
+        "bias_multiplier": Option(
+            1.0, "Learning rate of biases and normalization parameters, but the head's, relative to kernels.", low=0
         ),
         "head_multiplier": Option(1.0, "Learning rate of the head relative to the rest.", low=0),
         "stage_decay": Option(1.0, "Learning rate of a stage relative to the next one, input to head.", low=0, high=1),
@@ -113,10 +123,10 @@ OPTIONS: dict[str, Any] = {
         "name": Option(
             "constant",
             "Course of the learning rate over training.",
-            choices=("constant", "step", "cosine", "one_cycle"),
+            choices=("constant", "step", "linear", "cosine", "one_cycle"),
         ),
         **_duration("Linear warm-up from zero", "warmup_"),
-        "final_fraction": Option(0.0, "cosine: learning rate at the end over the peak.", low=0, high=1),
+        "final_fraction": Option(0.0, "linear, cosine: learning rate at the end over the peak.", low=0, high=1),
         "boundaries": Option((0.5, 0.75), "step: fractions of training at which the rate is multiplied by `factor`."),
         "factor": Option(0.1, "step: the multiplier.", low=0, high=1),
         "peak_fraction": Option(0.3, "one_cycle: fraction of training at which the peak is reached.", low=0, high=1),
@@ -166,6 +176,40 @@ OPTIONS: dict[str, Any] = {
     "wandb": {
         "project": Option("", "Project of Weights & Biases to write to; '' is off.", neutral=True),
         "name": Option("", "Name of the run there; '' is the folder's name.", neutral=True),
+    },
+    "classification": {
+        "loss": Option(
+            "cross_entropy",
+            "What is minimized; focal counts examples less the better they are known.",
+            choices=("cross_entropy", "focal"),
+        ),
+        "focal_gamma": Option(2.0, "focal: exponent; 0 is the cross-entropy.", low=0, high=10),
+        "test_time_augmentation": Option(
+            "none",
+            "Views of an image whose mean logits make a further accuracy: 'flip' accuracy_tta2, 'flip_shift' (by one "
+            "pixel) accuracy_tta6.",
+            choices=("none", "flip", "flip_shift"),
+        ),
+        "train_sizes": Option(
+            (),
+            "Progressive resizing: sides in pixels to which training images are shrunk, each for an equal part of "
+            "training, such as (20, 26, 32); () leaves them.",
+            low=1,
+        ),
+        "distillation": {
+            "teachers": Option(
+                (),
+                "Networks to learn from, averaged: folders of runs, 'NETWORK' (published weights) or 'NETWORK:FILE'; "
+                "() is off.",
+            ),
+            "temperature": Option(4.0, "Divides the logits of teachers and student.", low=0.1, high=100),
+            "weight": Option(0.9, "Of the teachers' loss; the labels' has the rest.", low=0, high=1),
+            "precompute": Option(
+                False,
+                "Ask the teachers once, about each training image and its mirror image, and not at every step about "
+                "what augmentation made of it: cheap where they are large.",
+            ),
+        },
     },
     "gan": {
         "loss": Option("bce", "What both networks minimize; one of `vision_jax.tasks.losses.ADVERSARIAL`."),
@@ -343,6 +387,12 @@ def validate(config: ConfigDict) -> None:
         elif not given and section == "train":
             problems.append("One of config.train.steps, config.train.epochs, config.train.examples must be above 0.")
     problems += _channel_problems(values)
+    if values["optimizer.average_last"] and values["optimizer.ema_decay"]:
+        problems.append(
+            "config.optimizer.average_last and ema_decay are two averages: keep one and set the other to 0."
+        )
+    if values["optimizer.average_last"] and config.task == "gan":
+        problems.append("config.optimizer.average_last is not for the task gan; config.optimizer.ema_decay is.")
     if config.task != "classification":
         problems += [
             f"config.model.{option} is for classification; {config.task} starts from scratch."

@@ -37,6 +37,8 @@ def schedule(options: Mapping[str, Any], peak: float, total_steps: int, warmup_s
         case "step":
             at = {int(fraction * total_steps) - warmup_steps: options["factor"] for fraction in options["boundaries"]}
             main = optax.piecewise_constant_schedule(peak, at)
+        case "linear":
+            main = optax.linear_schedule(peak, peak * options["final_fraction"], rest)
         case "cosine":
             main = optax.cosine_decay_schedule(peak, rest, alpha=options["final_fraction"])
         case "one_cycle":
@@ -78,6 +80,9 @@ def optimizer(
 
     For 'sgd' and 'adam' the decay is L2 regularization, added to the gradient (as `torch.optim.SGD` and `Adam`); for
     'adamw', 'lion' and 'muon' it is decoupled (Loshchilov & Hutter 2019). Muon: Jordan et al. 2024, Optax's version.
+    'muon_sgd' is the rule of KellerJordan/cifar10-airbench (airbench94_muon.py): Muon of three iterations for
+    convolutions, whose kernels are brought to the norm √outputs before each update, without decay; SGD of Nesterov
+    momentum 0.85 for everything else.
 
     Args:
         options: the config's section `optimizer`.
@@ -114,14 +119,48 @@ def optimizer(
                     muon_weight_dimension_numbers=_muon_dimensions,
                 )
             ]
+        case "muon_sgd":
+            convolutions = optax.chain(
+                optax.contrib.scale_by_muon(
+                    ns_steps=3,
+                    beta=options["momentum"],
+                    nesterov=options["nesterov"],
+                    weight_dimension_numbers=_muon_dimensions,
+                ),
+                optax.scale_by_learning_rate(rate_of_update),
+            )
+            others = optax.chain(*coupled, optax.sgd(rate_of_update, 0.85, nesterov=True))
+            rule = [optax.partition({True: convolutions, False: others}, _convolutions)]
         case name:
             raise ValueError(f"There is no optimizer {name!r}.")
     if multiplier is not None:
         rule.append(_scale_by_path(multiplier))
+    if options["name"] == "muon_sgd":
+        rule.append(_from_unit_filters())
     if options["clip_norm"]:
         rule.insert(0, optax.clip_by_global_norm(options["clip_norm"]))
     chain = optax.chain(*rule)
     return optax.MultiSteps(chain, every).gradient_transformation() if every > 1 else chain
+
+
+def _convolutions(params: Tree) -> Tree:
+    """Returns True for kernels of convolutions."""
+    return jax.tree.map(lambda parameter: parameter.ndim == 4, params)
+
+
+def _from_unit_filters() -> optax.GradientTransformation:
+    """Adds to a convolution's update what brings its kernel to the norm √outputs first."""
+
+    def update(updates: Tree, params: Tree | None) -> Tree:
+        def one(update: jax.Array, parameter: jax.Array) -> jax.Array:
+            if parameter.ndim != 4:
+                return update
+            length = jnp.sqrt(float(parameter.shape[-1])) / norm(parameter)
+            return update + (length - 1.0) * parameter
+
+        return jax.tree.map(one, updates, params)
+
+    return optax.stateless(update)
 
 
 def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
@@ -159,6 +198,26 @@ def _scale_by_path(multiplier: Callable[[str], float]) -> optax.GradientTransfor
     return optax.stateless(scale)
 
 
-def average(decay: float, old: Tree, new: Tree) -> Tree:
+def averaging(ema_decay: float, last: float, steps: int) -> Schedule | None:
+    """Returns the step -> weight of the average so far against the parameters after that step; None without one.
+
+    Args:
+        ema_decay: constant weight of a moving average; 0 if there is none.
+        last: part of training at its end whose parameters count equally: stochastic weight averaging, Izmailov et al.
+            2018 (arXiv 1803.05407). Before that the average is the parameters.
+        steps: length of training.
+    """
+    if last:
+        start = min(round((1.0 - last) * steps), steps - 1)
+
+        def weight(step: jax.typing.ArrayLike) -> jax.Array:
+            counted = jnp.maximum(jnp.asarray(step, jnp.float32) - start, 0.0)
+            return counted / (counted + 1.0)
+
+        return weight
+    return optax.constant_schedule(ema_decay) if ema_decay else None
+
+
+def average(decay: jax.typing.ArrayLike, old: Tree, new: Tree) -> Tree:
     """Returns the exponential moving average `decay * old + (1 - decay) * new`, leaf by leaf."""
     return jax.tree.map(lambda a, b: a + (1.0 - decay) * (b - a), old, new)

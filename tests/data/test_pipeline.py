@@ -70,7 +70,7 @@ def test_resident_and_streamed_batches_are_the_same():
     for indices, batch in zip(take(resident, 7), take(streamed, 7), strict=True):
         assert set(indices) == {"index"}
         rows = gather(resident.data, indices)
-        assert set(rows) == set(batch) == {"image", "label"}
+        assert set(rows) == set(batch) == {"image", "label", "index"}
         for name in batch:
             assert rows[name].dtype == batch[name].dtype
             np.testing.assert_array_equal(rows[name], batch[name])

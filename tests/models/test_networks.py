@@ -150,3 +150,14 @@ def test_zero_init_residual_blocks_start_as_the_identity():
     _, kept = model.apply(variables, x, train=False, mutable=["intermediates"])
     stem, layer = (kept["intermediates"][stage][0] for stage in ("stem", "layer1"))
     np.testing.assert_array_equal(stem, layer)
+
+
+def test_a_normalized_perceptron_has_hidden_values_of_mean_zero_and_no_bias_beside_the_norm_s():
+    model = models.build("mlp", hidden=(5,), norm="batch", activation="tanh")
+    x = jax.random.normal(jax.random.key(0), (64, 3, 3, 1))
+    variables = model.init(jax.random.key(1), x, train=False)
+    assert set(variables["params"]["hidden1"]) == {"kernel"} and set(variables["params"]["norm1"]) == {"scale", "bias"}
+    _, kept = model.apply(variables, x, train=True, mutable=["intermediates", "batch_stats"])
+    hidden = np.arctanh(kept["intermediates"]["hidden1"][0])
+    np.testing.assert_allclose(hidden.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(hidden.std(0), 1, atol=1e-3)

@@ -123,6 +123,8 @@ CASES: dict[str, Case] = {
     "resnet44": _cifar(7),
     "resnet56": _cifar(9),
     "resnet18_cifar": Case(ref.resnet18_cifar, (32, 40), (16, 8), {f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}),
+    "airbench94": Case(ref.Airbench, (32, 28), (32, 4)),
+    "tiny_resnet": Case(ref.TinyResNet, (32, 24), (16, 8)),
     "dcgan_generator": Case(lambda: ref.DCGANGenerator(3), None, (0, 8)),
     "dcgan_discriminator": Case(lambda: ref.DCGANDiscriminator(3), None, (32, 8)),
     "mlp_gan_generator": Case(ref.MLPGenerator, None, (0, 4)),

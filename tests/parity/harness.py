@@ -85,7 +85,8 @@ def randomize(net: nn.Module, seed: int) -> None:
             parameter.normal_(0.0, 0.5, generator=generator)
         for module, following in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(module, nn.BatchNorm2d):
-                module.weight.uniform_(0.3, 0.5, generator=generator)
+                if module.weight is not None:
+                    module.weight.uniform_(0.3, 0.5, generator=generator)
                 module.bias.uniform_(2.0, 3.0, generator=generator)
                 if getattr(following, "groups", 1) != module.num_features:
                     module.bias[1::2] *= -1.0

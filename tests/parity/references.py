@@ -303,3 +303,66 @@ class SRCNN(nn.Module):
 
     def forward(self, x):
         return self.conv3(torch.relu(self.conv2(torch.relu(self.conv1(x)))))
+
+
+class _BiasNorm(nn.BatchNorm2d):
+    """BatchNorm with a bias but no weight, as airbench's whose weight never changes from one."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=1e-12, momentum=0.4)
+        self.weight = None
+
+
+class Airbench(nn.Module):
+    """airbench94's network; the head has a bias, and the features have the factor of its logits."""
+
+    def __init__(self, widths: tuple[int, ...] = (64, 256, 256)):
+        super().__init__()
+        inputs, self.groups = 24, len(widths)
+        self.whitening = nn.Conv2d(3, inputs, 2)
+        for i, width in enumerate(widths, 1):
+            group = nn.Module()
+            group.conv1, group.norm1 = nn.Conv2d(inputs, width, 3, padding=1, bias=False), _BiasNorm(width)
+            group.conv2, group.norm2 = nn.Conv2d(width, width, 3, padding=1, bias=False), _BiasNorm(width)
+            setattr(self, f"group{i}", group)
+            inputs = width
+        self.head = nn.Linear(inputs, 10)
+
+    def forward(self, x):
+        gelu = nn.functional.gelu
+        x = gelu(self.whitening(x))
+        for i in range(1, self.groups + 1):
+            group = getattr(self, f"group{i}")
+            x = gelu(group.norm1(nn.functional.max_pool2d(group.conv1(x), 2)))
+            x = gelu(group.norm2(group.conv2(x)))
+        return self.head(nn.functional.max_pool2d(x, 3).flatten(1) / 9)
+
+
+class TinyResNet(nn.Module):
+    """Basic blocks, in the last stage depthwise-separable, with averaging shortcuts."""
+
+    def __init__(self, channels=(16, 32, 80), blocks=(2, 1, 4), separable=(False, False, True), outputs=100):
+        super().__init__()
+        self.stem, self.stem_norm = nn.Conv2d(3, channels[0], 3, 1, 1, bias=False), nn.BatchNorm2d(channels[0])
+        inputs, self.blocks = channels[0], []
+        for i, (features, count, split) in enumerate(zip(channels, blocks, separable, strict=True), 1):
+            for j in range(1, count + 1):
+                block, stride = nn.Module(), 2 if i > 1 and j == 1 else 1
+                hidden, groups, side = (inputs, inputs, 1) if split else (features, 1, 3)
+                block.conv1 = nn.Conv2d(inputs, hidden, 3, stride, 1, bias=False, groups=groups)
+                block.norm1 = nn.BatchNorm2d(hidden)
+                block.conv2 = nn.Conv2d(hidden, features, side, 1, side // 2, bias=False)
+                block.norm2 = nn.BatchNorm2d(features)
+                self.blocks.append((f"stage{i}_{j}", stride, features - inputs))
+                setattr(self, self.blocks[-1][0], block)
+                inputs = features
+        self.head = nn.Linear(inputs, outputs)
+
+    def forward(self, x):
+        x = torch.relu(self.stem_norm(self.stem(x)))
+        for name, stride, more in self.blocks:
+            block = getattr(self, name)
+            y = block.norm2(block.conv2(torch.relu(block.norm1(block.conv1(x)))))
+            x = nn.functional.pad(nn.functional.avg_pool2d(x, stride), (0, 0, 0, 0, 0, more))
+            x = torch.relu(x + y)
+        return self.head(x.mean((2, 3)))

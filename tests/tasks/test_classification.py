@@ -1,14 +1,19 @@
 """The classification step and its sums against formulas written out by hand."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from vision_jax import config as config_lib
 from vision_jax.data.sources import ArraySource, Dataset
+from vision_jax.models import registry
+from vision_jax.models.network import AuxiliaryClassifier
 from vision_jax.tasks import base
 from vision_jax.tasks.classification import Classification
+from vision_jax.utils.options import ConfigError
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -167,3 +172,112 @@ def test_the_first_examples_are_stacked_and_bytes_round_to_nearest():
     np.testing.assert_array_equal(
         base.to_bytes(jnp.asarray([-1.0, 0.4 / 255, 0.6 / 255, 1.0, 7.0])), [0, 0, 1, 255, 255]
     )
+
+
+def test_accuracy_of_views_is_a_metric_of_its_own():
+    task, state, batch = make(classification__test_time_augmentation="flip")
+    assert task.metrics["accuracy_tta2"] and next(iter(task.metrics)) == "accuracy"
+    batch["mask"] = (jnp.arange(30) < 25).astype(jnp.float32)
+    sums, _ = jax.jit(task.eval_step)(state, {}, batch, jax.random.key(0))
+    views = [np.asarray(task.predict(state, x)[0]) for x in (batch["image"], batch["image"][:, :, ::-1])]
+    right = (np.mean(views, axis=0).argmax(-1) == np.asarray(batch["label"]))[:25]
+    summary = task.summarize({**jax.device_get(sums), "count": np.int32(25)})
+    assert summary["accuracy_tta2"] == pytest.approx(right.mean())
+    plain, _, _ = make()
+    assert set(task.metrics) - set(plain.metrics) == {"accuracy_tta2"}
+
+
+def test_images_grow_during_training():
+    options = dict(
+        model__name="cnn",
+        model__cnn=dict(channels=(4,), global_pool=True, norm="batch"),
+        classification__train_sizes=(2, 4),
+        optimizer__name="sgd",
+    )
+    task, state, batch = make(**options)
+    step = jax.jit(task.train_step)
+
+    def loss_at(number, images):
+        return float(step(state.replace(step=jnp.int32(number)), {}, images, jax.random.key(1))[1]["loss"])
+
+    small = jax.image.resize(batch["image"].astype(jnp.float32), (30, 2, 2, 1), "bilinear")
+    network = state.networks["model"]
+    for number, images in ((0, small / 255), (4, small / 255), (5, batch["image"] / 255), (9, batch["image"] / 255)):
+        logits, _, _ = task.train_logits(network, network.params, jnp.asarray(images, jnp.float32), jax.random.key(0))
+        expected = -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(30), batch["label"]])
+        assert loss_at(number, batch) == pytest.approx(float(expected), rel=1e-4), number
+    with pytest.raises(ConfigError, match="same parameters at both sizes"):
+        make(**options | {"model__cnn": dict(channels=(4,))})
+    with pytest.raises(ConfigError, match="train_sizes has 5: images are 4×4"):
+        make(**options | {"classification__train_sizes": (5,)})
+
+
+def test_weight_averaging_evaluates_the_mean_of_the_last_steps_and_their_statistics():
+    options = dict(model__name="cnn", model__cnn=dict(channels=(4,), global_pool=True, norm="batch"))
+    task, state, batch = make(**options, optimizer__average_last=0.2, optimizer__learning_rate=0.1)
+    step, visited = jax.jit(task.train_step), []
+    for number in range(10):
+        state, _ = step(state.replace(step=jnp.int32(number)), {}, batch, jax.random.key(number))
+        network = state.networks["model"]
+        visited.append({"params": network.params, "batch_stats": network.batch_stats})
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *visited[-2:])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), network.variables(), expected)
+    assert not np.allclose(visited[-1]["params"]["head"]["kernel"], expected["params"]["head"]["kernel"])
+
+
+def test_a_moving_average_is_of_parameters_and_statistics():
+    options = dict(model__name="cnn", model__cnn=dict(channels=(4,), global_pool=True, norm="batch"))
+    task, state, batch = make(**options, optimizer__ema_decay=0.5)
+    before = state.networks["model"].variables()
+    network = jax.jit(task.train_step)(state, {}, batch, jax.random.key(0))[0].networks["model"]
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, before, network.variables(network.params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), network.variables(), mean)
+
+
+class TwoHeads(AuxiliaryClassifier):
+    """A linear classifier with a second head beside it."""
+
+    aux_logits: bool = True
+
+    @property
+    def aux_weights(self):
+        return {"aux": 0.4}
+
+    @property
+    def head_layers(self):
+        return ("head", "aux")
+
+    @property
+    def stages(self):
+        return {"head": ("head", "aux")}
+
+    @nn.compact
+    def forward(self, x, *, train):
+        x = x.reshape(len(x), -1)
+        self.keep_aux("aux", nn.Dense(self.num_classes, name="aux")(x))
+        return nn.Dense(self.num_classes, name="head")(self.keep("features", x))
+
+
+def test_an_auxiliary_head_adds_its_weighted_loss(monkeypatch):
+    monkeypatch.setitem(registry.MODELS, "two_heads", registry.Entry(TwoHeads, 0, (4, 4, 1)))
+    task, state, batch = make(model__name="two_heads")
+    _, metrics = jax.jit(task.train_step)(state, {}, batch, jax.random.key(1))
+    x = np.asarray(base.to_unit(batch["image"])).reshape(30, -1)
+    losses = {}
+    for name, layer in state.networks["model"].params.items():
+        logits = x @ layer["kernel"] + layer["bias"]
+        losses[name] = float(jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])))
+    assert float(metrics["loss"]) == pytest.approx(losses["head"] + 0.4 * losses["aux"], rel=1e-5)
+
+
+def test_augmentations_are_told_how_far_training_is():
+    task, _, batch = make(data__augment=("cutout(size=9, share=(0, 1))", "alternating_flip"))
+    batch["index"] = jnp.arange(30, dtype=jnp.int32)
+    seen = [task._place(jnp.int32(number), batch) for number in (0, 4, 10)]
+    assert [float(place["progress"]) for place in seen] == pytest.approx([0.0, 0.4, 1.0])
+    assert [place["epoch"].tolist() for place in seen] == [[0] * 30, [4] * 30, [10] * 30]
+    covered = [
+        int((np.asarray(task.augmented({**batch, **place}, jax.random.key(0))["image"]) == 0).all((1, 2, 3)).sum())
+        for place in seen
+    ]
+    assert covered[0] == 0 and 0 < covered[1] < 30 and covered[2] == 30

@@ -89,7 +89,8 @@ class _Batches:
         return sys.maxsize - self.start
 
     def __getitem__(self, number: int) -> Batch:
-        return self.load(self.order(self.rows.positions(self.start + number)))
+        indices = self.order(self.rows.positions(self.start + number))
+        return {**self.load(indices), "index": indices.astype(np.int32)}
 
 
 class _Examples:
@@ -104,11 +105,12 @@ class _Examples:
     def __getitem__(self, number: int) -> sources.Example:
         batch, row = divmod(number, self.rows.local)
         position = self.rows.positions(self.start + batch)[row]
-        example = self.source[int(self.order(position[None])[0])]
-        if self.transform is None:
-            return example
-        generator = np.random.Generator(np.random.Philox(key=[self.order.seed, int(position)]))
-        return self.transform(example, generator)
+        index = int(self.order(position[None])[0])
+        example = self.source[index]
+        if self.transform is not None:
+            generator = np.random.Generator(np.random.Philox(key=[self.order.seed, int(position)]))
+            example = self.transform(example, generator)
+        return {**example, "index": np.int32(index)}
 
 
 class Loader:
@@ -151,23 +153,32 @@ class Loader:
         self.resident = bool(self.on_device == "always" or (self.on_device == "auto" and fits))
         self.data: Batch = parallel.put_replicated(arrays, self.mesh) if self.resident else {}
 
-    def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int) -> "Loader":
-        """Returns a loader whose 'image' is `function` of the images (evaluation transform), computed now.
+    def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int, name: str = "image") -> "Loader":
+        """Returns a loader whose entry `name` is `function` of the images (evaluation transform), computed now.
 
         Args:
             function: images uint8 [B, H, W, C] on the device -> array [B, ...].
             batch_size: images per call.
+            name: 'image' replaces the images; anything else stands beside them.
+
+        Raises:
+            ValueError: an entry beside images that are not in memory.
         """
+        if name != "image" and not self.arrays:
+            raise ValueError(f"{name!r} can stand beside images in memory only; these are read from files or resized.")
         rows: list[np.ndarray] = []
         for batch in self.evaluation(batch_size):
             images = parallel.put_split(batch["image"], self.mesh)
             rows.append(parallel.gather_to_host(function(images))[: len(self.source) - sum(map(len, rows))])
         mapped = copy.copy(self)
-        mapped._place({"image": np.concatenate(rows), "label": self.source.labels})
+        mapped._place({"label": self.source.labels, **self.arrays, name: np.concatenate(rows)})
         return mapped
 
     def train(self, batch_size: int, seed: int, start: int = 0) -> Generator[Batch, None, None]:
-        """Yields this process's rows of batch `start`, `start + 1`, … without end, as host arrays."""
+        """Yields this process's rows of batch `start`, `start + 1`, … without end, as host arrays.
+
+        'index' is the number of each example in the split; alone where the arrays live on the device.
+        """
         rows = Rows(batch_size, jax.process_index(), jax.process_count())
         order = Order(len(self.source), seed)
         if self.resident:  # Nothing to load, and Grain's threads would cost more than the numbers.
@@ -225,11 +236,8 @@ class Loader:
 
 
 def gather(data: Batch, batch: Batch) -> Batch:
-    """Inside a compiled program: the batch itself, or its rows of the resident arrays `data`."""
-    if not data:
-        return batch
-    rows = {name: array[batch["index"]] for name, array in data.items()}
-    return rows | {name: value for name, value in batch.items() if name != "index"}
+    """Inside a compiled program: the batch itself, or its rows of the resident arrays `data`; both with 'index'."""
+    return {name: array[batch["index"]] for name, array in data.items()} | batch
 
 
 def _let_grain_read_its_flags() -> None:

@@ -1,17 +1,16 @@
 """Trained and published networks ready for pictures: what is on them, what decided, and new ones."""
 
-from vision_jax.inference.classifier import (
-    Answer,
+from vision_jax.inference.answers import Answer, predict
+from vision_jax.inference.explain import grad_cam, last_map, overlay
+from vision_jax.inference.generator import ImageGenerator, generator_of_run
+from vision_jax.pretrained.classifiers import (
     ImageClassifier,
     classifier_of_run,
     extractor_of_run,
-    predict,
     preprocessing_of_run,
     pretrained_classifier,
 )
-from vision_jax.inference.explain import grad_cam, last_map, overlay
-from vision_jax.inference.generator import ImageGenerator, generator_of_run
-from vision_jax.inference.runs import TrainedRun, open_run
+from vision_jax.pretrained.runs import TrainedRun, open_run
 
 __all__ = [
     "Answer",

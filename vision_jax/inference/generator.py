@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.inference.runs import open_run
 from vision_jax.models.network import Network
+from vision_jax.pretrained.runs import open_run
 from vision_jax.tasks import adversarial_networks, base, latent
 
 

@@ -115,6 +115,7 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
     scale_init: Any = nn.initializers.ones
+    use_scale: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n c"], *, train: bool) -> Float[Array, "*n c"]:
@@ -122,7 +123,7 @@ class BatchNorm(nn.Module):
         channels = (x.shape[-1],)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
-        scale = self.param("scale", self.scale_init, channels, jnp.float32)
+        scale = self.param("scale", self.scale_init, channels, jnp.float32) if self.use_scale else 1.0
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
         x32 = at_least_float32(x)
         if train and not self.is_initializing():

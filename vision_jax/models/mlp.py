@@ -9,9 +9,11 @@ from typing import Annotated
 import flax.linen as nn
 import jax
 
-from vision_jax.models.layers import Dense, Dropout, activation, at_least_float32, kaiming_fan_in
+from vision_jax.models.layers import BatchNorm, Dense, Dropout, activation, at_least_float32, kaiming_fan_in
 from vision_jax.models.network import Classifier
-from vision_jax.utils.options import Between
+from vision_jax.utils.options import Between, OneOf
+
+NORMS = ("none", "batch")
 
 
 class MLP(Classifier):
@@ -19,19 +21,21 @@ class MLP(Classifier):
 
     Attributes:
         hidden: widths of the hidden layers.
+        norm: 'none', or 'batch' between a hidden layer, which then has no bias, and its activation.
         activation: a name that `layers.activation` knows.
         dropout: rate after each hidden layer.
     """
 
     num_classes: int = 10
     hidden: Annotated[tuple[int, ...], Between(1)] = (512, 256)
+    norm: Annotated[str, OneOf(NORMS)] = "none"
     activation: str = "relu"
     dropout: Annotated[float, Between(0, 0.95)] = 0.0
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per hidden layer, then the head."""
-        hidden = {f"hidden{i}": (f"hidden{i}", f"dropout{i}") for i in range(1, len(self.hidden) + 1)}
+        hidden = {f"hidden{i}": (f"hidden{i}", f"norm{i}", f"dropout{i}") for i in range(1, len(self.hidden) + 1)}
         return {**hidden, "head": ("head",)}
 
     @property
@@ -50,7 +54,13 @@ class MLP(Classifier):
         act = activation(self.activation)
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.hidden, 1):
-            x = act(Dense(width, dtype=self.dtype, kernel_init=kaiming_fan_in, name=f"hidden{i}")(x))
+            normalized = self.norm == "batch"
+            x = Dense(width, use_bias=not normalized, dtype=self.dtype, kernel_init=kaiming_fan_in, name=f"hidden{i}")(
+                x
+            )
+            if normalized:
+                x = BatchNorm(dtype=self.dtype, name=f"norm{i}")(x, train=train)
+            x = act(x)
             x = self.keep(f"hidden{i}", x)
             if i == len(self.hidden):
                 self.keep("features", x)

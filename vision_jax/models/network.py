@@ -3,7 +3,7 @@
 A network's stages are what fine-tuning speaks about: "all but the head", "layer4 and the head", a rate per stage.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -25,6 +25,9 @@ class Network(nn.Module):
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("dtype", "frozen", "freeze_statistics")  # Fields that are no options.
+    fits_images: ClassVar[bool] = (
+        False  # Whether a part of the initialization depends on training images; see `fitted`.
+    )
 
     dtype: Any = jnp.float32
     frozen: tuple[str, ...] = ()
@@ -37,6 +40,10 @@ class Network(nn.Module):
 
     def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
         """The network itself (each subclass's own)."""
+        raise NotImplementedError
+
+    def fitted(self, variables: Mapping[str, Any], images: np.ndarray) -> dict[str, Any]:
+        """Variables whose part that depends on images is that for these, normalized, float32 [N,H,W,C]."""
         raise NotImplementedError
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
+from vision_jax.models.airbench import Airbench
 from vision_jax.models.cnn import CNN
 from vision_jax.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from vision_jax.models.densenet import DenseNet
@@ -22,6 +23,7 @@ from vision_jax.models.network import Network
 from vision_jax.models.r3gan import R3GANDiscriminator, R3GANGenerator
 from vision_jax.models.resnet import CifarResNet, ResNet
 from vision_jax.models.srcnn import SRCNN
+from vision_jax.models.tiny_resnet import TinyResNet
 from vision_jax.models.vgg import VGG
 from vision_jax.utils.text import closest
 
@@ -116,6 +118,9 @@ MODELS: dict[str, Entry] = {
     "resnet44": Entry(CifarResNet, 658_586, (32, 32, 3), dict(blocks_per_stage=7), "resnet44_cifar10", 93.10),
     "resnet56": Entry(CifarResNet, 853_018, (32, 32, 3), dict(blocks_per_stage=9), "resnet56_cifar10", 93.39),
     "resnet18_cifar": Entry(ResNet, 11_173_962, (32, 32, 3), dict(num_classes=10, stem="cifar")),
+    # Networks for CIFAR that have to train in little time, or do with few parameters.
+    "airbench94": Entry(Airbench, 1_971_650, (32, 32, 3)),
+    "tiny_resnet": Entry(TinyResNet, 57_252, (32, 32, 3)),
     # Generators, discriminators, super-resolution.
     "dcgan_generator": Entry(DCGANGenerator, 370_624, (100,)),
     "dcgan_discriminator": Entry(DCGANDiscriminator, 167_808, (32, 32, 3)),

@@ -49,12 +49,14 @@ def frozen_modules(model: Network, freeze: Sequence[str]) -> Path:
     return tuple(module for name in fixed for module in stages[name])
 
 
-def rate_multiplier(model: Network, head_multiplier: float, stage_decay: float) -> Callable[[str], float] | None:
+def rate_multiplier(
+    model: Network, head_multiplier: float, stage_decay: float, bias_multiplier: float = 1.0
+) -> Callable[[str], float] | None:
     """Returns the factor of the learning rate by path: the head's, and `stage_decay` to the power of the stages above.
 
-    None where all factors are 1.
+    Biases and normalization parameters below the head have `bias_multiplier` besides. None where all factors are 1.
     """
-    if head_multiplier == stage_decay == 1.0:
+    if head_multiplier == stage_decay == bias_multiplier == 1.0:
         return None
     stages = list(model.stages.items())
     factors = {
@@ -62,7 +64,14 @@ def rate_multiplier(model: Network, head_multiplier: float, stage_decay: float) 
         for depth, (name, modules) in enumerate(stages)
         for module in modules
     }
-    return lambda path: factors[path.partition("/")[0]]
+    head = stages[-1][1]
+
+    def factor(path: str) -> float:
+        module, _, leaf = path.partition("/")
+        vector = leaf.rpartition("/")[2] in ("bias", "scale") and module not in head
+        return factors[module] * (bias_multiplier if vector else 1.0)
+
+    return factor
 
 
 def load_pretrained(model: Network, name: str, weights: str, variables: Mapping[str, Tree]) -> dict[str, Tree]:

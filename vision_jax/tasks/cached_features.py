@@ -23,6 +23,12 @@ class CachedFeatures(Classification):
                 "config.model.cache_features computes each image's features once: it needs config.data.augment=() and "
                 "config.data.train_crop='center'."
             )
+        options = config.classification
+        if options.distillation.teachers or options.train_sizes or options.test_time_augmentation != "none":
+            raise ConfigError(
+                "config.model.cache_features keeps no images: config.classification can have neither teachers nor "
+                "train_sizes nor test_time_augmentation."
+            )
         super().__init__(config, dataset, durations)
         self.head = self.model.head_module()
         self._features = jax.jit(lambda variables, images: self._features_of(variables, images))

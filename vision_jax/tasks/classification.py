@@ -1,21 +1,26 @@
-"""Image classification: cross-entropy, augmentation, label smoothing, class weights; accuracy and confusion matrix."""
+"""Image classification: losses, augmentation, distillation; accuracy and confusion matrix."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from ml_collections import ConfigDict
 
-from vision_jax import models, optim
+from vision_jax import models, optim, parallel
 from vision_jax.data import augment, splits
+from vision_jax.data.pipeline import Loader
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import classification as metrics
 from vision_jax.models import network_options
 from vision_jax.pretrained import finetune
-from vision_jax.tasks import base
+from vision_jax.tasks import base, classification_losses, views
+from vision_jax.tasks.distillation import Teachers
 from vision_jax.tasks.state import NetworkState, TrainState, merge
+from vision_jax.utils.options import ConfigError
 
 _FRAME = np.array([255, 0, 0], np.uint8)  # Color of a mistake's frame in the pictures of training.
 
@@ -43,10 +48,15 @@ class Classification(base.Task):
         )
         frozen = finetune.frozen_modules(model, options.freeze)
         self.model = model.clone(frozen=frozen, freeze_statistics=options.freeze_statistics)
-        self.pretrained = bool(options.weights)
+        self.pretrained = bool(options.weights) or model.fits_images
         self.network = self.optimizer(
             config.optimizer.learning_rate,
-            multiplier=finetune.rate_multiplier(model, config.optimizer.head_multiplier, config.optimizer.stage_decay),
+            multiplier=finetune.rate_multiplier(
+                model,
+                config.optimizer.head_multiplier,
+                config.optimizer.stage_decay,
+                config.optimizer.bias_multiplier,
+            ),
             trained=(lambda path: path.partition("/")[0] not in frozen) if frozen else None,
         )
         self.augment = augment.build(config.data.augment, num_classes=self.classes)
@@ -56,16 +66,61 @@ class Classification(base.Task):
             self.weights = jnp.asarray(
                 splits.class_weights(labels, self.classes, method=config.data.class_weights), jnp.float32
             )
+        self.teachers = self._teachers()
+        self._check_sizes()
+        self.metrics = {**self.metrics, **dict.fromkeys(self._of_views(), True)}
+
+    def _teachers(self) -> Teachers | None:
+        options = self.config.classification.distillation
+        if not options.teachers:
+            return None
+        mixing = [spec for spec in self.config.data.augment if augment.mixes(spec)]
+        if options.precompute and mixing:
+            raise ConfigError(
+                "config.classification.distillation.precompute asks the teachers about single images; "
+                f"{mixing[0]!r} in config.data.augment mixes them. Leave one of the two out."
+            )
+        channels = base.image_shape(self.config, self.dataset)[-1]
+        return Teachers(options.teachers, options.temperature, self.dataset, channels)
+
+    def constants(self) -> dict[str, base.Tree]:
+        """Returns the teachers' variables."""
+        return {} if self.teachers is None else self.teachers.constants()
+
+    def loader(self, state: TrainState, loader: Loader) -> Loader:
+        """Returns the batches, those of the training split with the teachers' answers where these are precomputed."""
+        of_training = loader.source is self.dataset.splits["train"]
+        if self.teachers is None or not self.config.classification.distillation.precompute or not of_training:
+            return loader
+        teachers, constants = self.teachers, parallel.put_replicated(self.constants(), loader.mesh)
+
+        @jax.jit
+        def answers(constants: base.Constants, images: jax.Array) -> jax.Array:
+            images = base.to_unit(images)
+            both = (teachers.log_probabilities(constants, view) for view in (images, images[:, :, ::-1]))
+            return jnp.logaddexp(*both) - jnp.log(2.0)
+
+        return loader.mapped_once(
+            lambda images: answers(constants, images), self.config.data.batch_size, name="teacher"
+        )
 
     def init(self, key: jax.Array) -> TrainState:
         variables = self.model.init(key, jnp.zeros((1, *base.image_shape(self.config, self.dataset))), train=False)
         return TrainState.first(model=self.network.init(variables))
 
     def start(self, state: TrainState) -> TrainState:
-        """Returns the state with pretrained weights, and a new head unless theirs has as many classes."""
+        """Returns the state with pretrained weights, and a new head unless theirs has as many classes.
+
+        Without weights, what the network takes from training images is fitted to the first 5,000.
+        """
         model, network = self.config.model, state.networks["model"]
-        initial = {**network.variables(), "params": merge(network.params, network.fixed)}
-        variables = finetune.load_pretrained(self.model, model.name, model.weights, initial)
+        variables = {**network.variables(), "params": merge(network.params, network.fixed)}
+        if model.weights:
+            variables = finetune.load_pretrained(self.model, model.name, model.weights, variables)
+        else:
+            examples = base.first_examples(self.config, self.dataset, "train", 5_000)
+            images = self.normalize(base.to_unit(jnp.asarray(examples["image"])))
+            variables = self.model.fitted(variables, np.asarray(images))
         return state.replace(networks={"model": self.network.init(variables)})
 
     def normalize(self, images: jax.Array) -> jax.Array:
@@ -73,17 +128,35 @@ class Classification(base.Task):
         mean, std = self.config.data.mean or (0.0,), self.config.data.std or (1.0,)
         return (images - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
+    def _check_sizes(self) -> None:
+        """Raises `ConfigError` unless the network has the same parameters at every size of training."""
+        height, width, channels = base.image_shape(self.config, self.dataset)
+
+        def shapes(height: int, width: int) -> base.Tree:
+            images = jnp.zeros((1, height, width, channels))
+            return jax.eval_shape(lambda: self.model.init(jax.random.key(0), images, train=False))["params"]
+
+        for side in self.config.classification.train_sizes:
+            if side > min(height, width) or (shapes(side, side) != shapes(height, width)):
+                raise ConfigError(
+                    f"config.classification.train_sizes has {side}: images are {height}×{width}, and "
+                    f"{self.config.model.name} must have the same parameters at both sizes (global pooling)."
+                )
+
     def augmented(self, batch: base.Batch, key: jax.Array) -> base.Batch:
-        """Returns the training batch as the network takes it; 'target' is there where labels were mixed."""
-        batch = self.augment(key, {**batch, "image": base.to_unit(batch["image"])})
-        return {**batch, "image": self.normalize(batch["image"])}
+        """Returns the training batch with images in [0, 1]; 'target' is there where labels were mixed."""
+        return self.augment(key, {**batch, "image": base.to_unit(batch["image"])})
 
     def train_logits(
         self, network: NetworkState, params: base.Tree, x: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array], base.Tree]:
-        """Returns logits, those of auxiliary heads by name, and the new running statistics."""
+        """Returns logits for images in [0, 1], those of auxiliary heads by name, and the new running statistics."""
         logits, mutated = self.model.apply(
-            network.variables(params), x, train=True, rngs={"dropout": key}, mutable=["batch_stats", "aux_logits"]
+            network.variables(params),
+            self.normalize(x),
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats", "aux_logits"],
         )
         return logits, mutated.get("aux_logits", {}), mutated.get("batch_stats", {})
 
@@ -95,26 +168,52 @@ class Classification(base.Task):
     def train_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
     ) -> tuple[TrainState, base.Arrays]:
-        del constants
         augment_key, dropout_key = jax.random.split(key)
-        batch = self.augmented(batch, augment_key)
+        place = self._place(state.step, batch)
+        batch = self.augmented({**batch, **place}, augment_key)
         targets = batch.get("target", jax.nn.one_hot(batch["label"], self.classes))
         smoothed = optax.smooth_labels(targets, self.config.train.label_smoothing)
-        example_weights = targets @ self.weights
         network = state.networks["model"]
+        options = self.config.classification
+        teacher = None
+        if self.teachers is not None:
+            teacher = batch.get("teacher")
+            if teacher is None:
+                teacher = self.teachers.log_probabilities(constants, batch["image"])
 
         def mean_loss(logits: jax.Array) -> jax.Array:
-            losses = optax.softmax_cross_entropy(logits, smoothed)
-            return jnp.sum(losses * example_weights) / jnp.sum(example_weights)
+            if options.loss == "focal":
+                losses = classification_losses.focal(logits, smoothed, options.focal_gamma)
+            else:
+                losses = classification_losses.cross_entropy(logits, smoothed)
+            if teacher is not None:
+                weight, temperature = options.distillation.weight, options.distillation.temperature
+                of_teacher = classification_losses.distillation(logits, teacher, temperature)
+                losses = (1.0 - weight) * losses + weight * of_teacher
+            return classification_losses.weighted_mean(losses, targets, self.weights)
 
-        def loss_of(params: base.Tree) -> tuple[jax.Array, tuple[jax.Array, base.Tree]]:
-            logits, auxiliary, batch_stats = self.train_logits(network, params, batch["image"], dropout_key)
-            loss = mean_loss(logits)
-            for name, auxiliary_logits in auxiliary.items():
-                loss += self.model.aux_weights[name] * mean_loss(auxiliary_logits)
-            return loss, (logits, batch_stats)
+        def gradients_at(side: int) -> Callable[[base.Tree], Any]:
+            """Value and gradients on the images, shrunk to `side` unless it is 0."""
+            images = batch["image"]
+            if side:
+                images = jax.image.resize(images, (images.shape[0], side, side, images.shape[-1]), "bilinear")
 
-        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(network.params)
+            def loss_of(params: base.Tree) -> tuple[jax.Array, tuple[jax.Array, base.Tree]]:
+                logits, auxiliary, batch_stats = self.train_logits(network, params, images, dropout_key)
+                loss = mean_loss(logits)
+                for name, auxiliary_logits in auxiliary.items():
+                    loss += self.model.aux_weights[name] * mean_loss(auxiliary_logits)
+                return loss, (logits, batch_stats)
+
+            return jax.value_and_grad(loss_of, has_aux=True)
+
+        sides = tuple(options.train_sizes) or (0,)
+        # One program holds them all, and each step runs one.
+        which = jnp.minimum((place["progress"] * len(sides)).astype(jnp.int32), len(sides) - 1)
+        computed = lax.switch(
+            which, [lambda params, side=side: gradients_at(side)(params) for side in sides], network.params
+        )
+        (loss, (logits, batch_stats)), gradients = computed
         correct = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
         row = {
             "loss": loss,
@@ -122,7 +221,15 @@ class Classification(base.Task):
             "gradient_norm": optim.norm(gradients),
             "learning_rate": self.network.rate(state.step),
         }
-        return state.replace(networks={"model": self.network.update(network, gradients, batch_stats)}), row
+        network = self.network.update(network, gradients, batch_stats, state.step)
+        return state.replace(networks={"model": network}), row
+
+    def _place(self, step: jax.Array, batch: base.Batch) -> base.Arrays:
+        """Returns how far training is, for augmentations: 'progress' from 0 to 1 and each example's 'epoch'."""
+        rows = len(batch["label"])
+        position = step * rows + jnp.arange(rows, dtype=jnp.int32)
+        epoch = position // len(self.dataset.splits["train"])
+        return {"progress": step.astype(jnp.float32) / max(self.durations.total, 1), "epoch": epoch}
 
     def eval_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
@@ -135,7 +242,8 @@ class Classification(base.Task):
         outputs = {"label": batch["label"], "logits": logits}
         if self.config.eval.features:
             outputs["features"] = features
-        return {"loss": jnp.sum(losses * batch["mask"]), "confusion": confusion}, outputs
+        sums = {"loss": jnp.sum(losses * batch["mask"]), "confusion": confusion}
+        return sums | self._sums_of_views(state, batch, logits), outputs
 
     def summarize(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Returns accuracy, macro F1 and mean loss."""
@@ -143,7 +251,26 @@ class Classification(base.Task):
             "accuracy": metrics.accuracy(sums["confusion"]),
             "macro_f1": metrics.macro_f1(sums["confusion"]),
             "loss": float(sums["loss"]) / int(sums["count"]),
+            **{name: float(total) / int(sums["count"]) for name, total in sums.items() if name in self._of_views()},
         }
+
+    def _of_views(self) -> tuple[str, ...]:
+        """Returns the name of the accuracy with test-time augmentation, if there is one."""
+        kind = self.config.classification.test_time_augmentation
+        return () if kind == "none" else (f"accuracy_tta{views.VIEWS[kind]}",)
+
+    def _sums_of_views(self, state: TrainState, batch: base.Batch, logits: jax.Array) -> base.Arrays:
+        """Returns how many examples are right by the mean logits of their views, under the metric's name."""
+
+        def logits_of(images: jax.Array) -> jax.Array:
+            return self.predict(state, images)[0]
+
+        found = {}
+        for name in self._of_views():
+            mean = views.averaged(logits_of, batch["image"], logits, self.config.classification.test_time_augmentation)
+            correct = jnp.argmax(mean, -1) == batch["label"]
+            found[name] = jnp.sum(correct.astype(jnp.float32) * batch["mask"])
+        return found
 
     def pictures(self, state: TrainState, constants: base.Constants, batch: base.Batch) -> base.Arrays:
         """Returns the examples, mistakes framed in red, and what a step makes of them when it augments."""
@@ -154,7 +281,8 @@ class Classification(base.Task):
         inside = jnp.zeros(images.shape[1:3], bool).at[1:-1, 1:-1].set(True)
         framed = jnp.where((wrong[:, None, None] & ~inside)[..., None], _FRAME, images)
         key = jax.random.fold_in(jax.random.key(self.config.seed), state.step)
-        augmented = self.augment(key, {**batch, "image": base.to_unit(batch["image"])})["image"]
+        batch = {**batch, **self._place(state.step, batch), "image": base.to_unit(batch["image"])}
+        augmented = self.augment(key, batch)["image"]
         return {"predicted": framed, "augmented": base.to_bytes(augmented)}
 
     def _predict_images(self, state: TrainState, images: jax.Array) -> tuple[jax.Array, jax.Array]:

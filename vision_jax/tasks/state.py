@@ -24,8 +24,8 @@ class NetworkState(flax.struct.PyTreeNode):
         fixed: parameters that stay as they are: no gradient, no optimizer state.
         batch_stats: running statistics of its normalizations.
         opt_state: the optimizer's.
-        averaged: moving average of `params`; `{}` when `config.optimizer.ema_decay` is 0.
-        averaged_stats: that of `batch_stats`, which belongs to it.
+        averaged: average of `params` over steps; `{}` where the config asks for none.
+        averaged_statistics: the same of `batch_stats`.
     """
 
     params: Tree
@@ -33,13 +33,13 @@ class NetworkState(flax.struct.PyTreeNode):
     batch_stats: Tree
     opt_state: Tree
     averaged: Tree
-    averaged_stats: Tree
+    averaged_statistics: Tree = flax.struct.field(default_factory=dict)
 
     def variables(self, params: Tree | None = None) -> dict[str, Tree]:
-        """Returns Flax variables with `params` (those of evaluation by default) and the fixed parameters."""
+        """Returns Flax variables with `params` and the fixed parameters; by default those of evaluation, averaged."""
         batch_stats = self.batch_stats
         if params is None:
-            params, batch_stats = self.averaged or self.params, self.averaged_stats or batch_stats
+            params, batch_stats = self.averaged or self.params, self.averaged_statistics or batch_stats
         return {"params": merge(params, self.fixed), "batch_stats": batch_stats}
 
 
@@ -75,13 +75,14 @@ class NetworkOptimizer:
     Attributes:
         transformation: the update rule.
         rate: step -> learning rate.
-        ema_decay: of the averaged parameters; 0 keeps none.
+        averaging: step -> weight of the average so far (see `optim.averaging`), of parameters and of the running
+            statistics that belong to them; None keeps no average.
         trained: whether the parameter at a path ('block1/conv1/kernel') is trained; None trains all.
     """
 
     transformation: optax.GradientTransformation
     rate: optim.Schedule
-    ema_decay: float
+    averaging: optim.Schedule | None
     trained: Callable[[str], bool] | None = None
 
     @classmethod
@@ -107,7 +108,8 @@ class NetworkOptimizer:
         """
         rate = optim.schedule(config.schedule, peak, steps, warmup)
         transformation = optim.optimizer(config.optimizer, rate, multiplier)
-        return cls(transformation, rate, config.optimizer.ema_decay, trained)
+        averaging = optim.averaging(config.optimizer.ema_decay, config.optimizer.average_last, steps)
+        return cls(transformation, rate, averaging, trained)
 
     def init(self, variables: Mapping[str, Tree]) -> NetworkState:
         """Returns the state of a network just initialized to `variables`."""
@@ -117,21 +119,26 @@ class NetworkOptimizer:
             params = trees.unflatten({path: leaf for path, leaf in flat.items() if self.trained(path)})
             fixed = trees.unflatten({path: leaf for path, leaf in flat.items() if not self.trained(path)})
         batch_stats = variables.get("batch_stats", {})
-        averaged, averaged_stats = jax.tree.map(jnp.copy, (params, batch_stats)) if self.ema_decay else ({}, {})
-        return NetworkState(params, fixed, batch_stats, self.transformation.init(params), averaged, averaged_stats)
+        averages = ({}, {}) if self.averaging is None else jax.tree.map(jnp.copy, (params, batch_stats))
+        return NetworkState(params, fixed, batch_stats, self.transformation.init(params), *averages)
 
-    def update(self, state: NetworkState, gradients: Tree, batch_stats: Tree) -> NetworkState:
-        """Returns the state after one step of the optimizer."""
+    def update(
+        self, state: NetworkState, gradients: Tree, batch_stats: Tree, step: jax.Array | int = 0
+    ) -> NetworkState:
+        """Returns the state after one step of the optimizer.
+
+        Args:
+            state: before it.
+            gradients: of `state.params`.
+            batch_stats: the new running statistics.
+            step: steps done before; only stochastic weight averaging asks for it.
+        """
         with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to integer powers; our own code need not.
             updates, opt_state = self.transformation.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        averages = state.averaged, state.averaged_stats
-        if self.ema_decay:
-            averages = optim.average(self.ema_decay, averages, (params, batch_stats))
-        return state.replace(
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            averaged=averages[0],
-            averaged_stats=averages[1],
-        )
+        state = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
+        if self.averaging is None:
+            return state
+        averages = state.averaged, state.averaged_statistics
+        averaged, statistics = optim.average(self.averaging(step), averages, (params, batch_stats))
+        return state.replace(averaged=averaged, averaged_statistics=statistics)

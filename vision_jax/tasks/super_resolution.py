@@ -84,7 +84,7 @@ class SuperResolution(base.Task):
             "gradient_norm": optim.norm(gradients),
             "learning_rate": self.network.rate(state.step),
         }
-        return state.replace(networks={"model": self.network.update(network, gradients, {})}), metrics
+        return state.replace(networks={"model": self.network.update(network, gradients, {}, state.step)}), metrics
 
     def _crop(self, key: jax.Array, images: jax.Array) -> jax.Array:
         """A random patch of each image, uint8 [N, patch, patch, C]."""

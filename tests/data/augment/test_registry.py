@@ -132,7 +132,7 @@ def test_compiles_once_and_runs_in_scan():
         ("random_crop(mode='mirror')", ("'mirror'", "'zero' or 'reflect'")),
         ("horizontal_flip(p=1.5)", ("p=1.5", "a number from 0 to 1")),
         ("horizontal_flip(p='often')", ("p='often'", "a number from 0 to 1")),
-        ("rot90(k=1)", ("rot90", "'k'", "it has none")),
+        ("rot90(k=1)", ("rot90", "'k'", "(valid: share)")),
         ("mixup(alpha=0)", ("alpha=0", "a number above 0")),
         ("color_jitter(hue=0.7)", ("hue=0.7", "<= 0.5")),
         ("color_jitter(contrast=(2, 1))", ("contrast=(2, 1)", "low <= high")),
@@ -242,6 +242,7 @@ FACTOR = "a number d >= 0 for (1 - d, 1 + d), or a pair (low, high) with 0 <= lo
 FILTER = "'nearest' or 'bilinear'"
 OPTIONS = {
     "horizontal_flip": {"p": (0.5, PROBABILITY)},
+    "alternating_flip": {},
     "vertical_flip": {"p": (0.5, PROBABILITY)},
     "transpose": {"p": (0.5, PROBABILITY)},
     "rot90": {},
@@ -358,3 +359,41 @@ def test_pairs_need_not_be_square():
     for wrong in (high[:, :-1], high[:, :, :-1], high[:, :, :, :1], high[:-1]):
         with pytest.raises(ValueError, match="Paired images"):
             run(jax.random.key(0), {"low": low, "high": wrong})
+
+
+def test_flips_alternate_between_epochs():
+    given = batch(64)
+    given["index"] = np.arange(100, 164, dtype=np.int32)
+    flip = compiled(("alternating_flip",))
+    epochs = [
+        np.asarray(flip(jax.random.key(epoch), {**given, "epoch": np.full(64, epoch, np.int32)})["image"])
+        for epoch in range(3)
+    ]
+    mirrored = (epochs[0] == given["image"][:, :, ::-1]).all(axis=(1, 2, 3))
+    assert 16 < mirrored.sum() < 48
+    np.testing.assert_array_equal(epochs[0][~mirrored], given["image"][~mirrored])
+    np.testing.assert_array_equal(epochs[1], epochs[0][:, :, ::-1])
+    np.testing.assert_array_equal(epochs[2], epochs[0])
+    # The side belongs to the image, not to its place in the batch.
+    rolled = {name: np.roll(value, 5, axis=0) for name, value in given.items()} | {"epoch": np.zeros(64, np.int32)}
+    np.testing.assert_array_equal(flip(jax.random.key(9), rolled)["image"], np.roll(epochs[0], 5, axis=0))
+    with pytest.raises(ValueError, match="does not tell augmentations the epoch"):
+        compiled(("alternating_flip",))(jax.random.key(0), given)
+
+
+def test_every_operation_has_a_share_that_may_change_during_training():
+    given = batch(256)
+    for share, at, expected in ((0.25, 0.5, 0.25), ((0, 1), 0.0, 0.0), ((0, 1), 0.75, 0.75), ((1, 0), 1.0, 0.0)):
+        made = compiled((f"cutout(size=30, share={share})",))(jax.random.key(0), {**given, "progress": at})
+        covered = (np.asarray(made["image"]) == 0).all(axis=(1, 2, 3)).mean()
+        assert covered == pytest.approx(expected, abs=0.09), (share, at)
+    made = compiled(("mixup(alpha=5, share=(0.5, 0.5))",))(jax.random.key(0), {**given, "progress": 0.3})
+    same = (np.asarray(made["image"]) == given["image"]).all(axis=(1, 2, 3))
+    assert 0.4 < same.mean() < 0.6
+    np.testing.assert_array_equal(np.asarray(made["target"])[same], np.eye(5)[given["label"]][same])
+    assert augment.mixes("mixup(share=0.5)") and not augment.mixes("cutout(share=0.5)")
+    assert augment.name_of(augment.parse("cutout(share=0.5)")) == "cutout"
+    with pytest.raises(ValueError, match="share must be a fraction from 0 to 1, or two of them"):
+        augment.parse("cutout(share=2)")
+    with pytest.raises(ValueError, match="does not tell augmentations the progress"):
+        compiled(("cutout(share=(0, 1))",))(jax.random.key(0), {**given, "index": given["label"]})

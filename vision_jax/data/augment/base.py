@@ -165,6 +165,34 @@ class Color:
         return f"a level from 0 to 1, a tuple of one level per channel{words}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+    """An operation."""
+
+    def __call__(self, value: Any) -> "Operation":
+        if not isinstance(value, Operation):
+            raise ValueError
+        return value
+
+    def __str__(self) -> str:
+        return "an operation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A fraction, or two of them: at the start and at the end of training."""
+
+    def __call__(self, value: Any) -> tuple[float, float]:
+        pair = (value, value) if _is_number(value) else value
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError
+        start, end = (Number(0, 1)(part) for part in pair)
+        return start, end
+
+    def __str__(self) -> str:
+        return "a fraction from 0 to 1, or two of them (at the start and at the end of training)"
+
+
 PROBABILITY = Number(0, 1)
 FILL = Color()
 INTERPOLATION = Choice(("nearest", "bilinear"))
@@ -223,6 +251,45 @@ class Operation:
         drawn = jax.vmap(lambda key: self.sample(key, high.shape[1:]))(keys)
         high, low = jax.vmap(self.apply_pair)(high, low, drawn)
         return {**batch, "high": high, "low": low}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared(Operation):
+    """An operation that only a part of the images goes through, a part that may grow or shrink during training.
+
+    In a specification every operation takes this as `share`, such as `share=(0, 1)`; the batch says how far training is
+    as `progress`, from 0 to 1.
+    """
+
+    operation: Any = dataclasses.field(default=None, metadata={"check": Parsed()})
+    share: tuple[float, float] = option((1.0, 1.0), Share())
+
+    def on_batch(self, keys: Key[Array, " n"], batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
+        start, end = self.share
+        share = start + (end - start) * place_in_training(batch, "progress", 1.0)
+        made = self.operation.on_batch(keys, batch, num_classes)
+        if made["image"].shape != batch["image"].shape:
+            raise ValueError(f"{spec_name(type(self.operation))} changes the size of images and can have no share.")
+        chosen = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1_000)))(keys) < share
+        result = {**made, "image": jnp.where(chosen[:, None, None, None], made["image"], batch["image"])}
+        if "target" in made:
+            before = batch.get("target")
+            if before is None:
+                before = jax.nn.one_hot(batch["label"], num_classes or 0, dtype=jnp.float32)
+            result["target"] = jnp.where(chosen[:, None], made["target"], before)
+        return result
+
+
+def place_in_training(batch: Batch, name: str, default: Any) -> Any:
+    """Returns an entry of the batch that says how far training is.
+
+    Raises:
+        ValueError: a batch of training examples ('index') that lacks it; a page that shows what augmentation does has
+            none, and gets the default.
+    """
+    if name in batch or "index" not in batch:
+        return batch.get(name, default)
+    raise ValueError(f"This task does not tell augmentations the {name} that one of config.data.augment depends on.")
 
 
 def levels(value: float | tuple[float, ...], channels: int, owner: str) -> Float32[Array, " {channels}"]:

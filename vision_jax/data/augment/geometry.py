@@ -16,6 +16,7 @@ from vision_jax.data.augment.base import (
     FILL,
     INTERPOLATION,
     PROBABILITY,
+    Batch,
     Choice,
     Fractions,
     Integer,
@@ -27,6 +28,7 @@ from vision_jax.data.augment.base import (
     first_valid,
     levels,
     option,
+    place_in_training,
     spec_name,
     whole,
 )
@@ -44,6 +46,30 @@ class HorizontalFlip(Operation):
 
     def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
         return jnp.where(drawn, image[:, ::-1], image)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlternatingFlip(Operation):
+    """Mirror left and right every other epoch, half of the images in the even and half in the odd ones.
+
+    So two epochs in a row show both sides of every image, where random flips show the same one in half of the cases.
+    Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), section 3.6. Which half an image is in depends on
+    its number in the split alone.
+    """
+
+    def sample(self, key: Key[Array, ""], shape: tuple[int, ...]) -> jax.Array:
+        return jax.random.bernoulli(key)
+
+    def apply(self, image: Float[Array, "h w c"], drawn: jax.Array) -> Float[Array, "h w c"]:
+        return jnp.where(drawn, image[:, ::-1], image)
+
+    def on_batch(self, keys: Key[Array, " n"], batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
+        del keys, num_classes
+        image = batch["image"]
+        number = batch.get("index", jnp.arange(len(image), dtype=jnp.int32))
+        half = jax.vmap(lambda n: jax.random.bernoulli(jax.random.fold_in(jax.random.key(0), n)))(number)
+        odd = place_in_training(batch, "epoch", jnp.zeros_like(number)) % 2 == 1
+        return {**batch, "image": jax.vmap(self.apply)(image, half != odd)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,11 +19,13 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.data.augment import color, geometry, mix, policy
-from vision_jax.data.augment.base import Batch, Operation
+from vision_jax.data.augment.base import Batch, Operation, Shared
 from vision_jax.utils.text import closest
 
+_SHARE = "share"  # The option that every operation has.
 OPERATIONS: dict[str, type[Operation]] = {
     "horizontal_flip": geometry.HorizontalFlip,
+    "alternating_flip": geometry.AlternatingFlip,
     "vertical_flip": geometry.VerticalFlip,
     "transpose": geometry.Transpose,
     "rot90": geometry.Rot90,
@@ -42,6 +44,8 @@ OPERATIONS: dict[str, type[Operation]] = {
     "trivial_augment": policy.TrivialAugment,
 }
 
+_MIXING = (mix.Mixup, mix.CutMix)
+
 
 def build(
     specs: Sequence[str], *, num_classes: int | None = None
@@ -49,12 +53,15 @@ def build(
     """Builds the function that augments a batch.
 
     Args:
-      specs: operations as `name` or `name(option=literal, …)`, applied in this order.
+      specs: operations as `name` or `name(option=literal, …)`, applied in this order. Besides its own, each takes the
+        option `share`: the part of the images that goes through it, or two values, at the start and at the end of
+        training, with a straight line between them.
       num_classes: length of the soft labels; needed by mixup and cutmix alone.
 
     Returns:
       A pure function of a key (`jax.random.key`) and a batch with `image` (float32 [N, H, W, C] in [0, 1],
-      before the normalization), for mixup and cutmix `label` (int32 [N]), and optionally `mask` ([N]). It
+      before the normalization), for mixup and cutmix `label` (int32 [N]), and optionally `mask` ([N]); `progress`
+      (from 0 to 1), `epoch` and `index` (int32 [N]) where an operation depends on how far training is. It
       returns the batch with the new `image`, and with `target` (float32 [N, num_classes]) where labels were
       mixed. It can be jitted, differentiated and used inside `scan`; its shapes are static and it makes no
       host calls.
@@ -64,7 +71,7 @@ def build(
     """
     operations = [parse(spec) for spec in _sequence(specs)]
     for operation in operations:
-        if isinstance(operation, mix.Mixup | mix.CutMix) and num_classes is None:
+        if _mixes(operation) and num_classes is None:
             raise ValueError(f"{name_of(operation)} mixes labels and needs num_classes: it is for classification only.")
 
     def augment(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
@@ -131,14 +138,15 @@ def parse(spec: str) -> Operation:
             f"There is no augmentation {name!r}{closest(name, OPERATIONS)} (valid: {', '.join(OPERATIONS)})"
         )
     cls = OPERATIONS[name]
-    valid = [field.name for field in dataclasses.fields(cls)]
+    own = [field.name for field in dataclasses.fields(cls)]
+    valid = [*own, _SHARE]
     options: dict[str, Any] = {}
     if call and call.args:
-        raise ValueError(f"Name the options in {spec!r}: {name}({', '.join(f'{option}=…' for option in valid)}).")
+        raise ValueError(f"Name the options in {spec!r}: {name}({', '.join(f'{option}=…' for option in own)}).")
     for word in call.keywords if call else ():
         assert word.arg is not None
         if word.arg not in valid:
-            hint = f"{closest(word.arg, valid)} (valid: {', '.join(valid)})" if valid else "; it has none"
+            hint = f"{closest(word.arg, valid)} (valid: {', '.join(valid)})"
             raise ValueError(f"The augmentation {name} has no option {word.arg!r}{hint}")
         if word.arg in options:
             raise ValueError(f"The option {word.arg} stands twice in {spec!r}.")
@@ -148,11 +156,22 @@ def parse(spec: str) -> Operation:
             raise ValueError(
                 f"{name}({word.arg}={ast.unparse(word.value)}) is not a plain number, text or tuple."
             ) from None
-    return cls(**options)
+    share = options.pop(_SHARE, None)
+    return cls(**options) if share is None else Shared(cls(**options), share)
+
+
+def mixes(spec: str) -> bool:
+    """Whether an operation mixes images and labels of a batch; `spec` as for `parse`."""
+    return _mixes(parse(spec))
+
+
+def _mixes(operation: Operation) -> bool:
+    return isinstance(operation.operation if isinstance(operation, Shared) else operation, _MIXING)
 
 
 def name_of(operation: Operation) -> str:
     """The name of an operation in configurations."""
+    operation = operation.operation if isinstance(operation, Shared) else operation
     return next(name for name, cls in OPERATIONS.items() if cls is type(operation))
 
 

@@ -21,7 +21,7 @@ class TrainedRun:
         config: the options of the run.
         step: the checkpoint's.
         variables: Flax variables of each network by name ('model'; 'generator', 'discriminator'), as evaluated: with
-            the averaged parameters where there are any. NumPy arrays.
+            the averaged parameters and statistics where there are any. NumPy arrays.
         class_names: of the data set.
         image_shape: (H, W, C) of what the run trained on.
     """
@@ -59,7 +59,7 @@ def open_run(workdir: pathlib.Path, step: int | str = "best") -> TrainedRun:
     variables = {
         network: {
             "params": trees.unflatten(parts.get("params", {}) | parts.get("averaged", {}) | parts.get("fixed", {})),
-            "batch_stats": trees.unflatten(parts.get("batch_stats", {}) | parts.get("averaged_stats", {})),
+            "batch_stats": trees.unflatten(parts.get("batch_stats", {}) | parts.get("averaged_statistics", {})),
         }
         for network, parts in groups.items()
     }

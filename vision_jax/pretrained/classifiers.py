@@ -1,10 +1,8 @@
-"""Trained and published classifiers, each with what using it takes: its preprocessing, the names of its classes."""
+"""Trained and published classifiers with everything that using them takes: preprocessing and names of the classes."""
 
-import concurrent.futures
 import dataclasses
-import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,12 +12,10 @@ from PIL import Image
 
 from vision_jax import models
 from vision_jax.data import decode, transforms
-from vision_jax.data.decode import ImageError
-from vision_jax.inference.explain import grad_cam, last_map, overlay
-from vision_jax.inference.runs import TrainedRun, open_run
 from vision_jax.models import network_options
 from vision_jax.models.network import Classifier
 from vision_jax.pretrained import extractors, weights
+from vision_jax.pretrained.runs import TrainedRun, open_run
 from vision_jax.pretrained.weights import Preprocessing
 
 
@@ -57,12 +53,14 @@ class ImageClassifier:
         return self.prepare(decode.decode_image(path))
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """uint8 [N, H, W, C] to what the network sees, float32."""
+        """uint8 [N, H, W, C], or float32 in [0, 1], to what the network sees, float32."""
         mean, std = (jnp.asarray(values, jnp.float32) for values in (self.preprocessing.mean, self.preprocessing.std))
-        return (images.astype(jnp.float32) / 255.0 - mean) / std
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 255.0
+        return (images - mean) / std
 
     def logits(self, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
-        """float32 [N, K] of uint8 images (pure; `variables` is an argument so that it is no constant when compiled)."""
+        """float32 [N, K] of images as `normalize` takes them (pure; `variables` is an argument, not compiled in)."""
         return self.model.apply(variables, self.normalize(images), train=False)
 
 
@@ -141,85 +139,3 @@ def extractor_of_run(workdir: pathlib.Path, step: int | str = "best") -> extract
     return extractors.of_classifier(
         trained.config.model.name, network.model, network.variables, network.preprocessing, network.channels
     )
-
-
-@dataclasses.dataclass
-class Answer:
-    """What was found on one picture: (class name, index, probability), best first; or why nothing was."""
-
-    image: str
-    predictions: list[tuple[str, int, float]] = dataclasses.field(default_factory=list)
-    error: str = ""
-    explanation: str = ""
-
-
-def predict(
-    network: ImageClassifier,
-    paths: Iterable[pathlib.Path],
-    *,
-    top: int,
-    batch_size: int,
-    explain_in: pathlib.Path | None = None,
-) -> Iterator[Answer]:
-    """Yields an answer for each path, in order; pictures are decoded in threads and computed in batches.
-
-    Args:
-        network: what to ask.
-        paths: picture files.
-        top: how many classes to name; at most as many as there are.
-        batch_size: pictures at a time, at most.
-        explain_in: folder for Grad-CAM pictures, if they are wanted.
-    """
-    top = min(top, len(network.class_names))
-    variables = jax.device_put(network.variables)
-    size, channels = network.preprocessing.crop, network.channels
-    stage = ""
-    if explain_in is not None:
-        explain_in.mkdir(parents=True, exist_ok=True)
-        shape = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-        stage = last_map(network.model, variables, shape)
-
-    @jax.jit
-    def best(variables, images):
-        return jax.lax.top_k(jax.nn.softmax(network.logits(variables, images)), top)
-
-    @jax.jit
-    def explained(variables, images, classes):
-        return grad_cam(network.model, variables, network.normalize(images), classes, stage)
-
-    def opened(path: pathlib.Path) -> np.ndarray | str:
-        try:
-            return network.open(path)
-        except (ImageError, OSError) as error:
-            return str(error) if isinstance(error, ImageError) else f"{path}: {error.strerror or error}"
-
-    def answer(good: list[tuple[int, Answer, np.ndarray]]) -> None:
-        """Fills in the answers of the pictures (number, answer, image) of one batch."""
-        padded = min(batch_size, 1 << (len(good) - 1).bit_length())  # few sizes, so few programs
-        batch = np.zeros((padded, size, size, channels), np.uint8)
-        batch[: len(good)] = [image for _, _, image in good]
-        probabilities, classes = jax.device_get(best(variables, batch))
-        for row, (_, found, _) in enumerate(good):
-            pairs = zip(classes[row].tolist(), probabilities[row].tolist(), strict=True)
-            found.predictions = [(network.class_names[c], c, p) for c, p in pairs]
-        if explain_in is None:
-            return
-        maps = np.asarray(explained(variables, batch, classes[:, 0]))
-        for row, (number, found, image) in enumerate(good):
-            name = "".join(c if c.isalnum() else "_" for c in found.predictions[0][0])
-            target = explain_in / f"{number:05d}_{pathlib.Path(found.image).stem}_{name}.png"
-            overlay(image, maps[row]).save(target)
-            found.explanation = str(target)
-
-    numbered = enumerate(paths)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        while chunk := list(itertools.islice(numbered, batch_size)):
-            answers, good = [], []
-            images = pool.map(opened, [path for _, path in chunk])
-            for (number, path), image in zip(chunk, images, strict=True):
-                answers.append(Answer(str(path), error=image if isinstance(image, str) else ""))
-                if not isinstance(image, str):
-                    good.append((number, answers[-1], image))
-            if good:
-                answer(good)
-            yield from answers
