@@ -161,19 +161,15 @@ class Training:
         sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else self.zeros()
         self.carry: Carry = (state, sums)
         self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
+        self.newest: dict[str, float] = {}  # The last one written.
         self.monitor = Monitor(run, restored.history if restored else None, started_at=self.step)
 
     def __enter__(self) -> Self:
         run, durations = self.run, self.run.durations
         with contextlib.ExitStack() as stack:
-            self.writer = stack.enter_context(
-                writers.open_writers(
-                    run.workdir,
-                    run.config,
-                    resume_step=self.step if self.restored else None,
-                    keeps_course=bool(run.task.per_step),
-                )
-            )
+            resume, course = self.step if self.restored else None, bool(run.task.per_step)
+            opened = writers.open_writers(run.workdir, run.config, resume_step=resume, keeps_course=course)
+            self.writer = stack.enter_context(opened)
             self.shown = stack.enter_context(
                 progress.Progress(durations.total, self.step, unit_examples=run.config.data.batch_size)
             )
@@ -221,6 +217,7 @@ class Training:
             self.writer.write_scalars(step, row)
             self.writer.write_timings(step, timings)
             self.shown.update(step, row)
+            self.newest = row
 
     def evaluate(self) -> bool:
         """Runs the evaluators that are due; returns whether there were any."""
@@ -235,7 +232,7 @@ class Training:
             self.writer.write_images(self.step, {f"{evaluator.name}/{name}": x for name, x in pictures.items()})
             self.monitor.add(self.step, row)
             self.shown.update(self.step, row)
-            for warning in self.run.task.warnings(self.step, row):
+            for warning in self.run.task.warnings(self.step, self.newest | row):
                 self.shown.message(f"WARNING at step {self.step}: {warning}")
         return bool(due)
 

@@ -223,6 +223,8 @@ def test_accuracies_are_the_discriminator_s_and_rates_those_of_each_network(gan)
     on_fake = judge(d, generate(g, noise_of(key, 1, 0, 12)))
     assert float(metrics["real_accuracy"]) == pytest.approx(float(jnp.mean(on_real > 0)))
     assert float(metrics["fake_accuracy"]) == pytest.approx(float(jnp.mean(on_fake <= 0)))
+    deviations = [np.std(x, 0).mean() for x in (generate(g, noise_of(key, 1, 0, 12)), 2.0 * base.to_unit(images) - 1.0)]
+    assert float(metrics["minibatch_deviation"]) == pytest.approx(deviations[0] / deviations[1], rel=1e-2)
     assert float(metrics["learning_rate"]) == pytest.approx(0.1)
     assert float(task.discriminator_optimizer.rate(0)) == pytest.approx(0.05)
 
@@ -242,7 +244,8 @@ def test_collapse_is_warned_of_once_training_is_under_way(gan):
     assert task.warnings(1, metrics) == []
     (warning,) = task.warnings(2, metrics)
     assert warning.startswith("val/diversity is 0.20: generated images differ from each other much less")
-    assert task.warnings(2, {"val/diversity": 0.31}) == []
+    assert task.warnings(2, {"val/diversity": 0.31, "train/minibatch_deviation": 0.3}) == []
+    assert len(task.warnings(2, {"train/minibatch_deviation": 0.29})) == 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from vision_jax import optim
 from vision_jax.data import augment
 from vision_jax.data.augment import differentiable
 from vision_jax.data.sources import Dataset
-from vision_jax.metrics import frechet
+from vision_jax.metrics import diversity, frechet
 from vision_jax.tasks import adversarial_networks, base, generated, latent, losses
 from vision_jax.tasks.state import NetworkState, TrainState
 from vision_jax.utils.options import ConfigError
@@ -206,9 +206,11 @@ class GAN(base.Task):
             "generator": self.generator_optimizer.update(generator, g_gradients, generator_stats),
             "discriminator": discriminator.replace(batch_stats=stats),
         }
+        deviations = [diversity.minibatch_standard_deviation(images) for images in (fake, real)]
         metrics |= {
             "generator_loss": g_loss,
             "generator_gradient_norm": optim.norm(g_gradients),
+            "minibatch_deviation": deviations[0] / deviations[1],
             "learning_rate": self.generator_optimizer.rate(state.step),
         }
         return state.replace(networks=networks), metrics
@@ -308,7 +310,7 @@ class GAN(base.Task):
             f"{name} is {value:.2f}: generated images differ from each other much less than real ones do, so the "
             "generator may have collapsed. config.gan.augment, r1 or a lower learning rate help; look at the samples."
             for name, value in metrics.items()
-            if name.endswith("/diversity") and value < bound
+            if name.endswith(("/diversity", "/minibatch_deviation")) and value < bound
         ]
 
     def pictures(self, state: TrainState, constants: base.Constants, batch: base.Batch) -> base.Arrays:
