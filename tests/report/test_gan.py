@@ -11,6 +11,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from PIL import Image
 
 from vision_jax.analysis.record import Record
+from vision_jax.metrics.receipt import Interval, Protocol, Receipt
 from vision_jax.report import gan, page, run_page
 from vision_jax.utils import files
 from vision_jax.writers import pictures
@@ -28,14 +29,22 @@ PICTURES = {
     "samples": images(64),
     "real": images(64),
     "interpolation": images(16),
-    "by_class": images(6),
+    "by_class": images(24),
     "nearest_samples": images(2),
     "nearest_training": images(6),
     "nearest_distance": np.array([[0.0, 12.5, 13.0], [101.25, 102.0, 103.0]]),
 }
+
+
+def receipt(metric, value, split="test", interval=None, **settings):
+    protocol = Protocol("fid", "fid_inception, features", "ab12", 2048, "to 299", "toy", split, "cd34")
+    return Receipt(metric, value, 10_000, 5_000, protocol, settings, interval).to_json()
+
+
 RECEIPTS = {
-    "test/fd_resnet56_10k": {"value": 1.5, "interval": [1.25, 1.75], "n": 10_000, "resize": "none", "weights": "ab12"},
-    "test/kid": {"value": 0.25, "n": 10_000, "reference": {"split": "test"}, "exact": True},
+    "test/fid10k": receipt("fid10k", 1.5, interval=Interval(1.25, 1.75, 50, 10_000)),
+    "fid/fid5k": receipt("fid5k", 2.5, split="train"),
+    "test/kid10k": receipt("kid10k", 0.25, subsets=100, size=1000),
 }
 
 
@@ -194,18 +203,24 @@ def test_neighbors_stand_beside_their_sample_with_the_distance_below(workdir, mo
     assert "distance" not in block.caption
 
 
-def test_receipts_are_a_column_per_distance(workdir):
-    (table,) = found(workdir)["Distances and how they were measured"]
-    assert table.header == ("", "test/fd_resnet56_10k", "test/kid")
-    assert table.rows == [
-        ["value", 1.5, 0.25],
-        ["interval", "[1.25, 1.75]", None],
-        ["n", 10_000, 10_000],
-        ["resize", "none", None],
-        ["weights", "ab12", None],
-        ["reference", None, '{"split": "test"}'],
-        ["exact", None, True],
+def test_receipts_are_a_table_per_protocol(workdir):
+    test, protocol, train, other = found(workdir)["Distances and how they were measured"]
+    assert test.header == ("measure", "value", "95 % interval", "generated", "real", "settings")
+    assert test.rows == [
+        ["test/fid10k", 1.5, "1.25 to 1.75", 10_000, 5_000, ""],
+        ["test/kid10k", 0.25, "", 10_000, 5_000, "subsets 100, size 1000"],
     ]
+    assert train.rows == [["fid/fid5k", 2.5, "", 10_000, 5_000, ""]]
+    assert (protocol.values["split"], other.values["split"]) == ("test", "train")
+    assert protocol.values["weights"] == "ab12"
+
+
+def test_only_the_classes_that_were_drawn_are_named(workdir, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(gan.plots, "image_table", lambda path, images, **options: drawn.append((images, options)))
+    list(gan._by_class(Record(workdir), {"by_class": PICTURES["by_class"][:16]}))
+    ((images, options),) = drawn
+    assert images.shape[:2] == (2, 8) and options["rows"] == [EVIL, "dog"]
 
 
 def test_pairs_share_a_plot_where_both_were_measured():

@@ -223,7 +223,8 @@ def test_accuracies_are_the_discriminator_s_and_rates_those_of_each_network(gan)
     on_fake = judge(d, generate(g, noise_of(key, 1, 0, 12)))
     assert float(metrics["real_accuracy"]) == pytest.approx(float(jnp.mean(on_real > 0)))
     assert float(metrics["fake_accuracy"]) == pytest.approx(float(jnp.mean(on_fake <= 0)))
-    deviations = [np.std(x, 0).mean() for x in (generate(g, noise_of(key, 1, 0, 12)), 2.0 * base.to_unit(images) - 1.0)]
+    shown = generate(g, noise_of(key, 1, 0, 12)), 2.0 * base.to_unit(images) - 1.0
+    deviations = [float(np.std(np.asarray(x), 0).mean()) for x in shown]
     assert float(metrics["minibatch_deviation"]) == pytest.approx(deviations[0] / deviations[1], rel=1e-2)
     assert float(metrics["learning_rate"]) == pytest.approx(0.1)
     assert float(task.discriminator_optimizer.rate(0)) == pytest.approx(0.05)

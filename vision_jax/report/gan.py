@@ -90,9 +90,9 @@ def _interpolation(record: Record, found: Arrays) -> Iterator[page.Block]:
 
 
 def _by_class(record: Record, found: Arrays) -> Iterator[page.Block]:
-    names = record.dataset["class_names"]
-    if "by_class" in found and names and len(found["by_class"]) % len(names) == 0:
+    if "by_class" in found:
         path, images = record.workdir / "report" / "by_class.png", found["by_class"]
+        names = record.dataset["class_names"][: len(images) // _GRID]
         rows = images.reshape(len(names), -1, *images.shape[1:])
         plots.image_table(path, rows, scale=_scale(images, _TILE if len(names) <= 20 else _TILE // 2), rows=names)
         yield page.picture(path, "Generated images of each class", "Each row: the class asked for.")
@@ -125,20 +125,20 @@ def _nearest(record: Record, found: Arrays) -> Iterator[page.Block]:
 
 
 def _receipts(receipts: Mapping[str, Mapping[str, Any]]) -> Iterator[page.Block]:
-    """Shows a column per distance; numbers of different protocols are not to be compared."""
-    if receipts:
-        keys = dict.fromkeys(key for receipt in receipts.values() for key in receipt)
-        rows = [[key, *(_cell(receipt.get(key)) for receipt in receipts.values())] for key in keys]
-        yield page.Table(("", *receipts), rows)
-
-
-def _cell(value: Any) -> page.Cell:
-    """Returns what a receipt says as a cell: '[1.23, 1.45]' for an interval."""
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, list):
-        return f"[{', '.join(page.show(_cell(part)) for part in value)}]"
-    return json.dumps(value)
+    """Shows a table for each protocol, because numbers of different protocols are not to be compared."""
+    by_protocol: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, receipt in receipts.items():
+        by_protocol.setdefault(json.dumps(receipt["protocol"], sort_keys=True), {})[name] = receipt
+    for found in by_protocol.values():
+        rows: list[list[page.Cell]] = []
+        for name, receipt in found.items():
+            interval, settings = receipt["interval"], receipt["settings"]
+            known = f"{page.show(interval['low'])} to {page.show(interval['high'])}" if interval else ""
+            how = ", ".join(f"{setting} {page.show(value)}" for setting, value in settings.items())
+            rows.append([name, receipt["value"], known, receipt["generated"], receipt["real"], how])
+        yield page.Table(("measure", "value", "95 % interval", "generated", "real", "settings"), rows)
+        protocol = next(iter(found.values()))["protocol"]
+        yield page.KeyValues({key: value for key, value in protocol.items() if key != "prefix"})
 
 
 def _scale(images: np.ndarray, wanted: int = _TILE) -> float:
