@@ -152,3 +152,12 @@ def test_wrong_questions(both):
     with pytest.raises(ValueError, match="have 16 features and the generated ones 3: two extractors"):
         measure(both[0], filled(np.random.default_rng(0).random((9, 3), np.float32)), PROTOCOL)
     assert generative.PARTS == ("interval", "infinity", "kernel", "manifold", "score")
+
+
+def test_confidence_and_the_rarest_class_are_those_of_the_probabilities():
+    logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * 4
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert generative.confidence(logits) == pytest.approx(probabilities.max(1).mean(), rel=1e-5)
+    counts = [(logits.argmax(1) == k).sum() for k in range(3)]
+    assert generative.rarest_class(logits) == min(counts) / 50
+    assert generative.rarest_class(logits - 1000 * np.eye(3, dtype=np.float32)[2]) == 0.0

@@ -134,7 +134,8 @@ def measure(
     - 'infinity': `fid_infinity_10k`, extrapolated to infinitely many generated images;
     - 'kernel': `kid10k` and `kid_std_10k`, over 100 subsets of `subset` images, or as many as there are;
     - 'manifold': `precision_10k`, `recall_10k` (3 neighbors), `density_10k`, `coverage_10k` (5 neighbors);
-    - 'score': `inception_score_10k` and `inception_score_std_10k` of the generated images (10 splits).
+    - 'score': `inception_score_10k` and `inception_score_std_10k` of the generated images (10 splits); with another
+      network than Inception also `confidence_…` and `rarest_class_…`.
 
     For 'fd_resnet56' they are `fd_resnet56_10k`, `fd_infinity_resnet56_10k`, `kd_resnet56_10k`,
     `precision_resnet56_10k`, `classifier_score_resnet56_10k` and so on. All but the distance are measured on the rows
@@ -213,3 +214,13 @@ def _warn_of_few(prefix: str, dimension: int, counts: Mapping[str, int | None]) 
                 name,
                 dimension,
             )
+
+
+def confidence(logits: np.ndarray) -> float:
+    """Returns the mean probability that a classifier gives the likeliest class; logits [N, K]."""
+    return float(np.exp(logits.max(1) - np.logaddexp.reduce(logits.astype(np.float64), 1)).mean())
+
+
+def rarest_class(logits: np.ndarray) -> float:
+    """Returns the share of images in the class that is found least; 0 where a class is missing; logits [N, K]."""
+    return float(np.bincount(logits.argmax(1), minlength=logits.shape[1]).min() / len(logits))

@@ -15,7 +15,7 @@ from vision_jax.tasks.base import Measured
 
 _KEPT = 10_000  # Features kept of each set for what statistics cannot give.
 _BATCH = 250
-_NEAREST = 16  # Samples whose nearest training images are shown.
+_NEAREST = 8  # Samples whose nearest training images are shown.
 _NEIGHBORS = 3
 
 
