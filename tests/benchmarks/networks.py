@@ -248,7 +248,8 @@ class GAN(Case):
         g_update, d_update = (_optimizer(optimizer, nets[part].parameters(), rate) for part in self.makers)
         images = form.tensor(self.images(self.channels))
         key = jax.random.fold_in(jax.random.key(0), 0)
-        noise = jax.random.normal(jax.random.split(key, 5)[0], (self.batch, 100))
+        update_key = jax.random.split(key, 3)[2]  # As the task derives them.
+        noise = jax.random.normal(jax.random.split(update_key, 3)[0], (self.batch, 100))
         box: dict[str, Any] = {"noise": torch.from_numpy(np.array(noise)).to(form.device)}
         entropy = functional.binary_cross_entropy_with_logits
 
