@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from vision_jax import run
 from vision_jax.data import pipeline
@@ -101,3 +102,20 @@ def test_the_quick_variant_takes_the_same_path_on_data_that_is_always_there(name
             jax.random.key(0),
         )
         assert jax.tree.structure(shapes[0]) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize("name", ["dcgan_cifar", "dcgan_cifar100", "dcgan_digits", "mlp_gan_mnist", "r3gan_cifar"])
+def test_gans_take_a_folder_of_photos_without_classes(name, tmp_path):
+    for number in range(20):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    config = load(name)
+    config.data.name, config.data.root, config.data.val_fraction = "folder", str(tmp_path), 0.2
+    config.data.batch_size, config.data.image_size = 4, FULL[name][0][0]
+    with run.build(config, tmp_path / "run") as built:
+        loader = built.loader("train")
+        batch = next(loader.train(4, seed=0))
+        assert batch["image"].shape == (4, *FULL[name][0][:2], 3)
+        state = built.abstract_state()
+        after, _ = jax.eval_shape(built.task.train_step, state, {}, batch, jax.random.key(0))
+        assert jax.tree.structure(after) == jax.tree.structure(state)
