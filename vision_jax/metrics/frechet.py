@@ -207,10 +207,10 @@ def extrapolated(
 
     Chong & Forsyth 2020 (arXiv 1911.07023): the distance of n features is linear in 1/n to first order; a line through
     the distances of `points` random subsets gives the value at 1/n = 0. Their sizes lie at regular intervals from N / 2
-    to N. The paper's implementation begins at N / 10, where the course is bent: in ResNet-56 features of CIFAR-10,
-    where all training images are 0.050 from the test images, 2,000 of them are 0.131 from them; a line from N / 10 on
-    gives 0.031 ± 0.020, one from N / 2 on 0.043 ± 0.011 (mean and deviation of 8 drawings). The bias from the
-    reference's number of images remains.
+    to N. The paper's implementation begins at N / 10, where the course is bent: in ResNet-56 features of CIFAR-10, all
+    training images are 0.050 from the test images, and 2,000 of them 0.131; a line from N / 10 on gives 0.031 ± 0.020,
+    one from N / 2 on 0.043 ± 0.011 (mean and deviation of 8 drawings). The bias from the reference's number of images
+    remains.
 
     Raises:
         ValueError: too few features for so many subsets.

@@ -45,7 +45,8 @@ def squared_discrepancy(first: Float[np.ndarray, "n d"], second: Float[np.ndarra
 
 
 def _kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return (first @ second.T / first.shape[1] + 1.0) ** 3
+    values = first @ second.T / first.shape[1] + 1.0
+    return values * values * values  # Several times faster than a power.
 
 
 def _mean_off_diagonal(kernel: np.ndarray) -> float:

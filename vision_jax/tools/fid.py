@@ -202,12 +202,17 @@ def save_statistics(source: str, target: str, options: Options) -> str:
     return f"{target}: mu and sigma of {found.count:,} images, {extractor.dimension} features ({extractor.prefix})"
 
 
-def self_check(train: sources.Source, test: sources.Source, options: Options) -> list[tuple[str, float, float, float]]:
-    """Returns rows (measure, expected, found, bound) of torch-fidelity's own test; see the top of this file."""
+def self_check(
+    train: sources.Source, test: sources.Source, options: Options, *, count: int = 5000
+) -> list[tuple[str, float, float, float]]:
+    """Returns rows (measure, expected, found, bound) of torch-fidelity's own test; see the top of this file.
+
+    The expected values are those of `count` = 5,000 images of each split of CIFAR-10.
+    """
     extractor = extractors.load(weights=options.weights, mode="tensorflow")
     sets = []
     for split, source in (("train", train), ("test", test)):
-        chosen = np.sort(np.random.RandomState(2020).choice(len(source), 5000, replace=False))
+        chosen = np.sort(np.random.RandomState(2020).choice(len(source), count, replace=False))
         read = (source[int(i)]["image"] for i in chosen)
         images = Images("cifar10", split, UNKNOWN, len(chosen), lambda read=read: read)  # type: ignore[misc]
         sets.append(features(extractor, images, options.batch_size))
