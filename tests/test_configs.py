@@ -19,23 +19,51 @@ CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 # The image that a step sees, classes, and parameters; those of published experiments are theirs.
 FULL = {
     "cifar100_small_cnn": ((32, 32, 3), 100, 57_332),
-    "cifar10_cnn": ((32, 32, 3), 10, 551_466),
+    "cifar100_small_cnn:published": ((32, 32, 3), 100, 57_332),
+    "cifar100_tiny": ((32, 32, 3), 100, 57_252),
+    "cifar100_transfer": ((224, 224, 3), 100, 23_712_932),
+    "cifar100_transfer:mobilenet_v2_fine_tuned": ((224, 224, 3), 100, 2_351_972),
+    "cifar10_cnn": ((32, 32, 3), 10, 1_971_650),
+    "cifar10_cnn:published": ((32, 32, 3), 10, 551_466),
+    "cifar10_fcn": ((32, 32, 3), 10, 1_699_826),
+    "cifar10_fcn:best": ((32, 32, 3), 10, 1_699_826),
+    "cifar10_fcn:baseline": ((32, 32, 3), 10, 309_530),
+    "cifar10_fcn:wide": ((32, 32, 3), 10, 1_707_274),
+    "cifar10_fcn:dropout": ((32, 32, 3), 10, 1_707_274),
+    "cifar10_fcn:deep": ((32, 32, 3), 10, None),
+    "cifar10_speed": ((32, 32, 3), 10, 1_971_650),
+    "cifar10_speed:cifar100": ((32, 32, 3), 100, 1_994_780),
     "dcgan_cifar": ((32, 32, 3), 10, None),
     "dcgan_cifar:authors": ((32, 32, 3), 10, 370_624 + 167_808),
     "dcgan_cifar:cifar100": ((32, 32, 3), 100, None),
     "dcgan_cifar100": ((32, 32, 3), 100, 370_624 + 167_808),
     "dcgan_digits": ((8, 8, 1), 0, None),
     "digits_cnn": ((8, 8, 1), 10, None),
-    "fashion_mnist_cnn": ((28, 28, 1), 10, 421_642),
+    "fashion_mnist_ann": ((28, 28, 1), 10, 536_586),
+    "fashion_mnist_cnn": ((28, 28, 1), 10, 288_170),
+    "fashion_mnist_cnn:published": ((28, 28, 1), 10, 421_642),
+    "garbage_cnn": ((128, 128, 3), 6, 4_288_454),
+    "garbage_cnn:augmented": ((128, 128, 3), 6, 4_288_454),
+    "garbage_cnn:best": ((128, 128, 3), 6, 1_188_998),
+    "garbage_resnet18": ((224, 224, 3), 6, 11_179_590),
+    "garbage_resnet18:fine_tuned_augmented": ((224, 224, 3), 6, 11_179_590),
     "mlp_gan_mnist": ((28, 28, 1), 10, 1_486_352 + 533_505),
-    "mnist_cnn": ((28, 28, 1), 10, 421_642),
+    "mnist_ann": ((28, 28, 1), 10, 536_586),
+    "mnist_ann:published": ((28, 28, 1), 10, None),
+    "mnist_cnn": ((28, 28, 1), 10, 162_562),
+    "mnist_cnn:published": ((28, 28, 1), 10, 421_642),
     "photos_cnn": ((128, 128, 3), 6, 4_288_454),
+    "photos_transfer": ((224, 224, 3), 9, 11_181_129),
+    "photos_transfer:googlenet": ((224, 224, 3), 9, 5_609_129),
     "r3gan_cifar": ((32, 32, 3), 10, 20_781_952 + 20_732_800),
     "resnet18_photos": ((224, 224, 3), 9, 11_181_129),
     "resnet18_photos:layer4": ((224, 224, 3), 9, 11_181_129),
     "srcnn_pets": ((256, 256, 3), 0, 69_251),
     "srcnn_photos": ((64, 64, 3), 0, 69_251),
     "svhn_cnn": ((32, 32, 3), 10, 545_098),
+    "svhn_cnn:augmented": ((32, 32, 3), 10, 545_098),
+    "svhn_resnet18": ((64, 64, 3), 10, 11_181_642),
+    "svhn_resnet18:augmented": ((64, 64, 3), 10, 11_181_642),
 }
 
 
@@ -54,6 +82,17 @@ def test_the_table_holds_every_config():
 def test_first_line_of_the_docstring_describes(path):
     first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
     assert len(first) > 20 and first.endswith(".")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_variant_is_valid_and_others_are_refused(path):
+    module = runpy.run_path(str(path))
+    for variant in module.get("VARIANTS", ("", "smoke")):
+        run.validate(module["get_config"](variant))
+    if "VARIANTS" in module:
+        assert {name.partition(":")[2] for name in FULL if name.partition(":")[0] == path.stem} <= {*module["VARIANTS"]}
+        with pytest.raises(ValueError, match="has no variant 'smoky'"):
+            module["get_config"]("smoky")
 
 
 @pytest.mark.parametrize("name", FULL)

@@ -161,3 +161,12 @@ def test_a_normalized_perceptron_has_hidden_values_of_mean_zero_and_no_bias_besi
     hidden = np.arctanh(kept["intermediates"]["hidden1"][0])
     np.testing.assert_allclose(hidden.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(hidden.std(0), 1, atol=1e-3)
+
+
+def test_tiny_resnet_refuses_maps_that_have_no_half_and_unequal_stages():
+    model = models.build("tiny_resnet")
+    with pytest.raises(ValueError, match="one of 15×16 has no half; with three stages"):
+        models.shapes(model, (30, 32, 3))
+    assert models.shapes(model, (24, 28, 3))["params"] == models.shapes(model, (32, 32, 3))["params"]
+    with pytest.raises(ValueError, match="found 3, 2 and 3 values"):
+        models.shapes(models.build("tiny_resnet", blocks=(1, 1)), (32, 32, 3))

@@ -78,7 +78,9 @@ class Airbench(Classifier):
     def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images [N,H,W,3] → float32 logits."""
         act = activation(self.activation)
-        whitening = Conv(2 * _WHITENED, (2, 2), padding="VALID", dtype=self.dtype, name="whitening")
+        whitening = Conv(
+            2 * _WHITENED, (2, 2), padding="VALID", dtype=self.dtype, bias_init=_torch_bias, name="whitening"
+        )
         x = self.keep("whitening", act(whitening(x.astype(self.dtype))))
         for i, width in enumerate(self.widths, 1):
             group = Group(width, self.activation, self.dtype, name=f"group{i}")
@@ -111,6 +113,12 @@ class Group(nn.Module):
             norm = BatchNorm(momentum=0.4, epsilon=1e-12, use_scale=False, dtype=self.dtype, name=f"norm{i}")
             x = act(norm(x, train=train))
         return x
+
+
+def _torch_bias(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """PyTorch's initialization of the first layer's bias, which tells its filters apart from their negatives."""
+    bound = _WHITENED**-0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def _dirac(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

@@ -95,6 +95,11 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N,H,W,C] → [N,H/stride,W/stride,features]."""
         act, inputs = activation(self.activation), x.shape[-1]
+        if x.shape[1] % self.stride or x.shape[2] % self.stride:
+            raise ValueError(
+                f"tiny_resnet halves its maps, and one of {x.shape[1]}×{x.shape[2]} has no half; with three stages, "
+                "images need sides that are multiples of 4"
+            )
         hidden, groups, side = (inputs, inputs, 1) if self.separable else (self.features, 1, 3)
         y = _conv(hidden, 3, self.stride, self.dtype, "conv1", groups)(x)
         y = act(BatchNorm(dtype=self.dtype, name="norm1")(y, train=train))
