@@ -61,7 +61,12 @@ QUICK = {
         "data/inspect/test_survey.py::test_sizes",
     ),
     "data/prepare": ("data/prepare/test_archives.py", "data/prepare/test_formats.py", "data/prepare/test_matlab.py"),
-    "metrics": ("metrics/test_classification.py", "metrics/test_frechet.py", "metrics/test_image_quality.py"),
+    "metrics": (
+        "metrics/test_classification.py",
+        "metrics/test_frechet.py",
+        "metrics/test_image_quality.py",
+        "metrics/test_intervals.py",
+    ),
     "models": ("models/test_layers.py", "models/test_registry.py::test_classifiers_have_a_head_of_the_asked_width"),
     "ops": ("ops/test_pooling.py", "ops/test_updates.py"),
     "ops/native": (

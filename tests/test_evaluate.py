@@ -131,7 +131,8 @@ def test_outputs_are_the_network_s_and_metrics_follow_from_them(load_config, tmp
     assert (kept["logits"].argmax(-1) == kept["label"]).mean() == pytest.approx(results["metrics"]["test/accuracy"])
     assert str(kept["fingerprint"]) == results["evaluations"]["test"]["fingerprint"]
     pictures = Record(tmp_path).pictures("test")
-    assert {name: x.shape[1:] for name, x in pictures.items()} == {"predicted": (8, 8, 3), "augmented": (8, 8, 1)}
+    shapes = {name: x.shape[1:] for name, x in pictures.items()}
+    assert shapes == {"predicted": (8, 8, 3), "augmented": (8, 8, 1), "filters": (3, 3, 1)}
 
 
 def test_features_are_left_out_if_they_are_not_wanted(load_config, tmp_path):
