@@ -42,7 +42,7 @@ QUICK = {
         "test_quick.py",
         "test_train.py::test_the_state_that_is_restored_is_what_was_saved",
     ),
-    "analysis": ("test_evaluate.py::test_what_a_page_shows_is_read_from_the_folder",),
+    "analysis": ("analysis/test_centroids.py", "analysis/test_embeddings.py", "analysis/test_errors.py"),
     "data": (
         "data/test_cached.py",
         "data/test_decode.py",

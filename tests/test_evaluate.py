@@ -202,6 +202,11 @@ def test_what_a_page_shows_is_read_from_the_folder(load_config, tmp_path):
     assert found.best_test() == "test"
     assert found.results["metrics"]["test/accuracy"] <= 1.0
     assert found.dataset["class_names"] == list("0123456789")
+    assert {split: sum(counts) for split, counts in found.dataset["examples_per_class"].items()} == {
+        "train": 200,
+        "val": 144,
+        "test": 200,
+    }
     assert found.config["model"]["cnn"]["channels"] == [32, 64]
     assert found.rows()[0]["step"] == 7 and found.environment["process_count"] == 1
     assert not list(pathlib.Path(tmp_path).rglob(".*npz*"))
