@@ -56,6 +56,7 @@ QUICK = {
         "data/augment/test_registry.py::test_wrong_specifications_are_refused_with_the_valid_ones",
     ),
     "data/inspect": (
+        "data/inspect/test_near_duplicates.py::test_groups_are_chains_in_the_order_of_the_splits",
         "data/inspect/test_survey.py::test_channel_statistics_of_arrays",
         "data/inspect/test_survey.py::test_duplicates",
         "data/inspect/test_survey.py::test_sizes",

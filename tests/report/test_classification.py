@@ -23,20 +23,26 @@ def text(path):
     return " ".join(re.sub(r"<[^>]+>", " ", content).split())
 
 
-@pytest.fixture
-def workdir(tmp_path):
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
     splits = {"val": classifier_runs.outputs(3, 20), "test": classifier_runs.outputs(3, 60)}
     pictures = {"filters": np.zeros((4, 3, 3, 3), np.uint8)}
-    return classifier_runs.write(tmp_path / "run", splits, names=NAMES, pictures=pictures)
+    folder = tmp_path_factory.mktemp("classifier") / "run"
+    return classifier_runs.write(folder, splits, names=NAMES, pictures=pictures)
+
+
+@pytest.fixture(scope="module")
+def full(workdir):
+    """The page with everything on it."""
+    return write(workdir)
 
 
 def write(workdir):
     return run_page.of_run(Record(workdir), classifier_runs.images_of)
 
 
-def test_everything_is_shown(workdir):
-    path = write(workdir)
-    drawn = {file.name for file in path.parent.glob("*.png")}
+def test_everything_is_shown(full):
+    drawn = {file.name for file in full.parent.glob("*.png")}
     assert drawn >= {
         "confusion_matrix.png",
         "mistakes.png",
@@ -51,7 +57,7 @@ def test_everything_is_shown(workdir):
         "centroid_histogram.png",
         "filters.png",
     }
-    shown = text(path)
+    shown = text(full)
     for words in (
         "Feature space",
         "Mistakes and centroids",
@@ -63,8 +69,8 @@ def test_everything_is_shown(workdir):
     assert "superclass" not in shown
 
 
-def test_accuracies_stand_with_their_intervals(workdir):
-    shown = text(write(workdir))
+def test_accuracies_stand_with_their_intervals(full, workdir):
+    shown = text(full)
     outputs = Record(workdir).outputs("test")
     hits = int((outputs["logits"].argmax(-1) == outputs["label"]).sum())
     p, z = hits / 60, 1.959964
@@ -76,8 +82,8 @@ def test_accuracies_stand_with_their_intervals(workdir):
     assert re.search(rf"cat {own.sum()} {recall:.5g} \(", shown)
 
 
-def test_names_stay_text_everywhere(workdir):
-    content = write(workdir).read_text()
+def test_names_stay_text_everywhere(full):
+    content = full.read_text()
     assert EVIL not in content and "alert(1)</script>" not in content
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", content, flags=re.DOTALL)
     assert [attributes for attributes, _ in scripts] == [' type="application/json"', ""]
@@ -85,9 +91,8 @@ def test_names_stay_text_everywhere(workdir):
     assert any(EVIL in said for said in data["texts"])
 
 
-def test_points_carry_their_image_and_classes(workdir):
-    path = write(workdir)
-    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', path.read_text())[1])
+def test_points_carry_their_image_and_classes(full, workdir):
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', full.read_text())[1])
     outputs = Record(workdir).outputs("test")
     predicted = outputs["logits"].argmax(-1)
     assert data["group"] == outputs["label"].tolist() and len(data["points"]) == 180
@@ -141,12 +146,14 @@ def test_many_classes_with_superclasses(tmp_path):
 
 
 def test_a_perfect_classifier_has_a_page(tmp_path):
-    splits = {"test": classifier_runs.outputs(2, 12, skill=99.0)}
+    splits = {"test": classifier_runs.outputs(2, 4, skill=99.0)}  # Too few for t-SNE.
     shown = text(write(classifier_runs.write(tmp_path / "run", splits, names=("a", "b"))))
     assert "There is no mistake in test" in shown and "Most confident mistakes" not in shown
 
 
-def test_records_of_before_superclasses_have_a_page(workdir):
+def test_records_of_before_superclasses_have_a_page(tmp_path):
+    splits = {"test": classifier_runs.outputs(2, 12, features=0)}
+    workdir = classifier_runs.write(tmp_path / "run", splits, names=("a", "b"))
     dataset = json.loads((workdir / "dataset.json").read_text())
     for name in ("superclasses", "examples_per_class"):
         del dataset[name]
@@ -154,8 +161,8 @@ def test_records_of_before_superclasses_have_a_page(workdir):
     assert "Examples per class" not in text(write(workdir))
 
 
-def test_only_the_page_s_own_script_may_run(workdir, tmp_path):
-    content = write(workdir).read_text()
+def test_only_the_page_s_own_script_may_run(full, tmp_path):
+    content = full.read_text()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', content)[1]
     script = re.search(r"<script>(.*?)</script>", content, flags=re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -29,6 +29,7 @@ def tsne(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     if len(features) < 5:
         raise ValueError(f"t-SNE of {len(features)} examples; it needs 5 at least.")
@@ -46,4 +47,6 @@ def tsne(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
         max_iter=_ITERATIONS[dimensions],
         random_state=seed,
     )
-    return embedding.fit_transform(reduced).astype(np.float32)
+    # One thread: the same on any number of cores, and several spin where others compute, too.
+    with threadpool_limits(1):
+        return embedding.fit_transform(reduced).astype(np.float32)

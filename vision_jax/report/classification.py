@@ -117,7 +117,7 @@ class _Shown:
         """Shows the reliability diagram."""
         found = self.predictions
         arrays = (jnp.asarray(found.logits), jnp.asarray(found.label), jnp.ones(len(found.label)))
-        sums = jax.device_get(metrics.calibration_sums(*arrays))
+        sums = jax.device_get(jax.jit(metrics.calibration_sums)(*arrays))
         accuracy, confidence = metrics.reliability(sums)
         path = self.folder / "reliability.png"
         plots.reliability(path, accuracy, confidence, sums["bin_examples"])

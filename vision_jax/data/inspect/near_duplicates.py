@@ -1,8 +1,8 @@
 """Pictures that show the same without being the same file: saved again, resized, a little brighter.
 
 Candidates are pairs whose perceptual hashes (`imagehash.phash`: signs of the lowest frequencies) differ in few bits.
-Those whose small pictures then agree closely in every color are near-duplicates. With the bounds below, 98.8 to 100 % of
-400 CIFAR pictures are found again that were saved as JPEG of quality 50, halved, enlarged or made 10 % brighter, and
+Those whose small pictures then agree closely in every color are near-duplicates. With the bounds below, 98.8 to 100 %
+of 400 CIFAR pictures are found again that were saved as JPEG of quality 50, halved, enlarged or made 10 % brighter, and
 among 4,000 of CIFAR-10's (8 million pairs) nothing else. Of drawings of few strokes, as MNIST's, it also finds
 look-alikes. What was cropped, turned or mirrored is not found.
 """
