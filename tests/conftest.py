@@ -43,6 +43,9 @@ QUICK = {
         "test_train.py::test_the_state_that_is_restored_is_what_was_saved",
     ),
     "analysis": (
+        "analysis/test_centroids.py",
+        "analysis/test_embeddings.py",
+        "analysis/test_errors.py",
         "analysis/test_record.py",
         "test_evaluate.py::test_what_a_page_shows_is_read_from_the_folder",
     ),
@@ -59,6 +62,7 @@ QUICK = {
         "data/augment/test_registry.py::test_wrong_specifications_are_refused_with_the_valid_ones",
     ),
     "data/inspect": (
+        "data/inspect/test_near_duplicates.py::test_groups_are_chains_in_the_order_of_the_splits",
         "data/inspect/test_survey.py::test_channel_statistics_of_arrays",
         "data/inspect/test_survey.py::test_duplicates",
         "data/inspect/test_survey.py::test_sizes",
@@ -70,6 +74,7 @@ QUICK = {
         "metrics/test_diversity.py",
         "metrics/test_frechet.py",
         "metrics/test_image_quality.py",
+        "metrics/test_intervals.py",
         "metrics/test_memorization.py",
         "metrics/test_receipt.py",
     ),

@@ -132,7 +132,8 @@ def test_outputs_are_the_network_s_and_metrics_follow_from_them(load_config, tmp
     assert (kept["logits"].argmax(-1) == kept["label"]).mean() == pytest.approx(results["metrics"]["test/accuracy"])
     assert str(kept["fingerprint"]) == results["evaluations"]["test"]["fingerprint"]
     pictures = Record(tmp_path).pictures("test")
-    assert {name: x.shape[1:] for name, x in pictures.items()} == {"predicted": (8, 8, 3), "augmented": (8, 8, 1)}
+    shapes = {name: x.shape[1:] for name, x in pictures.items()}
+    assert shapes == {"predicted": (8, 8, 3), "augmented": (8, 8, 1), "filters": (3, 3, 1)}
 
 
 def test_features_are_left_out_if_they_are_not_wanted(load_config, tmp_path):
@@ -239,6 +240,11 @@ def test_what_a_page_shows_is_read_from_the_folder(load_config, tmp_path):
     assert found.best_test() == "test"
     assert found.results["metrics"]["test/accuracy"] <= 1.0
     assert found.dataset["class_names"] == list("0123456789")
+    assert {split: sum(counts) for split, counts in found.dataset["examples_per_class"].items()} == {
+        "train": 200,
+        "val": 144,
+        "test": 200,
+    }
     assert found.config["model"]["cnn"]["channels"] == [32, 64]
     assert found.rows()[0]["step"] == 7 and found.environment["process_count"] == 1
     assert not list(pathlib.Path(tmp_path).rglob(".*npz*"))

@@ -80,11 +80,17 @@ def describe(workdir: pathlib.Path, config: ConfigDict, dataset: Dataset, state:
 
 
 def _describe_dataset(dataset: Dataset, image_size: int) -> dict[str, Any]:
-    """Returns what using the trained network takes to know of the data set: names, and the shape of one image."""
+    """Returns what the use of the trained network and pages need to know: names, counts, the shape of an image."""
     shape = (image_size, image_size, 3) if image_size else np.shape(dataset.splits["train"][0]["image"])
     return {
         "name": dataset.name,
         "class_names": list(dataset.class_names),
+        "superclasses": list(dataset.superclasses),
+        "examples_per_class": {
+            split: np.bincount(source.labels, minlength=len(dataset.class_names)).tolist()
+            for split, source in dataset.splits.items()
+            if dataset.class_names
+        },
         "image_shape": [int(n) for n in shape],
         "provenance": dict(dataset.provenance),
     }

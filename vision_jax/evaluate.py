@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -202,8 +202,8 @@ def _write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], fingerprint
 def _report(run: Run, results: dict[str, Any]) -> None:
     """Writes `report/results.json` and the page, and prints the table (of one process)."""
 
-    def images(split: str, count: int) -> np.ndarray:
-        return base.first_examples(run.config, run.dataset, split, count)["image"]
+    def images(split: str, indices: Iterable[int]) -> np.ndarray:
+        return base.examples_at(run.config, run.dataset, split, indices)["image"]
 
     (run.workdir / "report").mkdir(parents=True, exist_ok=True)
     files.write_json(run.workdir / "report" / "results.json", results)

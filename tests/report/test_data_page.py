@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import classifier_runs
 from vision_jax import config as config_lib
+from vision_jax.analysis.record import Record
+from vision_jax.data import sources
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.report import data_page
 
@@ -47,6 +50,51 @@ def test_page_of_a_classification_set(tmp_path):
     assert {"classes_train.png", "classes_test.png", "class_000.png", "class_003.png", "augmented.png"} <= pictures
     mean = dataset.splits["train"].images.mean((0, 1, 2)) / 255
     assert f"config.data.mean = ({mean[0]:.4f}".rstrip("0") in shown
+
+
+def smooth(number):
+    small = RNG.integers(0, 256, (number, 8, 8, 3), np.uint8)
+    return np.stack([np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC)) for image in small])
+
+
+def test_near_duplicates_are_listed_beside_equal_pictures(tmp_path):
+    train, test = smooth(12), smooth(4)
+    test[1] = train[5]  # Equal: no near-duplicate.
+    file = tmp_path / "again.jpg"
+    Image.fromarray(train[7]).save(file, quality=60)
+    test[2] = np.asarray(Image.open(file))
+    dataset = make({}, (), 4, train=ArraySource(train, np.arange(12) % 4), test=ArraySource(test, np.arange(4)))
+    shown = text(data_page.write(tmp_path / "page", dataset, config_lib.default()))
+    near = shown[shown.index("Near-duplicates") :]
+    assert "in both train and test 1 more than once in all 1 under different classes 1" in near
+    assert "train 7 (class &lt;3&gt;), test 2 (class &lt;2&gt;)" in near and "train 5" not in near
+    assert (tmp_path / "page" / "near_duplicates.png").exists()
+    shown = text(data_page.write(tmp_path / "without", dataset, config_lib.default(), near=False))
+    assert "Near-duplicates" not in shown
+
+
+def test_labels_that_a_run_disagrees_with(tmp_path):
+    """Two planted flips are found and nothing else is a suspect: recall and precision 1."""
+    labels = np.arange(40) % 4
+    wrong = labels.copy()
+    wrong[[6, 17]] = [3, 0]
+    dataset = make({"train": 8}, (8, 8, 3), 4, test=ArraySource(smooth(40), wrong))
+    logits = 3 * np.eye(4)[labels] + 0.3 * RNG.normal(size=(40, 4))
+    outputs = {"index": np.arange(40), "label": wrong, "logits": logits.astype(np.float32)}
+    fingerprint = sources.fingerprint(dataset.splits["test"])
+    workdir = classifier_runs.write(
+        tmp_path / "run", {"test": outputs}, names=dataset.class_names, fingerprints={"test": fingerprint}
+    )
+    page = data_page.write(tmp_path / "page", dataset, config_lib.default(), near=False, record=Record(workdir))
+    shown = text(page)
+    assert "test: 2 suspects among 40 pictures." in shown and "has learned" not in shown
+    for index, given, own in ((6, 3, 2), (17, 0, 1)):
+        row = rf"{index} class &lt;{given}&gt; class &lt;{own}&gt; 0\.\d+ 0\.\d+ yes"
+        assert re.search(row, shown)
+    assert (tmp_path / "page" / "labels_test.png").exists()
+    other = make({"train": 8, "test": 40}, (8, 8, 3), 4)
+    with pytest.raises(ValueError, match="evaluated on other examples than those of 'test'"):
+        data_page.write(tmp_path / "other", other, config_lib.default(), near=False, record=Record(workdir))
 
 
 def test_page_of_gray_images_without_classes_for_super_resolution(tmp_path):

@@ -62,12 +62,50 @@ def test_masked_examples_do_not_count():
     assert sums["loss"] == pytest.approx(expected["loss"], rel=1e-6)
 
 
-def test_summary_from_a_known_confusion_matrix():
+def test_summary_from_known_sums():
     task, _, _ = make()
-    confusion = np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]])
-    summary = task.summarize({"count": np.int32(6), "loss": np.float32(3.0), "confusion": confusion})
+    sums = {
+        "count": np.int32(6),
+        "loss": np.float32(3.0),
+        "confusion": np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]),
+        "bin_examples": np.array([0, 2, 4]),
+        "bin_hits": np.array([0, 1, 4]),
+        "bin_confidence": np.array([0, 1.2, 3.6]),
+    }
+    summary = task.summarize(sums)
+    assert list(summary) == list(task.metrics)
     assert summary["accuracy"] == pytest.approx(5 / 6) and summary["loss"] == 0.5
     assert summary["macro_f1"] == pytest.approx((6 / 7 + 4 / 5 + 0) / 3)
+    assert summary["weighted_f1"] == pytest.approx((4 * 6 / 7 + 2 * 4 / 5) / 6)
+    assert summary["calibration_error_15_bins"] == pytest.approx((0.2 + 0.4) / 6)
+
+
+def test_top_5_is_measured_of_six_classes_and_more():
+    assert "top5_accuracy" not in make()[0].metrics
+    config = config_lib.default()
+    config.model.name, config.model.mlp = "mlp", dict(hidden=(5,))
+    source = ArraySource(np.zeros((6, 4, 4, 1), np.uint8), np.arange(6))
+    task = Classification(config, Dataset("toy", {"train": source}, tuple("abcdef"), {}), DURATIONS)
+    logits = jnp.eye(6).at[jnp.asarray([1, 4])].multiply(-1)  # Where the true class comes last; one does not count.
+    batch = {"label": jnp.arange(6), "mask": jnp.asarray([1.0, 1, 1, 1, 0, 1])}
+    summary = task.summarize({**jax.device_get(task.sums(logits, batch)), "count": np.int32(5)})
+    assert list(summary) == list(task.metrics) and "top5_accuracy" in summary
+    assert summary["top5_accuracy"] == pytest.approx(4 / 5)
+
+
+def test_filters_of_the_first_layer():
+    task, state, _ = make()  # A dense layer: a filter is as large as the image.
+    filters = np.asarray(task.filters(state)["filters"])
+    assert filters.shape == (5, 4, 4, 1) and filters.dtype == np.uint8
+    kernel = np.asarray(state.networks["model"].params["hidden1"]["kernel"]).T
+    scaled = kernel / np.abs(kernel).max(1, keepdims=True)
+    np.testing.assert_array_equal(filters.reshape(5, 16), np.round((0.5 + 0.5 * scaled) * 255))
+    config = config_lib.default()
+    config.model.name, config.model.cnn = "cnn", dict(channels=(70, 3))
+    source = ArraySource(np.zeros((6, 8, 8, 3), np.uint8), np.arange(6) % 2)
+    task = Classification(config, Dataset("toy", {"train": source}, tuple("ab"), {}), DURATIONS)
+    state = jax.jit(task.init)(jax.random.key(0))
+    assert task.filters(state)["filters"].shape == (64, 3, 3, 3)
 
 
 def test_images_are_normalized_per_channel():

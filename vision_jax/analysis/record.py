@@ -30,7 +30,7 @@ class Record:
 
     @functools.cached_property
     def dataset(self) -> dict[str, Any]:
-        """Name, names of the classes, shape of an image, provenance."""
+        """Name, names of the classes and superclasses, examples per class of each split, image shape, provenance."""
         return self._json("dataset.json")
 
     @functools.cached_property
@@ -87,8 +87,13 @@ def side_by_side(first: Record, second: Record, evaluator: str) -> tuple[Arrays,
     Raises:
         ValueError: they were evaluated on other examples.
     """
+    check_same_examples(first, second, evaluator)
+    return first.outputs(evaluator), second.outputs(evaluator)
+
+
+def check_same_examples(first: Record, second: Record, evaluator: str) -> None:
+    """Raises `ValueError` unless an evaluation of two runs was of the same examples; it says what differs."""
     found = [record.results["evaluations"].get(evaluator) for record in (first, second)]
     if None in found or found[0] != found[1]:
         described = (f"{r.workdir}: {f or 'no such evaluation'}" for r, f in zip((first, second), found, strict=True))
         raise ValueError(f"The evaluations {evaluator!r} saw different examples; {'; '.join(described)}.")
-    return first.outputs(evaluator), second.outputs(evaluator)

@@ -5,6 +5,7 @@ here, seeded and stratified, so that they are a function of the data and `split_
 never moves an example into or out of the test split.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -131,7 +132,7 @@ def load(options: Options) -> Dataset:
             )
         made[split] = limited(source, options["limit"])
     ordered = {split: made[split] for split in dict.fromkeys(("train", "val", "test", *made)) if split in made}
-    return Dataset(dataset.name, ordered, dataset.class_names, dataset.provenance)
+    return dataclasses.replace(dataset, splits=ordered)
 
 
 def evenly(count: int, limit: int) -> np.ndarray:

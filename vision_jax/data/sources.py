@@ -102,9 +102,11 @@ class Dataset:
         splits: 'train', 'val', 'test' (those that exist) to sources.
         class_names: one per label, empty where examples have no class.
         provenance: origin, license, citation, fingerprint: what a report states.
+        superclasses: the coarser class that each class belongs to, one per label; empty where there are none.
     """
 
     name: str
     splits: Mapping[str, Source]
     class_names: tuple[str, ...]
     provenance: Mapping[str, str]
+    superclasses: tuple[str, ...] = ()

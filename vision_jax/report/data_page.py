@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
 from vision_jax import config as config_lib
-from vision_jax.data import augment, transforms
-from vision_jax.data.inspect import survey
+from vision_jax.analysis import errors, labels
+from vision_jax.analysis.record import Record
+from vision_jax.data import augment, datasets, sources, transforms
+from vision_jax.data.inspect import near_duplicates, survey
 from vision_jax.data.sources import Dataset, Source
 from vision_jax.report import page, plots
 
@@ -25,19 +27,32 @@ _MAX_LISTED = 40
 _AUGMENTED = 7  # versions beside the original
 
 
-def write(folder: str | os.PathLike[str], dataset: Dataset, config: ConfigDict) -> pathlib.Path:
+def write(
+    folder: str | os.PathLike[str],
+    dataset: Dataset,
+    config: ConfigDict,
+    *,
+    near: bool = True,
+    record: Record | None = None,
+) -> pathlib.Path:
     """Surveys the data set and writes `FOLDER/index.html` with its pictures beside it.
 
     Args:
         folder: where to write.
         dataset: what `datasets.load(config.data)` gave.
         config: the options of the run; its transforms and augmentation are shown on the training images.
+        near: whether to look for near-duplicates, for which every picture is decoded.
+        record: the files of a run on this data, whose network's disagreement with the labels is shown.
 
     Returns:
         The path of the page.
+
+    Raises:
+        ValueError: the run was evaluated on other examples than these.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    disagreeing = list(_labels(folder, dataset, record)) if record else []
     groups = survey.duplicates(dataset.splits)
     counts = survey.counts(dataset.splits, len(dataset.class_names)) if dataset.class_names else {}
     long = len(dataset.class_names) > _MANY_CLASSES
@@ -48,6 +63,8 @@ def write(folder: str | os.PathLike[str], dataset: Dataset, config: ConfigDict) 
         page.Section("Pixels", list(_pixels(dataset, config))),
         page.Section("Sizes", list(_sizes(folder, dataset))),
         page.Section("Duplicates", list(_duplicates(folder, dataset, groups))),
+        page.Section("Near-duplicates", list(_near_duplicates(folder, dataset, groups)) if near else []),
+        page.Section("Labels that a network disagrees with", disagreeing),
         page.Section("As training sees them", list(_augmented(folder, dataset, config))),
         page.Section(
             "Configuration", [page.Code(json.dumps(config_lib.to_dict(config)["data"], indent=2))], folded=True
@@ -143,33 +160,118 @@ def _sizes(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
         yield page.Picture(path, alt=f"Histogram of {what}: {pooled.min():g} to {pooled.max():g}.")
 
 
-def _duplicates(folder: pathlib.Path, dataset: Dataset, groups: list[list[survey.Place]]) -> Iterator[page.Block]:
-    across = survey.across_splits(groups)
+def _place(dataset: Dataset, place: survey.Place) -> str:
+    """Returns 'split index (class)'."""
+    split, index = place
+    name = dataset.class_names[dataset.splits[split].labels[index]] if dataset.class_names else ""
+    return f"{split} {index}" + (f" ({name})" if name else "")
 
-    def label(place: survey.Place) -> str:
-        split, index = place
-        name = dataset.class_names[dataset.splits[split].labels[index]] if dataset.class_names else ""
-        return f"{split} {index}" + (f" ({name})" if name else "")
 
-    conflicts = [g for g in groups if len({int(dataset.splits[split].labels[i]) for split, i in g}) > 1]
+def _conflicts(dataset: Dataset, groups: list[list[survey.Place]]) -> list[list[survey.Place]]:
+    """Returns the groups whose members have different labels."""
+    return [group for group in groups if len({int(dataset.splits[split].labels[i]) for split, i in group}) > 1]
+
+
+def _counted(dataset: Dataset, groups: list[list[survey.Place]]) -> page.Table:
     pairs = {
         f"in both {first} and {second}": sum({first, second} <= {split for split, _ in group} for group in groups)
         for first, second in itertools.combinations(dataset.splits, 2)
     }
-    found = {**pairs, "more than once in all": len(groups), "under different classes": len(conflicts)}
-    yield page.Table(("pictures that stand", "number"), list(found.items()))
+    conflicts = len(_conflicts(dataset, groups))
+    found = {**pairs, "more than once in all": len(groups), "under different classes": conflicts}
+    return page.Table(("pictures that stand", "number"), list(found.items()))
+
+
+def _near_duplicates(folder: pathlib.Path, dataset: Dataset, equal: list[list[survey.Place]]) -> Iterator[page.Block]:
+    """Shows groups of pictures that show the same, but for those whose members are all equal."""
+    same = {place: number for number, group in enumerate(equal) for place in group}
+    near = [
+        group
+        for group in near_duplicates.near_duplicates(dataset.splits)
+        if len({same.get(place, place) for place in group}) > 1
+    ]
+    yield _counted(dataset, near)
     yield page.Text(
-        "Compared are the pixels, of photos in files the files: what was saved again or cropped is not found."
+        "Pictures that show the same without being equal: saved again, resized, brighter (perceptual hashes that "
+        "differ in few bits, and small pictures that agree). Of drawings of few strokes, look-alikes are among them; "
+        "what was cropped, turned or mirrored is not found."
     )
+    if not near:
+        return
+    first = [*survey.across_splits(near), *_conflicts(dataset, near)]
+    listed = (first + [group for group in near if group not in first])[:_MAX_LISTED]
+    listed = [group for number, group in enumerate(listed) if group not in listed[:number]]
+    more = f", {len(listed)} of {len(near)}" if len(listed) < len(near) else ""
+    rows = [(", ".join(_place(dataset, place) for place in group),) for group in listed]
+    yield page.Table(("split, index (class)",), rows, caption=f"Near-duplicates, those across splits first{more}")
+    members = [place for group in listed for place in group[:2]]
+    shown = _thumbnails([dataset.splits[split][index]["image"] for split, index in members])
+    path = folder / "near_duplicates.png"
+    plots.image_grid(path, shown, [_place(dataset, place) for place in members], columns=8)
+    yield page.Picture(path, alt="Two pictures of each group of the table above, side by side.")
+
+
+def _labels(folder: pathlib.Path, dataset: Dataset, record: Record) -> Iterator[page.Block]:
+    """Shows the examples of each evaluation whose label the network of a run believes least."""
+    names = dataset.class_names
+    yield page.Text(
+        f"Of the run {record.workdir}: pictures ranked by the probability that its network gives their label. Suspects "
+        "are those of which another class reaches the probability that it has on average where it is the label "
+        "(confident learning, Northcutt et al. 2021). Some are wrong labels, others mistakes of the network."
+    )
+    for evaluator, evaluation in record.results["evaluations"].items():
+        outputs, split = record.outputs(evaluator), evaluation["split"]
+        if "logits" not in outputs or split not in dataset.splits:
+            continue
+        source = dataset.splits[split]
+        seen = datasets.limited(source, evaluation["examples"])
+        if len(seen) != evaluation["examples"] or sources.fingerprint(seen) != evaluation["fingerprint"]:
+            raise ValueError(
+                f"The run {record.workdir} was evaluated on other examples than those of {split!r} of {dataset.name}; "
+                "inspect the data of its own config."
+            )
+        predictions = errors.Predictions.of(outputs)
+        found = labels.disagreements(predictions.label, predictions.probabilities)
+        rows = found.rows[(predictions.predicted != predictions.label)[found.rows]][:_MAX_LISTED]
+        learned = " The network was trained on these labels: it has learned wrong ones, too." * (split == "train")
+        yield page.Text(
+            f"{evaluator}: {len(found.suspects):,} suspects among {len(predictions.label):,} pictures.{learned}"
+        )
+        if not len(rows):
+            continue
+        suspects = set(found.suspects.tolist())
+        table = [
+            (
+                int(predictions.index[i]),
+                names[predictions.label[i]],
+                names[predictions.predicted[i]],
+                float(found.probability[i]),
+                float(predictions.confidence[i]),
+                "yes" if int(i) in suspects else "no",
+            )
+            for i in rows
+        ]
+        header = ("index", "label", "predicted", "probability of the label", "of the predicted class", "suspect")
+        yield page.Table(header, table, caption=f"{evaluator}: the {len(rows)} least believed labels")
+        captions = [f"{names[predictions.label[i]]} or {names[predictions.predicted[i]]}?" for i in rows]
+        path = folder / f"labels_{evaluator}.png"
+        plots.image_grid(path, _thumbnails(_pictures(source, predictions.index[rows])), captions)
+        yield page.Picture(path, alt=f"The pictures of the table above ({evaluator}).")
+
+
+def _duplicates(folder: pathlib.Path, dataset: Dataset, groups: list[list[survey.Place]]) -> Iterator[page.Block]:
+    across, conflicts = survey.across_splits(groups), _conflicts(dataset, groups)
+    yield _counted(dataset, groups)
+    yield page.Text("Compared are the pixels, of photos in files the files: these are equal.")
     for title, listed in (("In more than one split", across), ("Under different classes", conflicts)):
         if not listed:
             continue
-        rows = [(", ".join(map(label, group)),) for group in listed[:_MAX_LISTED]]
+        rows = [(", ".join(_place(dataset, place) for place in group),) for group in listed[:_MAX_LISTED]]
         more = f", the first {_MAX_LISTED} of {len(listed)}" if len(listed) > _MAX_LISTED else ""
         yield page.Table(("split, index (class)",), rows, caption=f"{title}{more}")
         path = folder / f"duplicates_{'splits' if listed is across else 'classes'}.png"
         shown = _thumbnails([dataset.splits[split][index]["image"] for (split, index), *_ in listed[:_MAX_LISTED]])
-        plots.image_grid(path, shown, [label(group[0]) for group in listed[:_MAX_LISTED]])
+        plots.image_grid(path, shown, [_place(dataset, group[0]) for group in listed[:_MAX_LISTED]])
         yield page.Picture(path, alt=f"The pictures of the table above ({title.lower()}).")
 
 

@@ -1,12 +1,18 @@
-"""One self-contained HTML file from headings, texts, tables and pictures: no script, no request, light and dark."""
+"""One self-contained HTML file from headings, texts, tables and pictures: no request, light and dark.
+
+The page forbids itself every request and every script but those of its own blocks (`Embedded.script`), which the
+browser enforces by their hashes.
+"""
 
 import base64
 import dataclasses
+import hashlib
 import html
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from vision_jax.metrics.intervals import Interval
 from vision_jax.utils import files
 
 _STYLE = """
@@ -30,6 +36,7 @@ th, td { padding: .3rem .9rem .3rem .5rem; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; }
+td.number { white-space: nowrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: .75rem 0; }
 figure { margin: 0; padding: .5rem; background: #ffffff; color: #1c1e21; border: 1px solid var(--line);
   border-radius: .4rem; max-width: 100%; overflow-x: auto; }
@@ -47,7 +54,7 @@ pre { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1
 
 _FREE_WIDTH = 600  # pixels; pictures up to this width shrink to any screen
 
-Cell = str | int | float | bool | None
+Cell = str | int | float | bool | Interval | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; columns of numbers are aligned to the right, floats shown to 5 digits."""
+    """A table; columns of numbers are aligned to the right, floats shown to 5 digits, intervals in parentheses."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -94,7 +101,22 @@ class Code:
     text: str
 
 
-Block = Text | Table | Picture | KeyValues | Code
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """HTML made by this package, in which all that comes from data is escaped already.
+
+    Attributes:
+        html: an element.
+        script: JavaScript that brings all such elements of a page to life; equal ones are run once, at the end.
+        style: CSS that they need.
+    """
+
+    html: str
+    script: str = ""
+    style: str = ""
+
+
+Block = Text | Table | Picture | KeyValues | Code | Embedded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +141,21 @@ def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Sectio
     """
     path = pathlib.Path(path)
     body = "\n".join(_section(section) for section in sections)
+    embedded = [block for section in sections for block in section.blocks if isinstance(block, Embedded)]
+    scripts = list(dict.fromkeys(block.script for block in embedded if block.script))
+    style = "".join(dict.fromkeys((_STYLE, *(block.style for block in embedded))))
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
+    allowed = f"script-src {hashes}; " if hashes else ""
+    policy = f"default-src 'none'; {allowed}style-src 'unsafe-inline'; img-src data:"
+    ends = "".join(f"<script>{script}</script>\n" for script in scripts)
     text = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'  # else a server is asked for one
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n{ends}</body>\n</html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic_write(path) as file:
@@ -133,8 +164,11 @@ def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Sectio
 
 def show(value: Cell) -> str:
     """Returns a value as a reader wants it: floats to 5 digits, a dash for nothing."""
-    if value is None:
+    if value is None or value != value:
         return "–"
+    if isinstance(value, Interval):
+        between = " to " if value.low < 0 else "–"
+        return f"{value.value:.5g} ({value.low:.4g}{between}{value.high:.4g})"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
@@ -166,13 +200,17 @@ def _block(block: Block, section: str) -> str:
             return _table(block, section)
         case Picture():
             return _picture(block)
+        case Embedded():
+            return block.html
 
 
 def _table(table: Table, section: str) -> str:
     for row in table.rows:
         if len(row) != len(table.header):
             raise ValueError(f"A row has {len(row)} cells under a header of {len(table.header)}: {list(row)!r}.")
-    numeric = [all(isinstance(row[i], int | float | None) for row in table.rows) for i in range(len(table.header))]
+    numeric = [
+        all(isinstance(row[i], int | float | Interval | None) for row in table.rows) for i in range(len(table.header))
+    ]
     classes = [' class="number"' if number else "" for number in numeric]
 
     def line(tag: str, cells: Sequence[str]) -> str:

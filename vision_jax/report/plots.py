@@ -27,6 +27,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _HATCHES = ("", "///", "...", "xxx", "\\\\\\")
 _TEXT = 13  # pixels, below and above images
 _GAP = 8
+_NAME = 24  # characters of a class's name in a plot
 
 PathLike = str | os.PathLike[str]
 
@@ -147,33 +148,34 @@ def bars(
     *,
     title: str,
     xlabel: str,
+    intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> None:
     """Draws horizontal bars, one group per label from top to bottom, one bar in each group per series.
 
     Args:
         path: the PNG file to write.
-        values: by the name of the series, one value per label.
+        values: by the name of the series, one value per label; NaN draws no bar.
         labels: names of the groups.
         title: heading of the plot.
         xlabel: what the values are, with their unit.
+        intervals: by the name of the series, ends of the error bar of each value.
     """
     for name, row in values.items():
         if len(row) != len(labels):
             raise ValueError(f"Series {name!r} has {len(row)} values for {len(labels)} labels.")
     height = 0.8 / len(values)
+    labels = [_short(label) for label in labels]
     with _chart(path, _WIDTH, 1.2 + len(labels) * max(0.17 * len(values), 0.24), title) as ax:
         groups = []
-        for i, row in enumerate(values.values()):
-            drawn = ax.barh(
-                np.arange(len(labels)) + (i - (len(values) - 1) / 2) * height,
-                row,
-                height,
-                color=_COLORS[i % len(_COLORS)],
-                hatch=_HATCHES[i % len(_HATCHES)],
-                edgecolor="white",
-            )
+        for i, (name, row) in enumerate(values.items()):
+            places = np.arange(len(labels)) + (i - (len(values) - 1) / 2) * height
+            color, hatch = _COLORS[i % len(_COLORS)], _HATCHES[i % len(_HATCHES)]
+            drawn = ax.barh(places, row, height, color=color, hatch=hatch, edgecolor="white")
             groups.append(drawn)
-            if len(values) == 1:
+            if intervals is not None:
+                ends = np.abs(np.asarray(intervals[name], np.float64).T - np.asarray(row, np.float64))
+                ax.errorbar(row, places, xerr=ends, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+            elif len(values) == 1:
                 ax.bar_label(drawn, fmt="%.4g", padding=3, fontsize=9)
         ax.set_yticks(np.arange(len(labels)), labels, parse_math=False, fontsize=10)
         ax.set_ylim(len(labels) - 0.4, -0.6)
@@ -185,7 +187,14 @@ def bars(
             _legend(ax.figure, groups, list(values), loc="outside lower center", ncols=len(values))
 
 
-def confusion_matrix(path: PathLike, matrix: np.ndarray, class_names: Sequence[str]) -> None:
+def confusion_matrix(
+    path: PathLike,
+    matrix: np.ndarray,
+    class_names: Sequence[str],
+    groups: Sequence[str] = (),
+    *,
+    title: str = "Confusion matrix",
+) -> None:
     """Draws a confusion matrix: rows are true classes, columns predicted ones.
 
     Shades show the part of each true class; up to 20 classes the counts are written as well.
@@ -194,18 +203,24 @@ def confusion_matrix(path: PathLike, matrix: np.ndarray, class_names: Sequence[s
         path: the PNG file to write.
         matrix: counts, int [K, K].
         class_names: K names.
+        groups: the group of each class, whose classes stand together: lines separate the groups, and their names stand
+            on the other sides.
+        title: heading of the plot.
     """
     k = len(class_names)
     if matrix.shape != (k, k):
         raise ValueError(f"The confusion matrix is {list(matrix.shape)}, expected [{k}, {k}] for {k} class names.")
     part = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    names = [textwrap.shorten(name, 24, placeholder="…") for name in class_names]
+    names = [_short(name) for name in class_names]
     longest = max(map(len, names))
     cell = min(max(4.2 / k, 0.115), 1.0)  # inches; at the lower end the names of 100 classes still fit
     size = min(10.0, cell * 72 * 0.75)  # points; a letter is about 0.62 of it wide
     upright = longest * 0.62 * size > cell * 72 * 0.95
     side = k * cell + 0.9 + longest * 0.62 * size / 72
-    with _chart(path, side + 0.9, side, "Confusion matrix") as ax:
+    spans = [(name, len(list(members))) for name, members in itertools.groupby(groups)]
+    called = [_short(name, 32) for name, _ in spans]
+    margin = 0.62 * 8 / 72 * max(map(len, called), default=0)
+    with _chart(path, side + 1.1 + 1.2 * margin, side + margin, title, colors=256) as ax:
         from matplotlib.colors import PowerNorm
 
         # The root makes the few errors of a good classifier visible beside its diagonal.
@@ -215,7 +230,16 @@ def confusion_matrix(path: PathLike, matrix: np.ndarray, class_names: Sequence[s
         ax.tick_params(length=2)
         ax.set_xlabel("predicted class")
         ax.set_ylabel("true class")
-        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.04, pad=0.02, ticks=(0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1))
+        if spans:
+            ends = np.cumsum([0, *(number for _, number in spans)]) - 0.5
+            for end in ends[1:-1]:
+                ax.axhline(end, color="#888888", linewidth=0.6)
+                ax.axvline(end, color="#888888", linewidth=0.6)
+            middles = (ends[:-1] + ends[1:]) / 2
+            for side_axis, turned in ((ax.secondary_xaxis("top").xaxis, 90), (ax.secondary_yaxis("right").yaxis, 0)):
+                side_axis.set_ticks(middles, called, fontsize=8, rotation=turned, parse_math=False)
+                side_axis.set_tick_params(length=2)
+        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.03, pad=0.01, ticks=(0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1))
         bar.set_label("part of the true class")
         if k > 20:
             return
@@ -223,6 +247,162 @@ def confusion_matrix(path: PathLike, matrix: np.ndarray, class_names: Sequence[s
         for row, column in np.argwhere(matrix):
             color = "white" if part[row, column] > 0.3 else "black"
             ax.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=fit, color=color)
+
+
+def reliability(path: PathLike, accuracy: np.ndarray, confidence: np.ndarray, examples: np.ndarray) -> None:
+    """Draws a reliability diagram (Guo et al. 2017): accuracy in bins of confidence, and how many fall into each.
+
+    Args:
+        path: the PNG file to write.
+        accuracy: of the examples of each bin, float [bins], NaN where it is empty; bins divide [0, 1] evenly.
+        confidence: mean of the examples of each bin, float [bins], NaN likewise.
+        examples: in each bin, int [bins].
+    """
+    edges = np.linspace(0, 1, len(accuracy) + 1)
+    with _figure(path, _WIDTH, 4.6) as figure:
+        ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        for one in (ax, below):
+            one.spines[["top", "right"]].set_visible(False)
+            one.grid(color="#dddddd", linewidth=0.8)
+            one.set_axisbelow(True)
+        ax.set_title("Reliability diagram", fontsize=12)
+        width = edges[1] * 0.92
+        bars = ax.bar((edges[:-1] + edges[1:]) / 2, accuracy, width, color=_COLORS[0], edgecolor="white")
+        (line,) = ax.plot((0, 1), (0, 1), color="black", linestyle="--", linewidth=1)
+        (points,) = ax.plot(confidence, accuracy, linestyle="", marker="o", markersize=4, color=_COLORS[1])
+        ax.set_ylabel("accuracy")
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1.02)
+        names = ["accuracy in the bin", "calibrated", "at the mean confidence of the bin"]
+        _legend(figure, [bars, line, points], names, loc="outside lower center", ncols=2)
+        below.bar((edges[:-1] + edges[1:]) / 2, examples, width, color=_COLORS[0], edgecolor="white")
+        below.set_ylabel("examples")
+        below.set_xlabel("confidence: probability of the predicted class")
+
+
+def class_colors(number: int) -> list[str]:
+    """Returns a color for each of so many classes or superclasses, '#rrggbb', as different as that many can be."""
+    from matplotlib import colormaps
+    from matplotlib.colors import hsv_to_rgb, to_hex
+
+    if number <= 20:
+        palette = colormaps["tab10" if number <= 10 else "tab20"].colors  # type: ignore[attr-defined]
+        return [to_hex(color) for color in palette[:number]]
+    hues = [(k * 0.618034) % 1 for k in range(number)]  # Neighbors in number are far apart in hue.
+    return [
+        to_hex(tuple(hsv_to_rgb((hue, (0.95, 0.55)[k % 2], (0.6, 0.85)[k // 2 % 2])))) for k, hue in enumerate(hues)
+    ]
+
+
+def embedding(
+    path: PathLike,
+    points: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    wrong: np.ndarray,
+    *,
+    title: str,
+    turns: Sequence[float] = (0.0,),
+) -> None:
+    """Draws points, of which color is the class, a dot a hit and a cross a mistake.
+
+    Args:
+        path: the PNG file to write.
+        points: float [N, 2], or [N, 3], of which a view is drawn for each of `turns`.
+        groups: the class of each point, int [N].
+        names: of the classes. Up to 20 stand in a legend, up to 10 in two dimensions at the median of their points.
+        wrong: which points are mistakes, bool [N].
+        title: heading of the plot.
+        turns: in three dimensions, angles in degrees about the vertical axis.
+    """
+    colors = np.array(class_colors(len(names)))[groups]
+    few = len(names) <= 20
+    side = 3.4 if len(turns) > 1 else 6.2
+    labels = ["hit", "mistake", *(map(_short, names) if few else ())]
+    width = side * len(turns) + 0.1
+    columns = min(4, len(labels), int(width / (0.6 + 0.086 * max(map(len, labels)))))
+    with _figure(path, width, side + 0.4 + 0.22 * math.ceil(len(labels) / columns)) as figure:
+        from matplotlib.lines import Line2D
+        from matplotlib.patheffects import withStroke
+
+        figure.suptitle(title, fontsize=12, parse_math=False)
+        for ax, turn in zip(np.atleast_1d(figure.subplots(1, len(turns))), turns, strict=True):
+            ax.set(xticks=[], yticks=[])
+            flat, depth = (points, np.zeros(len(points))) if points.shape[1] == 2 else _turned(points, turn)
+            middle, reach = (flat.max(0) + flat.min(0)) / 2, 0.52 * np.ptp(flat, axis=0).max() or 1.0
+            ax.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach))
+            ax.set_box_aspect(1)
+            order = np.argsort(depth, kind="stable")
+            size = 14 if len(points) <= 500 else 7
+            for marker, chosen in (("o", order[~wrong[order]]), ("x", order[wrong[order]])):
+                style = {"linewidths": 0} if marker == "o" else {"linewidths": 1}
+                scale = size if marker == "o" else 2.5 * size
+                ax.scatter(*flat[chosen].T, s=scale, c=colors[chosen], marker=marker, alpha=0.75, **style)
+            if len(turns) > 1:
+                ax.set_xlabel(f"turned by {turn:g}°")
+            if points.shape[1] == 2 and len(names) <= 10:
+                for k in np.unique(groups):
+                    x, y = np.median(flat[groups == k], axis=0)
+                    halo = [withStroke(linewidth=2.5, foreground="white")]
+                    text = ax.text(x, y, _short(names[k]), ha="center", va="center", fontsize=9, path_effects=halo)
+                    text.set_parse_math(False)
+        handles = [Line2D([], [], linestyle="", marker=marker, color="#555555", markersize=5) for marker in ("o", "x")]
+        if few:
+            handles += [Line2D([], [], linestyle="", marker="o", color=color) for color in class_colors(len(names))]
+        _legend(figure, handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _turned(points: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [N, 3] seen from a little above after a turn about the vertical axis: [N, 2], and depth, near last."""
+    turn, tilt = np.radians(degrees), np.radians(20)
+    x, y, z = (points - points.mean(0)).T
+    across, away = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
+    return np.stack([across, z * np.cos(tilt) + away * np.sin(tilt)], 1), z * np.sin(tilt) - away * np.cos(tilt)
+
+
+def centroid_scatter(path: PathLike, true: np.ndarray, predicted: np.ndarray) -> None:
+    """Draws of each mistake the distances of its feature to the centroids of its true and its predicted class, [M]."""
+    with _chart(path, _WIDTH, 4.2, "Mistakes in feature space") as ax:
+        nearer = predicted < true
+        handles = []
+        for chosen, color, marker in ((nearer, _COLORS[1], "o"), (~nearer, _COLORS[0], "^")):
+            points = ax.scatter(true[chosen], predicted[chosen], s=14, c=color, marker=marker, alpha=0.6, linewidths=0)
+            handles.append(points)
+        ends = [0.95 * min(true.min(), predicted.min()), 1.05 * max(true.max(), predicted.max())]
+        handles += ax.plot(ends, ends, color="black", linestyle="--", linewidth=1)
+        ax.set(xlim=ends, ylim=ends, xlabel="distance to the true class", ylabel="distance to the predicted class")
+        ax.set_aspect("equal")
+        ax.grid(color="#dddddd", linewidth=0.8)
+        ax.set_axisbelow(True)
+        names = ["nearer to the predicted class", "nearer to the true class", "as near to both"]
+        _legend(ax.figure, handles, names, loc="outside lower center", ncols=1)
+
+
+def histograms(path: PathLike, values: Mapping[str, np.ndarray], *, title: str, xlabel: str, mark: float) -> None:
+    """Draws histograms over common bins, of one series as areas, of several as outlines of equal area.
+
+    Args:
+        path: the PNG file to write.
+        values: float [N] by the name in the legend.
+        title: heading of the plot.
+        xlabel: what the values are, with their unit.
+        mark: a value at which a line is drawn.
+    """
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins=30)
+    one = len(values) == 1
+    with _chart(path, _WIDTH, 3.3, title) as ax:
+        lines = []
+        for i, row in enumerate(values.values()):
+            color, line = _COLORS[i % len(_COLORS)], _LINES[i % len(_LINES)]
+            kind = {"color": color, "edgecolor": "white"} if one else {"histtype": "step", "color": color, "ls": line}
+            lines.append(ax.hist(row, edges, density=not one, **kind)[2])
+        ax.axvline(mark, color="black", linestyle="--", linewidth=1)
+        ax.set_xlabel(xlabel, parse_math=False)
+        ax.set_ylabel("mistakes" if one else "density")
+        ax.grid(axis="y", color="#dddddd", linewidth=0.8)
+        ax.set_axisbelow(True)
+        if not one:
+            _legend(ax, [line[0] for line in lines], list(values), loc="best")
 
 
 def image_grid(
@@ -426,18 +606,31 @@ def _mosaic(
 
 
 @contextlib.contextmanager
-def _chart(path: PathLike, width: float, height: float, title: str) -> Iterator[Any]:
+def _chart(path: PathLike, width: float, height: float, title: str, colors: int = 128) -> Iterator[Any]:
     """Yields the axes of a figure of `width` × `height` inches and writes it to `path` afterwards."""
+    with _figure(path, width, height, colors) as figure:
+        ax = figure.add_subplot()
+        ax.set_title(title, parse_math=False, fontsize=12)
+        ax.spines[["top", "right"]].set_visible(False)
+        yield ax
+
+
+@contextlib.contextmanager
+def _figure(path: PathLike, width: float, height: float, colors: int = 128) -> Iterator[Any]:
+    """Yields a figure of `width` × `height` inches and writes it to `path` in so many `colors` afterwards."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    ax = figure.add_subplot()
-    ax.set_title(title, parse_math=False, fontsize=12)
-    ax.spines[["top", "right"]].set_visible(False)
-    yield ax
-    _save(figure, path, colors=128)
+    yield figure
+    _save(figure, path, colors)
+
+
+def _short(name: str, most: int = _NAME) -> str:
+    """Returns a name that leaves room for others: at most so many characters, on one line."""
+    name = " ".join(name.split())
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _legend(owner: Any, handles: Sequence[Any], names: Sequence[str], **place: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vision_jax import config as config_lib
 from vision_jax.analysis.record import Record
+from vision_jax.metrics import intervals
 from vision_jax.report import classification, gan, page, plots, super_resolution
 from vision_jax.report.images import ImagesOf
 
@@ -32,12 +33,24 @@ def of_run(record: Record, images_of: ImagesOf) -> pathlib.Path:
     return write(
         record.workdir,
         title=f"{results['model']} on {results['data']}",
-        summary={**results["metrics"], **{name: results[name] for name in shown}},
+        summary={**with_intervals(results), **{name: results[name] for name in shown}},
         metrics=record.rows(),
         config=record.config,
         environment=record.environment,
         sections=_SECTIONS[results["task"]](record, images_of),
     )
+
+
+def with_intervals(results: Mapping[str, Any]) -> dict[str, page.Cell]:
+    """Returns the metrics of a run by 'evaluator/metric', of a classifier's accuracies with Wilson's interval."""
+    metrics = dict(results["metrics"])
+    if results["task"] == "classification":
+        for name, value in metrics.items():
+            evaluator, _, metric = name.rpartition("/")
+            if "accuracy" in metric:
+                examples = results["evaluations"][evaluator]["examples"]
+                metrics[name] = intervals.wilson(round(value * examples), examples)
+    return metrics
 
 
 def write(
@@ -84,7 +97,8 @@ def _results(summary: Mapping[str, page.Cell]) -> Iterator[page.Block]:
     metrics = list(dict.fromkeys(name.rpartition("/")[2] for name in summary if "/" in name))
     if metrics:
         rows = [[metric, *(summary.get(f"{split}/{metric}") for split in splits)] for metric in metrics]
-        yield page.Table(("metric", *splits), rows)
+        measured = any(isinstance(cell, intervals.Interval) for cell in summary.values())
+        yield page.Table(("metric", *splits), rows, caption=classification.WILSON if measured else "")
     if rest := {name: value for name, value in summary.items() if "/" not in name}:
         yield page.KeyValues(rest)
 

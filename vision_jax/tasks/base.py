@@ -8,7 +8,7 @@ every step, so that they are in no checkpoint and in no compiled program.
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -193,8 +193,13 @@ class Task(abc.ABC):
 
 def first_examples(config: ConfigDict, dataset: Dataset, split: str, count: int) -> dict[str, np.ndarray]:
     """Returns the first `count` examples of a split as evaluation sees them, stacked: 'image' uint8, 'label'."""
+    return examples_at(config, dataset, split, range(min(count, len(dataset.splits[split]))))
+
+
+def examples_at(config: ConfigDict, dataset: Dataset, split: str, indices: Iterable[int]) -> dict[str, np.ndarray]:
+    """Returns the examples at `indices` of a split as evaluation sees them, stacked: 'image' uint8, 'label'."""
     source, (_, transform) = dataset.splits[split], transforms.for_config(config.data)
-    examples = [source[i] for i in range(min(count, len(source)))]
+    examples = [source[int(i)] for i in indices]
     if transform is not None:
         examples = [transform(example) for example in examples]
     return {name: np.stack([example[name] for example in examples]) for name in ("image", "label")}

@@ -1,4 +1,4 @@
-"""Image classification: losses, augmentation, distillation; accuracy and confusion matrix."""
+"""Image classification: losses, augmentation, distillation; accuracy, F1, calibration."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,15 +20,17 @@ from vision_jax.pretrained import finetune
 from vision_jax.tasks import base, classification_losses, views
 from vision_jax.tasks.distillation import Teachers
 from vision_jax.tasks.state import NetworkState, TrainState, merge
+from vision_jax.utils import trees
 from vision_jax.utils.options import ConfigError
 
 _FRAME = np.array([255, 0, 0], np.uint8)  # Color of a mistake's frame in the pictures of training.
+_TOP_5_CLASSES = 6  # From so many on, top-5 accuracy says something.
+_FILTERS = 64  # Shown of the first layer, at most.
 
 
 class Classification(base.Task):
     """Trains `config.model` to name the class of an image."""
 
-    metrics: Mapping[str, bool] = {"accuracy": True, "macro_f1": True, "loss": False}
     shown = 16
 
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
@@ -39,6 +41,15 @@ class Classification(base.Task):
                 f"Classification needs two classes or more; {dataset.name} has {self.classes}. In a folder of photos, "
                 "each class is a folder of its own."
             )
+        self.metrics = {
+            "accuracy": True,
+            **({"top5_accuracy": True} if self.classes >= _TOP_5_CLASSES else {}),
+            "macro_f1": True,
+            "weighted_f1": True,
+            f"calibration_error_{metrics.CALIBRATION_BINS}_bins": False,
+            "loss": False,
+            **dict.fromkeys(self._of_views(), True),
+        }
         options = config.model
         model = models.build(
             options.name,
@@ -68,7 +79,6 @@ class Classification(base.Task):
             )
         self.teachers = self._teachers()
         self._check_sizes()
-        self.metrics = {**self.metrics, **dict.fromkeys(self._of_views(), True)}
 
     def _teachers(self) -> Teachers | None:
         options = self.config.classification.distillation
@@ -234,25 +244,41 @@ class Classification(base.Task):
     def eval_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
     ) -> tuple[base.Arrays, base.Arrays]:
-        """Returns sums of the loss and the confusion matrix [true, predicted]; label, logits and features per row."""
+        """Returns the sums that `summarize` takes; label, logits and features per row."""
         del constants, key
         logits, features = self.predict(state, batch["image"])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        confusion = metrics.confusion(batch["label"], jnp.argmax(logits, -1), batch["mask"], self.classes)
         outputs = {"label": batch["label"], "logits": logits}
         if self.config.eval.features:
             outputs["features"] = features
-        sums = {"loss": jnp.sum(losses * batch["mask"]), "confusion": confusion}
-        return sums | self._sums_of_views(state, batch, logits), outputs
+        return self.sums(logits, batch) | self._sums_of_views(state, batch, logits), outputs
+
+    def sums(self, logits: jax.Array, batch: base.Batch) -> base.Arrays:
+        """Returns sums of the loss, the confusion matrix [true, predicted], top-5 hits and the bins of confidence."""
+        label, mask = batch["label"], batch["mask"]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        sums = {
+            "loss": jnp.sum(losses * mask),
+            "confusion": metrics.confusion(label, jnp.argmax(logits, -1), mask, self.classes),
+            **metrics.calibration_sums(logits, label, mask),
+        }
+        if "top5_accuracy" in self.metrics:
+            sums["top5_hits"] = metrics.top_k_hits(logits, label, mask, 5)
+        return sums
 
     def summarize(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns accuracy, macro F1 and mean loss."""
-        return {
+        """Returns the metrics, in the order in which `metrics` names them."""
+        count = int(sums["count"])
+        found = {
             "accuracy": metrics.accuracy(sums["confusion"]),
             "macro_f1": metrics.macro_f1(sums["confusion"]),
-            "loss": float(sums["loss"]) / int(sums["count"]),
-            **{name: float(total) / int(sums["count"]) for name, total in sums.items() if name in self._of_views()},
+            "weighted_f1": metrics.weighted_f1(sums["confusion"]),
+            f"calibration_error_{metrics.CALIBRATION_BINS}_bins": metrics.expected_calibration_error(sums),
+            "loss": float(sums["loss"]) / count,
+            **{name: float(sums[name]) / count for name in self._of_views()},
         }
+        if "top5_accuracy" in self.metrics:
+            found["top5_accuracy"] = int(sums["top5_hits"]) / count
+        return {name: found[name] for name in self.metrics}
 
     def _of_views(self) -> tuple[str, ...]:
         """Returns the name of the accuracy with test-time augmentation, if there is one."""
@@ -273,7 +299,7 @@ class Classification(base.Task):
         return found
 
     def pictures(self, state: TrainState, constants: base.Constants, batch: base.Batch) -> base.Arrays:
-        """Returns the examples, mistakes framed in red, and what a step makes of them when it augments."""
+        """Returns the examples, mistakes framed in red, what a step makes of them when it augments, and filters."""
         del constants
         images = jnp.broadcast_to(batch["image"], (*batch["image"].shape[:3], 3))
         logits, _ = self._predict_images(state, batch["image"])
@@ -283,7 +309,25 @@ class Classification(base.Task):
         key = jax.random.fold_in(jax.random.key(self.config.seed), state.step)
         batch = {**batch, **self._place(state.step, batch), "image": base.to_unit(batch["image"])}
         augmented = self.augment(key, batch)["image"]
-        return {"predicted": framed, "augmented": base.to_bytes(augmented)}
+        return {"predicted": framed, "augmented": base.to_bytes(augmented), **self.filters(state)}
+
+    def filters(self, state: TrainState) -> base.Arrays:
+        """Returns 'filters', the first layer's kernels as uint8 [N, h, w, 1 or 3], or nothing where it sees no pixels.
+
+        Each is scaled by its own largest weight; middle gray is 0. Of a dense layer, a filter has the image's size.
+        """
+        shape = base.image_shape(self.config, self.dataset)
+        parameters = state.networks["model"].variables()["params"]
+        first = [parameters[name] for name in next(iter(self.model.stages.values())) if name in parameters]
+        kernels = [leaf for path, leaf in trees.flatten(first).items() if path.endswith("kernel")]
+        kernel = kernels[0] if kernels else jnp.zeros(())
+        if kernel.ndim == 2 and kernel.shape[0] == np.prod(shape):
+            kernel = kernel.reshape(*shape, -1)
+        if kernel.ndim != 4 or kernel.shape[2] != shape[2] or min(kernel.shape[:2]) < 2:
+            return {}
+        weights = jnp.moveaxis(kernel, -1, 0)[:_FILTERS]
+        largest = jnp.max(jnp.abs(weights), axis=(1, 2, 3), keepdims=True)
+        return {"filters": base.to_bytes(0.5 + 0.5 * weights / jnp.maximum(largest, 1e-12))}
 
     def _predict_images(self, state: TrainState, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`predict` of this class, for subclasses whose own takes something else."""

@@ -2,8 +2,9 @@
 
     python -m vision_jax.tools.inspect_data --config=configs/digits_cnn.py
 
-Examples per class and split, pictures of each class, pixel statistics, sizes, duplicates across splits, and the
-training pictures after the config's augmentation; as one HTML file and the PNG files in it.
+Examples per class and split, pictures of each class, pixel statistics, sizes, duplicates and near-duplicates across
+splits, and the training pictures after the config's augmentation; as one HTML file and the PNG files in it. With
+`--workdir` of a run, also the pictures whose label its network believes least; the config is then the run's own.
 """
 
 import pathlib
@@ -15,6 +16,8 @@ from ml_collections import config_flags
 from vision_jax import config as config_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run: rank its examples by disagreement with their label.")
+_NEAR = flags.DEFINE_bool("near_duplicates", True, "Look for near-duplicates, for which every picture is decoded.")
 _OUTPUT = flags.DEFINE_string("output", "", "Folder to write; by default runs/data_<name of the data set>.")
 
 
@@ -22,21 +25,23 @@ def main(argv: list[str]) -> None:
     """Surveys the data and writes the page."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
-    if _CONFIG.value is None:
-        raise app.UsageError("Name a config: --config=configs/digits_cnn.py")
+    if (_CONFIG.value is None) == (_WORKDIR.value is None):
+        raise app.UsageError("Name a config, --config=configs/digits_cnn.py, or a run, --workdir=runs/digits_cnn.")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # JAX reports which accelerators it looked for.
+    from vision_jax.analysis.record import Record
     from vision_jax.data import datasets
     from vision_jax.report import data_page
 
-    config = _CONFIG.value
     try:
+        record = Record(_WORKDIR.value) if _WORKDIR.value else None
+        config = config_lib.from_dict(record.config) if record else _CONFIG.value
         config_lib.validate(config)
         dataset = datasets.load(config.data)
         folder = pathlib.Path(
             _OUTPUT.value or pathlib.Path("runs") / f"data_{dataset.name.replace(':', '_').replace('/', '_')}"
         )
-        print(f"Wrote {data_page.write(folder, dataset, config)}")
+        print(f"Wrote {data_page.write(folder, dataset, config, near=_NEAR.value, record=record)}")
     except (ValueError, OSError) as error:
         sys.exit(f"ERROR: {error}")
 

@@ -87,11 +87,16 @@ class Writer:
         self._write(self._timings, step, timings)
 
     def write_course(self, step: int, count: int, course: Mapping[str, np.ndarray]) -> None:
-        """Writes the first `count` values of each array, those of the steps up to `step`, a row per step."""
+        """Writes the first `count` values of each array, those of the steps up to `step`, a row per step.
+
+        What a run has written of them before it was stopped within the interval is not written again.
+        """
         for sink in self._course if course else ():
+            known = sink.kept[-1]["step"] if sink.kept else 0
             for number in range(count):
                 row = {name: float(values[number]) for name, values in course.items()}
-                sink.write(step - count + number + 1, row)
+                if (at := step - count + number + 1) > known:
+                    sink.write(at, row)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes images uint8 [N, H, W, C], C = 1 or 3: as a grid of at most 64 into `pictures/`, and to the views."""

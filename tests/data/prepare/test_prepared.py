@@ -192,6 +192,11 @@ def test_real_cifar(tmp_path, unpacked_data):
             assert (np.bincount(dataset.splits[split].labels) == size // classes).all()
     assert dataset.class_names[:2] == ("apple", "aquarium_fish")
     assert dataset.class_names[dataset.splits["train"].labels[0]] == "cattle"
+    folder = unpacked_data / "cifar-100-binary"
+    coarse_names = (folder / "coarse_label_names.txt").read_text().split()
+    coarse, fine = np.fromfile(folder / "test.bin", np.uint8).reshape(-1, 3074)[:, :2].T
+    named = {dataset.class_names[f]: coarse_names[c] for f, c in zip(fine, coarse, strict=True)}
+    assert dict(zip(dataset.class_names, dataset.superclasses, strict=True)) == named
 
 
 def test_other_files_than_the_published_ones(tmp_path):
@@ -376,6 +381,7 @@ def test_the_manifest_is_whole():
     assert prepare.names() == ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "oxford_iiit_pet")
     for entry in manifest.entries().values():
         assert entry.license and entry.citation and entry.homepage.startswith("http")
+        assert not entry.superclasses or len(entry.superclasses) == len(entry.class_names)
         for file in entry.files.values():
             assert file.checksums and file.url.endswith(file.name)
             assert file.unpacked_bytes >= (file.bytes or 0)

@@ -36,7 +36,7 @@ def channel_statistics(source: Source, limit: int = 2000) -> tuple[np.ndarray, n
         taken = min(limit, len(source))
         parts = np.linspace(0, len(source) - 1, taken).astype(np.int64)[:, None]
     total, squares = 0.0, 0.0
-    for part in _progress(parts, "pixel statistics"):
+    for part in progress(parts, "pixel statistics"):
         images = source.images[part] if isinstance(source, ArraySource) else source[int(part[0])]["image"]
         pixels = images.reshape(-1, images.shape[-1]).astype(np.float64) / 255
         total, squares = total + len(part) * pixels.mean(0), squares + len(part) * (pixels**2).mean(0)
@@ -49,7 +49,7 @@ def sizes(source: Source) -> np.ndarray:
     if isinstance(source, ArraySource):
         return np.tile(np.array(source.images.shape[1:3], np.int64), (len(source), 1))
     files, found = undecoded(source), []
-    for i in _progress(np.arange(len(source)), "sizes"):
+    for i in progress(np.arange(len(source)), "sizes"):
         image = files[int(i)]["image"]
         if isinstance(image, bytes):
             found.append(decode.upright_size(decode.open_image(image)))
@@ -69,7 +69,7 @@ def duplicates(splits: Mapping[str, Source]) -> list[list[Place]]:
     places: dict[bytes, list[Place]] = {}
     for split, source in splits.items():
         files = undecoded(source)
-        for i in _progress(np.arange(len(source)), f"duplicates in {split}"):
+        for i in progress(np.arange(len(source)), f"duplicates in {split}"):
             image = files[int(i)]["image"]
             content = image if isinstance(image, bytes) else repr(image.shape).encode() + image.tobytes()
             places.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append((split, int(i)))
@@ -87,5 +87,6 @@ def spread(labels: np.ndarray, label: int, number: int) -> np.ndarray:
     return indices[np.unique(np.linspace(0, len(indices) - 1, min(number, len(indices))).astype(np.int64))]
 
 
-def _progress(items: Sequence[Any] | np.ndarray, what: str) -> tqdm:
+def progress(items: Sequence[Any] | np.ndarray, what: str) -> tqdm:
+    """Returns the items behind a bar, on a terminal, that says what is done with them."""
     return tqdm(items, desc=what, disable=None, leave=False, mininterval=0.5)

@@ -50,6 +50,7 @@ class Entry:
     files: Mapping[str, File]
     tfds_download_bytes: int | None = None
     any_file_suffices: bool = False
+    superclasses: tuple[str, ...] = ()
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -67,7 +68,8 @@ def _entry(name: str, raw: dict[str, Any]) -> Entry:
     files = {
         file: File(file, **{**facts, "checksums": tuple(facts["checksums"])}) for file, facts in raw["files"].items()
     }
-    return Entry(name, **{**raw, "class_names": tuple(raw["class_names"]), "files": files})
+    named = {key: tuple(raw.get(key, ())) for key in ("class_names", "superclasses")}
+    return Entry(name, **{**raw, **named, "files": files})
 
 
 def digests(source: pathlib.Path | bytes) -> dict[str, str]:

@@ -10,6 +10,7 @@ leaves that folder behind; the next one deletes it and starts afresh (finished d
 """
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -62,7 +63,9 @@ def open_prepared(name: str, data_dir: str | os.PathLike | None = None) -> Datas
             f"  python -m vision_jax.tools.prepare_data {name}{elsewhere}\n"
             "or, without network, add --archives DIR with the folder of the publisher's files."
         )
-    return tfds.open_record(folder) if is_tfds else store.open_folder(folder)
+    if is_tfds:
+        return tfds.open_record(folder)
+    return dataclasses.replace(store.open_folder(folder), superclasses=manifest.entries()[name].superclasses)
 
 
 def prepare(

@@ -1,0 +1,87 @@
+"""The page of a comparison, from the files of runs that never were."""
+
+import json
+import re
+
+import pytest
+
+from tests import classifier_runs
+from vision_jax.analysis.record import Record
+from vision_jax.report import compare_page
+
+NAMES = ("cat <b>", "dog", "a bird with a very long name, longer than most")
+
+
+def text(path):
+    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"<style.*?</style>", "", path.read_text(), flags=re.S)).split())
+
+
+@pytest.fixture
+def records(tmp_path):
+    found = []
+    for name, seed, skill, options in (
+        ("first", 0, 2.5, {}),
+        ("first again", 1, 2.5, {}),
+        ("<i>second", 0, 1.0, {"optimizer.name": "sgd"}),
+    ):
+        splits = {split: classifier_runs.outputs(3, 90, seed=seed, skill=skill) for split in ("train", "val", "test")}
+        workdir = classifier_runs.write(tmp_path / name, splits, names=NAMES, options={"seed": seed, **options})
+        found.append(Record(workdir))
+    return found
+
+
+def test_everything_is_compared(records, tmp_path):
+    path = compare_page.write(tmp_path / "out", records, classifier_runs.images_of)
+    shown = text(path)
+    for words in (
+        "2 configs on toy, 3 runs",
+        "p (McNemar)",
+        "optimizer.name adam sgd",
+        "Recall by class of all runs",
+        "Right in first, wrong in &lt;i&gt;second",
+        "percent nearer to the predicted class",
+        "mean ± standard deviation over the seeds",
+        "val/accuracy of all runs",
+    ):
+        assert words in shown, words
+    assert "<i>second" not in path.read_text() and "<script" not in path.read_text()
+    content = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [row["name"] for row in content["rows"]] == ["first", "<i>second"]
+    first = content["rows"][0]["accuracy"]["test"]
+    assert f"{first['value']:.5g} ({first['low']:.4g}–{first['high']:.4g})" in shown
+    drawn = {file.name for file in path.parent.glob("*.png")}
+    assert drawn >= {"accuracies.png", "classes.png", "centroids.png", "curve_0.png", "right_in_0_wrong_in_1.png"}
+
+
+def test_data_that_are_gone_leave_a_sentence(records, tmp_path):
+    path = compare_page.write(tmp_path / "out", records, None, "there is no folder '/nowhere'.")
+    assert "The images cannot be shown: there is no folder &#x27;/nowhere&#x27;." in text(path)
+
+
+def test_runs_that_cannot_be_compared_leave_nothing(records, tmp_path):
+    splits = {"test": classifier_runs.outputs(3, 90, split_seed=1)}
+    other = classifier_runs.write(tmp_path / "other", splits, names=NAMES, fingerprints={"test": "else"})
+    with pytest.raises(ValueError, match="saw different examples"):
+        compare_page.write(tmp_path / "out", [records[0], Record(other)], None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_tasks_have_a_table_of_metrics(tmp_path):
+    found = []
+    for number, resize in enumerate(("bilinear", "nearest")):
+        receipt = {"value": number, "interval": [0, 1], "n": 100, "resize": resize}
+        splits = {"test": classifier_runs.outputs(3, 9)}
+        workdir = classifier_runs.write(
+            tmp_path / f"gan {number}",
+            splits,
+            names=NAMES,
+            options={"optimizer.learning_rate": 0.1 + number},
+            task="gan",
+            metrics={"test/fd": 4.25 + number},
+            receipts={"test/fd": receipt},
+        )
+        found.append(Record(workdir))
+    shown = text(compare_page.write(tmp_path / "out", found, None))
+    assert "test/fd (way 1) 4.25 – test/fd (way 2) – 5.25" in shown
+    assert "measured in different ways" in shown and "resize nearest" in shown
+    assert "McNemar" not in shown

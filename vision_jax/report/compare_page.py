@@ -1,0 +1,288 @@
+"""The page that compares any number of runs: what differs between them, which is better, and whether that is chance."""
+
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from vision_jax.analysis import compare
+from vision_jax.analysis.compare import Classifiers, Row
+from vision_jax.analysis.record import Record
+from vision_jax.metrics import classification as metrics
+from vision_jax.metrics.intervals import Interval
+from vision_jax.report import page, plots
+from vision_jax.report.classification import WILSON
+from vision_jax.report.images import ImagesOf, thumbnails
+from vision_jax.utils import files
+
+_CLASSES = 20  # Shown of those that differ most.
+_BARS = 6  # Rows of which bars by class are readable.
+_SHOWN_PAIRS = 6  # Pairs of which images are shown,
+_IMAGES = 14  # so many of each.
+_THUMBNAIL = 112  # pixels
+
+
+def write(
+    folder: str | os.PathLike[str],
+    records: Sequence[Record],
+    images_of: ImagesOf | None,
+    no_images: str = "",
+) -> pathlib.Path:
+    """Compares runs and writes `FOLDER/index.html`, with its pictures and `comparison.json` beside it.
+
+    Args:
+        folder: where to write.
+        records: the runs' files.
+        images_of: gives images of the data set that they share; None where it cannot be opened.
+        no_images: why not.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: runs that cannot be compared; the message says why.
+    """
+    folder = pathlib.Path(folder)
+    rows = compare.rows(records)
+    task = rows[0].records[0].results["task"]
+    compared = compare.classifiers(rows) if task == "classification" else None
+    content = compare.to_json(rows, compared)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "comparison.json", content)
+    sections = [page.Section("Results", list(_results(rows, compared)))]
+    if compared is not None:
+        sections += [
+            page.Section("Accuracy", list(_accuracies(folder, compared))),
+            page.Section("Is it chance?", list(_pairs(compared))),
+        ]
+    sections += [
+        page.Section("What differs between the configs", list(_differences(rows))),
+        page.Section("Training curves", list(_curves(folder, rows))),
+    ]
+    if compared is not None:
+        sections += [
+            page.Section(f"Classes ({compared.evaluator})", list(_classes(folder, compared))),
+            page.Section("Mistakes and centroids", list(_centroids(folder, compared))),
+            page.Section(
+                "Right in one, wrong in the other", list(_disagreements(folder, compared, images_of, no_images))
+            ),
+        ]
+    sections.append(
+        page.Section(
+            "Runs",
+            [
+                page.Table(
+                    ("run", "seed", "folder"),
+                    [
+                        (row.name, seed, str(record.workdir))
+                        for row in rows
+                        for seed, record in zip(row.seeds, row.records, strict=True)
+                    ],
+                )
+            ],
+            folded=True,
+        )
+    )
+    path = folder / "index.html"
+    title = f"{len(rows)} configs on {rows[0].records[0].results['data']}, {len(records)} runs"
+    page.write(path, title=title, sections=[section for section in sections if section.blocks])
+    return path
+
+
+def _spread(row: Row, metric: str) -> str:
+    """Returns 'mean ± standard deviation' of several seeds."""
+    mean, spread = row.mean(metric), row.spread(metric)
+    return "–" if mean is None else page.show(mean) if spread is None else f"{page.show(mean)} ± {spread:.2g}"
+
+
+def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page.Block]:
+    several = any(len(row.records) > 1 for row in rows)
+    seeds = "Several seeds of one config are one row: mean ± standard deviation over the seeds." if several else ""
+    if compared is not None:
+        names = [name for name in ("train", "val", "test") if any(name in each for each in compared.accuracy)]
+        header = ["run", "seeds", "parameters", *(f"{name} accuracy" for name in names)]
+        header += [f"macro F1 ({compared.evaluator})", "ms per step", "training, s"]
+        table = []
+        for number, row in enumerate(rows):
+            f1 = np.mean([metrics.macro_f1(one.confusion) for one in compared.predictions[number]])
+            steps = [compare.seconds_per_step(record) for record in row.records]
+            known = [1000 * step for step in steps if step is not None]
+            training = float(np.mean([record.results["training_seconds"] for record in row.records]))
+            accuracies = [compared.accuracy[number].get(name) for name in names]
+            parameters = row.records[0].results["parameters"]
+            step_time = float(np.mean(known)) if known else None
+            table.append([row.name, len(row.records), parameters, *accuracies, float(f1), step_time, training])
+        yield page.Table(header, table, caption=f"{WILSON} {_SEEDS if several else ''}")
+        if several:
+            metric = f"{compared.evaluator}/accuracy"
+            listed = [(row.name, ", ".join(map(str, row.seeds)), _spread(row, metric)) for row in rows]
+            yield page.Table(("run", "seeds", f"{compared.evaluator} accuracy"), listed, caption=seeds)
+    measured, sentences = compare.columns(rows)
+    for sentence in sentences:
+        yield page.Text(sentence)
+    if compared is None:
+        header = ["metric", *(row.name for row in rows)]
+        lines: list[list[page.Cell]] = []
+        for column in measured:
+            cells: list[page.Cell] = []
+            for number in range(len(rows)):
+                values = column.values.get(number)
+                if values is None:
+                    cells.append(None)
+                elif len(values) == 1:
+                    cells.append(values[0])
+                else:
+                    cells.append(f"{page.show(float(np.mean(values)))} ± {np.std(values, ddof=1):.2g}")
+            number = 1 + sum(one.name == column.name for one in measured[: measured.index(column)])
+            alone = sum(one.name == column.name for one in measured) == 1
+            lines.append([column.name if alone else f"{column.name} (way {number})", *cells])
+        for name in ("parameters", "training_seconds"):
+            lines.append([name, *(row.records[0].results[name] for row in rows)])
+        yield page.Table(header, lines, caption=seeds)
+
+
+_SEEDS = "The interval of several seeds is that of one run: all see the same examples."
+
+
+def _accuracies(folder: pathlib.Path, compared: Classifiers) -> Iterator[page.Block]:
+    names = [name for name in ("train", "val", "test") if all(name in each for each in compared.accuracy)]
+    values = {name: [each[name].value for each in compared.accuracy] for name in names}
+    ends = {name: [(each[name].low, each[name].high) for each in compared.accuracy] for name in names}
+    path = folder / "accuracies.png"
+    labels = [row.name for row in compared.rows]
+    plots.bars(path, values, labels, title="Accuracy", xlabel="accuracy", intervals=ends)
+    yield page.picture(path, "Accuracy of all runs", "Whiskers: 95 % interval (Wilson).")
+
+
+def _pairs(compared: Classifiers) -> Iterator[page.Block]:
+    names = [row.name for row in compared.rows]
+    table = []
+    for pair in compared.pairs():
+        points = Interval(*(100 * end for end in (pair.difference.value, pair.difference.low, pair.difference.high)))
+        right = f"{pair.test.first_only:,} : {pair.test.second_only:,}"
+        table.append((names[pair.first], names[pair.second], points, right, pair.test.p_value))
+    header = ("run", "other run", "difference in points", "only the one : only the other right", "p (McNemar)")
+    images = f"On the same {len(compared.predictions[0][0].label):,} images of {compared.evaluator}."
+    yield page.Table(
+        header,
+        table,
+        caption=f"{images} In parentheses: 95 % interval (paired bootstrap).",
+    )
+    text = (
+        "p is of the exact McNemar test: how often chance alone makes as large a difference of two equally good runs."
+    )
+    if any(len(row.records) > 1 for row in compared.rows):
+        text += " Of several seeds, it is of the run with the lowest one; the difference is of the means over all."
+    if len(table) > 1:
+        text += f" One of {len(table)} is easily small by chance: Bonferroni's bound is {0.05 / len(table):.2g}."
+    yield page.Text(text)
+
+
+def _differences(rows: Sequence[Row]) -> Iterator[page.Block]:
+    found = compare.differences(rows)
+    if not found:
+        yield page.Text("The configs differ in the seed alone.")
+        return
+    header = ("option", *(row.name for row in rows))
+    yield page.Table(header, [(name, *(_option(value) for value in values)) for name, values in found.items()])
+
+
+def _option(value: object) -> page.Cell:
+    return (
+        value
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else "–"
+        if value is None
+        else str(value)
+    )
+
+
+def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
+    """Draws what was measured during training of every run (of several seeds the first), evaluations first."""
+    series: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for row in rows:
+        for line in row.records[0].rows():
+            for name, value in line.items():
+                if name != "step":
+                    series.setdefault(name, {}).setdefault(row.name, []).append((int(line["step"]), value))
+    shared = [name for name, of in series.items() if len(of) == len(rows)]
+    shared = [name for name in shared if not name.startswith("train/") or name in ("train/loss", "train/accuracy")]
+    for number, name in enumerate(sorted(shared, key=lambda name: (name.startswith("train/"), name))):
+        path = folder / f"curve_{number}.png"
+        title = name.replace("_", " ")
+        plots.curves(path, series[name], title=title, ylabel=title)
+        yield page.picture(path, f"{title} of all runs", "")
+
+
+def _classes(folder: pathlib.Path, compared: Classifiers) -> Iterator[page.Block]:
+    recalls, names = compared.recalls(), compared.rows[0].records[0].dataset["class_names"]
+    range_ = np.nan_to_num(recalls.max(0) - recalls.min(0))
+    order = np.argsort(-range_, kind="stable")[:_CLASSES]
+    if len(compared.rows) <= _BARS:
+        path = folder / "classes.png"
+        values = {row.name: recall[order] for row, recall in zip(compared.rows, recalls, strict=True)}
+        plots.bars(path, values, [names[k] for k in order], title="Recall by class", xlabel="recall")
+        yield page.picture(path, "Recall by class of all runs", "Where they differ most first.")
+    header = ("class", "images", *(row.name for row in compared.rows), "largest difference")
+    counts = np.bincount(compared.predictions[0][0].label, minlength=len(names))
+    table = [(names[k], int(counts[k]), *map(float, recalls[:, k]), float(range_[k])) for k in order]
+    more = f" (the {len(order)} of {len(names)} that differ most)" if len(order) < len(names) else ""
+    yield page.Table(header, table, caption=f"Recall of each class{more}; of several seeds the mean")
+
+
+def _centroids(folder: pathlib.Path, compared: Classifiers) -> Iterator[page.Block]:
+    found = {row.name: compare.distances(row.records[0], compared.evaluator) for row in compared.rows}
+    some = {name: of for name, of in found.items() if of is not None}
+    if not some:
+        return
+    table = [
+        (name, len(of.rows), 100 * of.nearer_to_predicted, float(of.true.mean()), float(of.predicted.mean()))
+        for name, of in some.items()
+    ]
+    header = ("run", "mistakes", "percent nearer to the predicted class", "to the true class", "to the predicted class")
+    yield page.Table(
+        header,
+        table,
+        caption="Distances of the features of mistakes to the centroids of two classes, in units of the mean distance "
+        "of hits to theirs; of several seeds the first",
+    )
+    path = folder / "centroids.png"
+    plots.histograms(
+        path,
+        {name: of.true - of.predicted for name, of in some.items()},
+        title="How much nearer the predicted class is",
+        xlabel="distance to the true class − distance to the predicted class",
+        mark=0.0,
+    )
+    yield page.picture(path, "Differences of the two distances", "Right of the line: nearer to the predicted class.")
+
+
+def _disagreements(
+    folder: pathlib.Path, compared: Classifiers, images_of: ImagesOf | None, no_images: str
+) -> Iterator[page.Block]:
+    if images_of is None:
+        yield page.Text(f"The images cannot be shown: {no_images}")
+        return
+    names = compared.rows[0].records[0].dataset["class_names"]
+    split = compared.rows[0].records[0].results["evaluations"][compared.evaluator]["split"]
+    pairs = list(itertools.permutations(range(len(compared.rows)), 2))[: 2 * _SHOWN_PAIRS]
+    for first, second in pairs:
+        rows = compared.disagreements(first, second, _IMAGES)
+        if not len(rows):
+            continue
+        right, wrong = compared.predictions[first][0], compared.predictions[second][0]
+        captions = [
+            f"{names[right.label[i]]} → {names[wrong.predicted[i]]}, {100 * wrong.confidence[i]:.0f}\u00a0%"
+            for i in rows
+        ]
+        path = folder / f"right_in_{first}_wrong_in_{second}.png"
+        plots.image_grid(path, thumbnails(images_of, split, right.index[rows], _THUMBNAIL), captions, columns=7)
+        title = f"Right in {compared.rows[first].name}, wrong in {compared.rows[second].name}"
+        everything = int((right.hit & ~wrong.hit).sum())
+        yield page.picture(
+            path, title, f"{len(rows)} of {everything:,}; true class → the other run's, and how sure that is of it."
+        )
+    if len(pairs) < len(compared.rows) * (len(compared.rows) - 1):
+        yield page.Text(f"Shown are the first {len(pairs)} pairs.")
