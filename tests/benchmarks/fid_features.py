@@ -34,11 +34,10 @@ def load_side(side: str, size: int, batch: int) -> Callable[[], np.ndarray]:
     """A function that computes the features of one batch and hands them to the host."""
     import torch
 
-    from tests.parity import harness, references
+    from tests.parity import references
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    net = references.on_no_device(references.fid_inception).eval()
-    harness.randomize(net, seed=0)
+    net = references.lively_fid_inception()
     x = images(size, batch)
     if side == "ours":
         import jax

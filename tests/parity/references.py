@@ -41,6 +41,25 @@ def fid_inception() -> nn.Module:
     return net
 
 
+def lively_fid_inception() -> nn.Module:
+    """That network in evaluation mode with random weights through which images stay as different as they are."""
+    net = on_no_device(fid_inception)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.8, 1.2, generator=generator)
+                module.bias.normal_(0.0, 0.1, generator=generator)
+                module.running_mean.normal_(0.0, 0.1, generator=generator)
+                module.running_var.uniform_(0.8, 1.2, generator=generator)
+                module.num_batches_tracked.zero_()
+            elif isinstance(module, nn.Conv2d | nn.Linear):
+                module.weight.normal_(0.0, (2.0 / module.weight[0].numel()) ** 0.5, generator=generator)
+                if module.bias is not None:
+                    module.bias.normal_(0.0, 0.1, generator=generator)
+    return net.eval()
+
+
 def resnet18_of_width(width: int) -> nn.Module:
     """ResNet-18 for ten classes with `width` channels, where torchvision's has 64, in its stem and first stage."""
     net = torchvision.models.resnet18(weights=None, num_classes=10)
