@@ -92,6 +92,8 @@ QUICK = {
     "report": ("report/test_page.py",),
     "tasks": (
         "tasks/test_classification.py",
+        "tasks/test_classification_losses.py",
+        "tasks/test_views.py",
         "tasks/test_super_resolution.py::test_a_step_lowers_the_loss_of_its_batch",
     ),
     "tools": ("tools/test_predict.py", "tools/test_prepare_data.py", "tools/test_show_augment.py"),

@@ -190,3 +190,22 @@ def test_durations_become_steps_rounded_up(unit, value, steps):
     section = {"steps": 0, "epochs": 0.0, "examples": 0} | {unit: value}
     assert config_lib.steps(section, "", batch_size=100, train_examples=1030) == steps
     assert config_lib.steps(dict.fromkeys(section, 0), "", batch_size=100, train_examples=1030) == 0
+
+
+def test_averages_that_contradict_each_other_or_the_task_are_refused():
+    config = config_lib.default("classification")
+    config.train.steps = 10
+    config.optimizer.average_last = 0.5
+    config_lib.validate(config)
+    config.optimizer.ema_decay = 0.9
+    with pytest.raises(config_lib.ConfigError, match="are two averages"):
+        config_lib.validate(config)
+    gan = config_lib.default("gan")
+    gan.train.steps, gan.optimizer.average_last = 10, 0.5
+    with pytest.raises(config_lib.ConfigError, match="not for the task gan"):
+        config_lib.validate(gan)
+
+
+def test_options_of_classification_are_its_own():
+    assert "classification" in config_lib.default("classification")
+    assert "classification" not in config_lib.default("super_resolution")

@@ -225,3 +225,14 @@ def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path
 def test_cached_features_are_refused_where_they_would_differ(options):
     with pytest.raises(config_lib.ConfigError, match="cache_features"):
         make(model__cache_features=True, **options)
+
+
+def test_biases_and_norms_below_the_head_have_a_rate_of_their_own():
+    model = models.build("cnn", channels=(4, 4), norm="batch")
+    factor = finetune.rate_multiplier(model, 3.0, 1.0, 10.0)
+    found = {
+        path: factor(path)
+        for path in ("block1/conv1/kernel", "block1/conv1/bias", "block2/norm1/scale", "head/kernel", "head/bias")
+    }
+    assert list(found.values()) == [1.0, 10.0, 10.0, 3.0, 3.0]
+    assert finetune.rate_multiplier(model, 1.0, 1.0) is None

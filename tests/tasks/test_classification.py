@@ -319,3 +319,19 @@ def test_augmentations_are_told_how_far_training_is():
         for place in seen
     ]
     assert covered[0] == 0 and 0 < covered[1] < 30 and covered[2] == 30
+
+
+def test_a_first_layer_is_fitted_to_the_training_images_and_frozen():
+    config = config_lib.default()
+    config.model.name, config.model.airbench94 = "airbench94", dict(widths=(2, 2, 2))
+    config.model.freeze = ("whitening",)
+    config.data.mean, config.data.std = (0.4,), (0.2,)
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    source = ArraySource(images, np.arange(12) % 3)
+    task = Classification(config, Dataset("toy", {"train": source, "val": source}, ("a", "b", "c"), {}), DURATIONS)
+    state = task.start(jax.device_get(jax.jit(task.init)(jax.random.key(0))))
+    variables = state.networks["model"].variables()
+    normalized = ((images / 255 - 0.4) / 0.2).astype(np.float32)
+    expected = task.model.fitted(variables, normalized)["params"]["whitening"]["kernel"]
+    assert set(state.networks["model"].fixed) == {"whitening"}
+    np.testing.assert_allclose(variables["params"]["whitening"]["kernel"], expected, rtol=1e-3, atol=1e-4)
