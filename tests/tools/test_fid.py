@@ -139,7 +139,7 @@ def run(tmp_path, monkeypatch):
     asked = []
 
     class Generator:
-        def sample(self, n, seed, batch_size):
+        def sample(self, n, *, seed, batch_size):
             asked.append((n, seed, batch_size))
             return images(n, seed)
 
@@ -147,7 +147,7 @@ def run(tmp_path, monkeypatch):
         asked.append((workdir.name, step))
         return Generator()
 
-    monkeypatch.setattr(inference, "generator_of_run", generator_of_run, raising=False)
+    monkeypatch.setattr(inference, "generator_of_run", generator_of_run)
     (tmp_path / "gan" / "checkpoints").mkdir(parents=True)
     return str(tmp_path / "gan"), asked
 

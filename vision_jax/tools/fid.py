@@ -312,13 +312,10 @@ def _data_set(text: str, options: Options) -> Images:
 
 
 def _run(path: pathlib.Path, options: Options) -> Images:
-    make: Any = getattr(inference, "generator_of_run", None)
-    if make is None:
-        raise ValueError(f"{path} is a run, and this version draws no samples from runs; give a folder of samples")
-    generator, count = make(path, _step(options.checkpoint)), options.n or _KEPT
+    generator, count = inference.generator_of_run(path, _step(options.checkpoint)), options.n or _KEPT
 
     def read() -> Iterator[np.ndarray]:
-        return iter(generator.sample(count, options.seed, options.batch_size))
+        return iter(generator.sample(count, seed=options.seed, batch_size=options.batch_size))
 
     return Images(str(path), f"checkpoint {options.checkpoint}, seed {options.seed}", UNKNOWN, count, read, True)
 
