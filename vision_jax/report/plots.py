@@ -228,7 +228,9 @@ def class_colors(number: int) -> list[str]:
         palette = colormaps["tab10" if number <= 10 else "tab20"].colors  # type: ignore[attr-defined]
         return [to_hex(color) for color in palette[:number]]
     hues = [(k * 0.618034) % 1 for k in range(number)]  # Neighbors in number are far apart in hue.
-    return [to_hex(hsv_to_rgb((hue, (0.95, 0.55)[k % 2], (0.6, 0.85)[k // 2 % 2]))) for k, hue in enumerate(hues)]
+    return [
+        to_hex(tuple(hsv_to_rgb((hue, (0.95, 0.55)[k % 2], (0.6, 0.85)[k // 2 % 2])))) for k, hue in enumerate(hues)
+    ]
 
 
 def embedding(
