@@ -2,8 +2,8 @@
 
 import numpy as np
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
 
 from vision_jax.analysis import labels
 
@@ -21,20 +21,19 @@ def test_an_example_seems_to_be_of_the_likeliest_class_that_reaches_its_threshol
 def test_planted_flips_are_found():
     """5 % of the digits get another label.
 
-    Of these 89, at least 65 % are among the suspects, of which at least 80 % are flips; of the first 89 in the ranking
-    at least 85 % are flips, and the first 178 hold at least 95 % of them.
+    Of these 89, at least 75 % are among the suspects, of which at least 88 % are flips; of the first 89 in the ranking
+    at least 90 % are flips, and the first 178 hold at least 95 % of them.
     """
     digits = load_digits()
     rng = np.random.default_rng(0)
     flipped = rng.choice(len(digits.target), len(digits.target) // 20, replace=False)
     given = digits.target.copy()
     given[flipped] = (given[flipped] + rng.integers(1, 10, len(flipped))) % 10
-    model = LogisticRegression(C=0.1, max_iter=1000)
-    probabilities = cross_val_predict(model, digits.data / 16, given, cv=3, method="predict_proba")
+    probabilities = cross_val_predict(KNeighborsClassifier(10), digits.data / 16, given, cv=3, method="predict_proba")
     found = labels.disagreements(given, probabilities)
     hits = np.isin(found.suspects, flipped)
     recall, precision = hits.sum() / len(flipped), hits.mean()
-    assert recall >= 0.65 and precision >= 0.8, (recall, precision)
-    assert np.isin(found.rows[: len(flipped)], flipped).mean() >= 0.85
+    assert recall >= 0.75 and precision >= 0.88, (recall, precision)
+    assert np.isin(found.rows[: len(flipped)], flipped).mean() >= 0.9
     assert np.isin(flipped, found.rows[: 2 * len(flipped)]).mean() >= 0.95
     assert (found.suggested[flipped] == digits.target[flipped]).sum() >= 0.9 * hits.sum()

@@ -60,7 +60,9 @@ def test_data_that_are_gone_leave_a_sentence(records, tmp_path):
 
 def test_runs_that_cannot_be_compared_leave_nothing(records, tmp_path):
     splits = {"test": classifier_runs.outputs(3, 90, split_seed=1)}
-    other = classifier_runs.write(tmp_path / "other", splits, names=NAMES, fingerprints={"test": "else"})
+    other = classifier_runs.write(
+        tmp_path / "other", splits, names=NAMES, options={"seed": 5}, fingerprints={"test": "else"}
+    )
     with pytest.raises(ValueError, match="saw different examples"):
         compare_page.write(tmp_path / "out", [records[0], Record(other)], None)
     assert not (tmp_path / "out").exists()
