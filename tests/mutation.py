@@ -39,6 +39,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 AREAS: dict[str, dict[str, tuple[str, ...]]] = {
     "optim": {"optim.py": ("test_optim.py",)},
     "metrics": {"metrics/*.py": ("metrics",)},
+    "analysis": {"analysis/record.py": ("test_evaluate.py",), "analysis/*.py": ("analysis",)},
     "data": {
         "data/splits.py": ("data/test_splits.py",),
         "data/pipeline.py": ("data/test_pipeline.py", "data/test_photo_batches.py"),

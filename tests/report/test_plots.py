@@ -120,6 +120,48 @@ class TestConfusionMatrix:
         with pytest.raises(ValueError, match=r"is \[2, 2\], expected \[3, 3\]"):
             plots.confusion_matrix(tmp_path / "a.png", np.zeros((2, 2), int), ["a", "b", "c"])
 
+    def test_groups_stand_on_the_other_sides(self, tmp_path):
+        matrix, names = np.diag(np.arange(1, 31)), [f"class {k}" for k in range(30)]
+        plots.confusion_matrix(tmp_path / "plain.png", matrix, names)
+        plots.confusion_matrix(tmp_path / "a.png", matrix, names, [ODD_NAMES[k // 6] for k in range(30)])
+        assert (tmp_path / "a.png").stat().st_size < SMALL
+        assert pixels(tmp_path / "a.png").shape > pixels(tmp_path / "plain.png").shape  # Room for their names.
+
+
+class TestOfPredictions:
+    def test_empty_bins_of_a_reliability_diagram(self, tmp_path):
+        values = np.array([math.nan, 0.4, 1.0])
+        plots.reliability(tmp_path / "a.png", values, values, np.array([0, 3, 9]))
+        assert (tmp_path / "a.png").stat().st_size < SMALL
+
+    @pytest.mark.parametrize("classes", [2, 10, 20, 21, 100])
+    def test_colors_of_classes_are_different(self, classes):
+        assert len(set(plots.class_colors(classes))) == classes
+
+    @pytest.mark.parametrize(("dimensions", "turns"), [(2, (0.0,)), (3, (0.0, 90.0))])
+    @pytest.mark.parametrize("classes", [5, 30])
+    def test_embeddings(self, tmp_path, dimensions, turns, classes):
+        rng = np.random.default_rng(0)
+        groups, names = np.arange(60) % classes, [ODD_NAMES[k % 5] for k in range(classes)]
+        points, wrong = rng.normal(size=(60, dimensions)), rng.random(60) < 0.2
+        plots.embedding(tmp_path / "a.png", points, groups, names, wrong, title="$t", turns=turns)
+        assert (tmp_path / "a.png").stat().st_size < SMALL
+
+    def test_a_turn_keeps_distances(self):
+        points = np.random.default_rng(0).normal(size=(9, 3))
+        flat, depth = plots._turned(points, 50)
+        turned = np.column_stack([flat, depth])
+        pairs = itertools.combinations(range(9), 2)
+        for i, j in pairs:
+            expected = np.linalg.norm(points[i] - points[j])
+            assert np.linalg.norm(turned[i] - turned[j]) == pytest.approx(expected)
+
+    @pytest.mark.parametrize("series", [1, 3])
+    def test_histograms(self, tmp_path, series):
+        values = {ODD_NAMES[i]: np.random.default_rng(i).normal(size=50) for i in range(series)}
+        plots.histograms(tmp_path / "a.png", values, title="t", xlabel="x", mark=0.0)
+        assert (tmp_path / "a.png").stat().st_size < SMALL
+
 
 class TestImageGrid:
     def images(self, n=7, side=8, channels=1):

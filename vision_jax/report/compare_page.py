@@ -208,7 +208,10 @@ def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
                 if name != "step":
                     series.setdefault(name, {}).setdefault(row.name, []).append((int(line["step"]), value))
     shared = [name for name, of in series.items() if len(of) == len(rows)]
-    shared = [name for name in shared if not name.startswith("train/") or name in ("train/loss", "train/accuracy")]
+    if rows[0].records[0].results["task"] == "classification":
+        shared = [name for name in shared if name.rpartition("/")[2] in ("accuracy", "loss")]
+    else:
+        shared = [name for name in shared if not name.startswith("train/") or name.endswith("loss")]
     for number, name in enumerate(sorted(shared, key=lambda name: (name.startswith("train/"), name))):
         path = folder / f"curve_{number}.png"
         title = name.replace("_", " ")
