@@ -207,7 +207,7 @@ def test_what_is_no_study_is_said(tmp_path, capsys):
 
 def test_a_small_study_on_digits(tmp_path, compared, repository, monkeypatch):
     monkeypatch.chdir(repository)
-    limits = ["--config.train.epochs=1.0", "--config.eval.every_epochs=1.0", "--config.log.tensorboard=False"]
+    limits = ["--config.train.epochs=3.0", "--config.data.limit=100", "--config.log.tensorboard=False"]
     given = written(tmp_path, "Study('?', (Run('a', 'configs/digits_cnn.py:smoke'),), {'seed': (0, 1)})")
     assert study.main([given, f"--out={tmp_path / 'out'}", *limits], subprocess.call) == 0
     assert compared[0][0] == ["a_seed=0", "a_seed=1"]
