@@ -45,7 +45,6 @@ def get_config(variant: str = ""):
     config.optimizer.learning_rate = 4e-3
     config.optimizer.weight_decay = 0.02
     config.optimizer.ema_decay = 0.999
-    config.optimizer.average_statistics = True
     config.schedule.name = "one_cycle"
     config.schedule.peak_fraction = 0.2
     config.train.epochs = 200.0

@@ -77,7 +77,7 @@ class Evaluation:
                 # The last batch is padded; its padding comes last.
                 left = examples - seen
                 gathered = {name: parallel.gather_to_host(output)[:left] for name, output in outputs.items()}
-                seen += batch_size
+                seen += batch["mask"].shape[0]  # Of all processes, and a multiple of the devices.
                 if collector:
                     collector.add(gathered)
                 for name in gathered if final else ():
