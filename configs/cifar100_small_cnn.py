@@ -3,7 +3,8 @@
     python -m vision_jax.main --config=configs/cifar100_small_cnn.py --workdir=runs/cifar100_small_cnn
 
 Published are 33.9 % test accuracy (41.2 % on the training images). Larger batches, crops and flips, a peak rate of one
-cycle, a moving average; nothing has been measured with this code yet.
+cycle, a moving average. Of a whole run nothing has been measured with this code yet. At step 750 of one of 1,500 steps,
+with smaller crops and a decay of 0.98, the moving average had 40.4 % on 2,000 held-out training images.
 
 'distilled' learns from the run of `cifar10_speed.py:cifar100`, asked once about every image, besides:
 
@@ -42,11 +43,11 @@ def get_config(variant: str = ""):
 
     config.data.val_fraction = 0.05
     config.data.batch_size = 1024
-    config.data.augment = ("random_crop(padding=2, mode='reflect')", "horizontal_flip")
+    config.data.augment = ("random_crop(padding=3, mode='reflect')", "horizontal_flip")
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 8e-3
     config.optimizer.weight_decay = 0.02
-    config.optimizer.ema_decay = 0.998
+    config.optimizer.ema_decay = 0.99
     config.schedule.name = "one_cycle"
     config.schedule.peak_fraction = 0.2
     config.classification.test_time_augmentation = "flip"

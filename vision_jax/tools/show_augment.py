@@ -27,6 +27,7 @@ _LABEL = 30  # height of the text below it
 # Strong enough to be seen; operations that leave some images alone are made sure to act.
 SHOWN = (
     "horizontal_flip(p=1)",
+    "alternating_flip",
     "vertical_flip(p=1)",
     "transpose(p=1)",
     "rot90",
