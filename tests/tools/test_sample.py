@@ -53,7 +53,7 @@ def test_the_generator_is_that_of_evaluation(gan_folder, generator):
     with run_lib.build(inference.open_run(gan_folder).config, gan_folder) as run:
         state = run.checkpoints.restore(2, run.abstract_state()).state
         noise = latent.noise(jax.random.key(0), 5, 32)
-        expected = np.asarray(base.to_bytes(run.task.sample(state, noise))).astype(int)
+        expected = np.asarray(base.to_bytes(run.task.sample(state, noise, None))).astype(int)
     assert np.abs(generator.sample(5) - expected).max() <= 1
 
 
