@@ -2,7 +2,8 @@
 
     python -m vision_jax.main --config=configs/dcgan_cifar100.py --workdir=runs/dcgan_cifar100
 
-They report an FID of 66.49, of which the numbers of images and the resizing are not known.
+They report an FID of 66.49, of which the numbers of images and the resizing are not known. Nothing has been measured
+with this code yet.
 """
 
 import pathlib

@@ -2,9 +2,9 @@
 
     python -m vision_jax.main --config=configs/r3gan_cifar.py --workdir=runs/r3gan_cifar
 
-Huang et al. 2024 (arXiv 2501.05441) report an FID of 1.96 for the class-conditional model after about 190 million
-images on eight GPUs, with warm-ups of the learning rate, of the penalty and of the augmentation, of which this config
-keeps constants; it has not been run in full here. Photos of your own:
+Huang et al. 2024 (arXiv 2501.05441) report an FID of 1.96 for their class-conditional model, trained on eight GPUs with
+schedules of the learning rate, of the penalty and of the augmentation. This config keeps the penalty and the
+augmentation constant, and nothing has been measured with it yet. Photos of your own:
 
     --config.data.name=folder --config.data.root=DIR --config.data.image_size=32
 """
