@@ -81,7 +81,7 @@ QUICK = {
     "models": ("models/test_layers.py", "models/test_registry.py::test_classifiers_have_a_head_of_the_asked_width"),
     "ops": ("ops/test_pooling.py", "ops/test_resize.py", "ops/test_updates.py"),
     "ops/native": (
-        "ops/native/test_library.py::test_a_compiler_may_have_arguments",
+        "ops/native/test_loading.py::test_a_compiler_may_have_arguments",
         "ops/test_onednn.py::test_one_device_calls_it_and_several_do_not",
     ),
     "pretrained": (

@@ -183,7 +183,7 @@ def test_a_long_film_shows_first_and_last(workdir, monkeypatch):
         shown.append((rows.shape, columns))
         Image.new("L", (9, 9)).save(path)
 
-    monkeypatch.setattr(gan.plots, "image_table", draw)
+    monkeypatch.setattr(gan.image_plots, "image_table", draw)
     list(gan._film(Record(workdir)))
     ((shape, names),) = shown
     assert shape == (8, 12, 8, 8, 3) and names[:3] == ["1,000", "30,000", "43,000"] and names[-1] == "79,000"
@@ -191,8 +191,8 @@ def test_a_long_film_shows_first_and_last(workdir, monkeypatch):
 
 def test_neighbors_stand_beside_their_sample_with_the_distance_below(workdir, monkeypatch):
     drawn = []
-    real = gan.plots.image_table
-    monkeypatch.setattr(gan.plots, "image_table", lambda *a, **k: (drawn.append((a, k)), real(*a, **k)))
+    real = gan.image_plots.image_table
+    monkeypatch.setattr(gan.image_plots, "image_table", lambda *a, **k: (drawn.append((a, k)), real(*a, **k)))
     list(gan._nearest(Record(workdir), PICTURES))
     ((_, rows), options) = drawn[0]
     np.testing.assert_array_equal(rows[1, 0], PICTURES["nearest_samples"][1])
@@ -217,7 +217,7 @@ def test_receipts_are_a_table_per_protocol(workdir):
 
 def test_only_the_classes_that_were_drawn_are_named(workdir, monkeypatch):
     drawn = []
-    monkeypatch.setattr(gan.plots, "image_table", lambda path, images, **options: drawn.append((images, options)))
+    monkeypatch.setattr(gan.image_plots, "image_table", lambda path, images, **options: drawn.append((images, options)))
     list(gan._by_class(Record(workdir), {"by_class": PICTURES["by_class"][:16]}))
     ((images, options),) = drawn
     assert images.shape[:2] == (2, 8) and options["rows"] == [EVIL, "dog"]

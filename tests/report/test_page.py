@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-from vision_jax.report import page, plots, run_page
+from vision_jax.report import image_plots, page, run_page
 
 EVIL = "<script>console.error('in')</script> & \"quoted\""
 VOID = {"meta", "link", "img", "br"}
@@ -48,7 +48,7 @@ class Checker(html.parser.HTMLParser):
 def report(tmp_path):
     """A page with everything on it and text that wants to be markup everywhere."""
     picture = tmp_path / "grid.png"
-    plots.image_grid(picture, np.zeros((30, 8, 8, 1), np.uint8), [f"true {i}" for i in range(30)])
+    image_plots.image_grid(picture, np.zeros((30, 8, 8, 1), np.uint8), [f"true {i}" for i in range(30)])
     rows = [{"step": i, "train/loss": 1 / i, "val/loss": math.nan, f"train/{EVIL}": 1.0} for i in range(1, 4)]
     return run_page.write(
         tmp_path,

@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from PIL import Image
 
-from vision_jax.report import plots
+from vision_jax.report import image_plots, plots, prediction_plots
 
 ODD_NAMES = ["plain", "$x^2$ & 100 %", "_hidden", "a very long name of a class, longer than most", "naïve ☃"]
 SMALL = 200_000  # bytes
@@ -113,17 +113,17 @@ class TestConfusionMatrix:
         rng = np.random.default_rng(0)
         matrix = rng.poisson(0.3, (classes, classes)) + np.diag(rng.integers(30, 99, classes))
         matrix[0] = 0  # a class without examples
-        plots.confusion_matrix(tmp_path / "a.png", matrix, [ODD_NAMES[i % 5] for i in range(classes)])
+        prediction_plots.confusion_matrix(tmp_path / "a.png", matrix, [ODD_NAMES[i % 5] for i in range(classes)])
         assert (tmp_path / "a.png").stat().st_size < SMALL
 
     def test_wrong_shape_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match=r"is \[2, 2\], expected \[3, 3\]"):
-            plots.confusion_matrix(tmp_path / "a.png", np.zeros((2, 2), int), ["a", "b", "c"])
+            prediction_plots.confusion_matrix(tmp_path / "a.png", np.zeros((2, 2), int), ["a", "b", "c"])
 
     def test_groups_stand_on_the_other_sides(self, tmp_path):
         matrix, names = np.diag(np.arange(1, 31)), [f"class {k}" for k in range(30)]
-        plots.confusion_matrix(tmp_path / "plain.png", matrix, names)
-        plots.confusion_matrix(tmp_path / "a.png", matrix, names, [ODD_NAMES[k // 6] for k in range(30)])
+        prediction_plots.confusion_matrix(tmp_path / "plain.png", matrix, names)
+        prediction_plots.confusion_matrix(tmp_path / "a.png", matrix, names, [ODD_NAMES[k // 6] for k in range(30)])
         assert (tmp_path / "a.png").stat().st_size < SMALL
         assert pixels(tmp_path / "a.png").shape > pixels(tmp_path / "plain.png").shape  # Room for their names.
 
@@ -131,12 +131,12 @@ class TestConfusionMatrix:
 class TestOfPredictions:
     def test_empty_bins_of_a_reliability_diagram(self, tmp_path):
         values = np.array([math.nan, 0.4, 1.0])
-        plots.reliability(tmp_path / "a.png", values, values, np.array([0, 3, 9]))
+        prediction_plots.reliability(tmp_path / "a.png", values, values, np.array([0, 3, 9]))
         assert (tmp_path / "a.png").stat().st_size < SMALL
 
     @pytest.mark.parametrize("classes", [2, 10, 20, 21, 100])
     def test_colors_of_classes_are_different(self, classes):
-        assert len(set(plots.class_colors(classes))) == classes
+        assert len(set(prediction_plots.class_colors(classes))) == classes
 
     @pytest.mark.parametrize(("dimensions", "turns"), [(2, (0.0,)), (3, (0.0, 90.0))])
     @pytest.mark.parametrize("classes", [5, 30])
@@ -144,12 +144,12 @@ class TestOfPredictions:
         rng = np.random.default_rng(0)
         groups, names = np.arange(60) % classes, [ODD_NAMES[k % 5] for k in range(classes)]
         points, wrong = rng.normal(size=(60, dimensions)), rng.random(60) < 0.2
-        plots.embedding(tmp_path / "a.png", points, groups, names, wrong, title="$t", turns=turns)
+        prediction_plots.embedding(tmp_path / "a.png", points, groups, names, wrong, title="$t", turns=turns)
         assert (tmp_path / "a.png").stat().st_size < SMALL
 
     def test_a_turn_keeps_distances(self):
         points = np.random.default_rng(0).normal(size=(9, 3))
-        flat, depth = plots._turned(points, 50)
+        flat, depth = prediction_plots._turned(points, 50)
         turned = np.column_stack([flat, depth])
         pairs = itertools.combinations(range(9), 2)
         for i, j in pairs:
@@ -177,7 +177,7 @@ class TestImageGrid:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_small_images_are_enlarged_exactly(self, tmp_path, channels):
         images = self.images(channels=channels)
-        plots.image_grid(tmp_path / "a.png", images, scale=5, columns=3)
+        image_plots.image_grid(tmp_path / "a.png", images, scale=5, columns=3)
         canvas = pixels(tmp_path / "a.png")
         for image in images:
             tile = np.broadcast_to(image, (8, 8, 3)).repeat(5, axis=0).repeat(5, axis=1)
@@ -186,7 +186,7 @@ class TestImageGrid:
     def test_captions_leave_the_images_whole_and_frames_surround_them(self, tmp_path):
         images = self.images(n=4)
         captions = ["true 3 / predicted 5", "true 1", "$x_1$ " * 20, ""]
-        plots.image_grid(tmp_path / "a.png", images, captions, ["#ff0000", None, None, None], scale=4)
+        image_plots.image_grid(tmp_path / "a.png", images, captions, ["#ff0000", None, None, None], scale=4)
         canvas = pixels(tmp_path / "a.png")
         for image in images:
             tile = np.broadcast_to(image, (8, 8, 3)).repeat(4, axis=0).repeat(4, axis=1)
@@ -197,30 +197,30 @@ class TestImageGrid:
     def test_large_images_are_reduced_and_files_stay_small(self, tmp_path):
         smooth = np.linspace(0, 255, 500, dtype=np.uint8)[None, :, None, None]
         photos = np.broadcast_to(smooth, (6, 500, 400, 3))
-        plots.image_grid(tmp_path / "a.png", photos, ["photo"] * 6)
+        image_plots.image_grid(tmp_path / "a.png", photos, ["photo"] * 6)
         assert max(pixels(tmp_path / "a.png").shape) < 1100
         assert (tmp_path / "a.png").stat().st_size < SMALL
 
     def test_wrong_input_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match=r"float64\[1, 8, 8, 1\], expected uint8"):
-            plots.image_grid(tmp_path / "a.png", np.zeros((1, 8, 8, 1)))
+            image_plots.image_grid(tmp_path / "a.png", np.zeros((1, 8, 8, 1)))
         with pytest.raises(ValueError, match="2 captions for 7 images"):
-            plots.image_grid(tmp_path / "a.png", self.images(), ["a", "b"])
+            image_plots.image_grid(tmp_path / "a.png", self.images(), ["a", "b"])
 
     def test_comparison_enlarges_the_low_resolution_by_whole_pixels(self, tmp_path):
         low, high = self.images(1, 8, 3)[0], self.images(1, 16, 3)[0]
-        plots.comparison(tmp_path / "a.png", [{"low resolution": low, "$original": high}] * 2, scale=3)
+        image_plots.comparison(tmp_path / "a.png", [{"low resolution": low, "$original": high}] * 2, scale=3)
         canvas = pixels(tmp_path / "a.png")
         assert self.find(canvas, low.repeat(6, axis=0).repeat(6, axis=1)) == 2
         assert self.find(canvas, high.repeat(3, axis=0).repeat(3, axis=1)) == 2
 
     def test_a_table_of_images_has_its_names_beside_them(self, tmp_path):
         images = np.stack([self.images(3), self.images(3) // 2])
-        plots.image_table(tmp_path / "plain.png", images, scale=2)
+        image_plots.image_table(tmp_path / "plain.png", images, scale=2)
         plain = pixels(tmp_path / "plain.png")
         assert plain.shape == (2 * 18 + 2, 3 * 18 + 2, 3)
         options = {"columns": ["$a", "b", "c"], "rows": ODD_NAMES[:2], "captions": [["1", "", "2"], [""] * 3]}
-        plots.image_table(tmp_path / "named.png", images, scale=2, **options)
+        image_plots.image_table(tmp_path / "named.png", images, scale=2, **options)
         canvas = pixels(tmp_path / "named.png")
         assert (canvas[:, : -plain.shape[1]] < 128).any()  # Names to the left.
         for image in images.reshape(6, 8, 8, 1):
@@ -228,10 +228,10 @@ class TestImageGrid:
             assert self.find(plain, tile) == self.find(canvas, tile) == 1
 
     def test_gaps_are_as_wide_as_asked(self, tmp_path):
-        plots.image_grid(tmp_path / "a.png", self.images(), scale=1, columns=4, gap=2)
+        image_plots.image_grid(tmp_path / "a.png", self.images(), scale=1, columns=4, gap=2)
         assert pixels(tmp_path / "a.png").shape == (2 * 10 + 2, 4 * 10 + 2, 3)
 
     def test_comparison_needs_equal_rows(self, tmp_path):
         image = self.images(1, 8, 3)[0]
         with pytest.raises(ValueError, match="same names in the same order"):
-            plots.comparison(tmp_path / "a.png", [{"a": image}, {"b": image}])
+            image_plots.comparison(tmp_path / "a.png", [{"a": image}, {"b": image}])

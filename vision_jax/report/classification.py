@@ -12,7 +12,7 @@ from vision_jax.analysis.errors import Predictions
 from vision_jax.analysis.record import Record
 from vision_jax.metrics import classification as metrics
 from vision_jax.metrics import intervals
-from vision_jax.report import feature_space, page, plots
+from vision_jax.report import feature_space, image_plots, page, plots, prediction_plots
 from vision_jax.report.images import ImagesOf, thumbnails
 
 _GRID = 32  # Images shown without a choice,
@@ -56,14 +56,16 @@ class _Shown:
         order = errors.group_order(self.superclasses) if self.superclasses else np.arange(len(self.names))
         path = self.folder / "confusion_matrix.png"
         groups = [self.superclasses[k] for k in order] if self.superclasses else []
-        plots.confusion_matrix(path, self.matrix[np.ix_(order, order)], [self.names[k] for k in order], groups)
+        prediction_plots.confusion_matrix(
+            path, self.matrix[np.ix_(order, order)], [self.names[k] for k in order], groups
+        )
         caption = f"Rows: true class; columns: predicted; {self.matrix.sum():,} images."
         yield page.picture(path, f"Confusion matrix ({self.evaluator})", caption)
         wrong = int(self.matrix.sum() - np.trace(self.matrix))
         if self.superclasses:
             grouped, names = errors.group_confusion(self.matrix, self.superclasses)
             path = self.folder / "confusion_matrix_superclasses.png"
-            plots.confusion_matrix(path, grouped, names, title="Confusion matrix of the superclasses")
+            prediction_plots.confusion_matrix(path, grouped, names, title="Confusion matrix of the superclasses")
             within = int(np.trace(grouped) - np.trace(self.matrix))
             caption = f"Of {wrong:,} mistakes {within:,} stay within the superclass."
             yield page.picture(path, "Confusion matrix of the superclasses", caption)
@@ -120,7 +122,7 @@ class _Shown:
         sums = jax.device_get(jax.jit(metrics.calibration_sums)(*arrays))
         accuracy, confidence = metrics.reliability(sums)
         path = self.folder / "reliability.png"
-        plots.reliability(path, accuracy, confidence, sums["bin_examples"])
+        prediction_plots.reliability(path, accuracy, confidence, sums["bin_examples"])
         error = metrics.expected_calibration_error(sums)
         sure, right = float(found.confidence.mean()), float(found.hit.mean())
         much = "too sure of itself" if sure > right else "less sure than it could be"
@@ -194,7 +196,7 @@ class _Shown:
         kept = self.record.pictures(self.evaluator)
         if "filters" in kept:
             path = self.folder / "filters.png"
-            plots.image_grid(path, kept["filters"])
+            image_plots.image_grid(path, kept["filters"])
             number, height, width = kept["filters"].shape[:3]
             caption = f"{number} kernels of {height}×{width} pixels, each scaled by its largest weight; gray is 0."
             yield page.picture(path, "Filters of the first layer", caption)
@@ -205,7 +207,7 @@ class _Shown:
         small = thumbnails(self.images_of, self.split, self.predictions.index[rows], _THUMBNAIL)
         hit = self.predictions.hit[rows]
         frames = [None if own or not hit.any() else "crimson" for own in hit]  # Where all are mistakes, no frame tells.
-        plots.image_grid(path, small, captions, colors=frames)
+        image_plots.image_grid(path, small, captions, colors=frames)
         return page.picture(path, f"{title} ({self.evaluator})", caption)
 
 

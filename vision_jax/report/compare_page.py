@@ -12,7 +12,7 @@ from vision_jax.analysis.compare import Classifiers, Row
 from vision_jax.analysis.record import Record
 from vision_jax.metrics import classification as metrics
 from vision_jax.metrics.intervals import Interval
-from vision_jax.report import page, plots
+from vision_jax.report import image_plots, page, plots
 from vision_jax.report.classification import WILSON
 from vision_jax.report.images import ImagesOf, thumbnails
 from vision_jax.utils import files
@@ -281,7 +281,7 @@ def _disagreements(
             for i in rows
         ]
         path = folder / f"right_in_{first}_wrong_in_{second}.png"
-        plots.image_grid(path, thumbnails(images_of, split, right.index[rows], _THUMBNAIL), captions, columns=7)
+        image_plots.image_grid(path, thumbnails(images_of, split, right.index[rows], _THUMBNAIL), captions, columns=7)
         title = f"Right in {compared.rows[first].name}, wrong in {compared.rows[second].name}"
         everything = int((right.hit & ~wrong.hit).sum())
         yield page.picture(

@@ -17,7 +17,7 @@ from vision_jax.analysis.record import Record
 from vision_jax.data import augment, datasets, sources, transforms
 from vision_jax.data.inspect import near_duplicates, survey
 from vision_jax.data.sources import Dataset, Source
-from vision_jax.report import page, plots
+from vision_jax.report import image_plots, page, plots
 
 _THUMBNAIL = 96  # pixels; photos of any size are shown within such a square
 _PER_CLASS = 10
@@ -104,14 +104,14 @@ def _grids(folder: pathlib.Path, dataset: Dataset) -> Iterator[page.Block]:
     if not dataset.class_names:
         picked = np.unique(np.linspace(0, len(source) - 1, min(len(source), 40)).astype(np.int64))
         path = folder / "pictures.png"
-        plots.image_grid(path, _thumbnails(_pictures(source, picked)))
+        image_plots.image_grid(path, _thumbnails(_pictures(source, picked)))
         yield page.Picture(path, alt=f"{len(picked)} pictures, evenly spread over the training split.")
         return
     for label, name in enumerate(dataset.class_names[:_MAX_CLASSES]):
         picked = survey.spread(source.labels, label, _PER_CLASS)
         if len(picked):
             path = folder / f"class_{label:03d}.png"
-            plots.image_grid(path, _thumbnails(_pictures(source, picked)), columns=_PER_CLASS // 2)
+            image_plots.image_grid(path, _thumbnails(_pictures(source, picked)), columns=_PER_CLASS // 2)
             yield page.Picture(
                 path, alt=f"{len(picked)} training pictures of the class {name}.", caption=f"{label}: {name}"
             )
@@ -207,7 +207,7 @@ def _near_duplicates(folder: pathlib.Path, dataset: Dataset, equal: list[list[su
     members = [place for group in listed for place in group[:2]]
     shown = _thumbnails([dataset.splits[split][index]["image"] for split, index in members])
     path = folder / "near_duplicates.png"
-    plots.image_grid(path, shown, [_place(dataset, place) for place in members], columns=8)
+    image_plots.image_grid(path, shown, [_place(dataset, place) for place in members], columns=8)
     yield page.Picture(path, alt="Two pictures of each group of the table above, side by side.")
 
 
@@ -255,7 +255,7 @@ def _labels(folder: pathlib.Path, dataset: Dataset, record: Record) -> Iterator[
         yield page.Table(header, table, caption=f"{evaluator}: the {len(rows)} least believed labels")
         captions = [f"{names[predictions.label[i]]} or {names[predictions.predicted[i]]}?" for i in rows]
         path = folder / f"labels_{evaluator}.png"
-        plots.image_grid(path, _thumbnails(_pictures(source, predictions.index[rows])), captions)
+        image_plots.image_grid(path, _thumbnails(_pictures(source, predictions.index[rows])), captions)
         yield page.Picture(path, alt=f"The pictures of the table above ({evaluator}).")
 
 
@@ -271,7 +271,7 @@ def _duplicates(folder: pathlib.Path, dataset: Dataset, groups: list[list[survey
         yield page.Table(("split, index (class)",), rows, caption=f"{title}{more}")
         path = folder / f"duplicates_{'splits' if listed is across else 'classes'}.png"
         shown = _thumbnails([dataset.splits[split][index]["image"] for (split, index), *_ in listed[:_MAX_LISTED]])
-        plots.image_grid(path, shown, [_place(dataset, group[0]) for group in listed[:_MAX_LISTED]])
+        image_plots.image_grid(path, shown, [_place(dataset, group[0]) for group in listed[:_MAX_LISTED]])
         yield page.Picture(path, alt=f"The pictures of the table above ({title.lower()}).")
 
 
@@ -304,7 +304,7 @@ def _augmented(folder: pathlib.Path, dataset: Dataset, config: ConfigDict) -> It
     path = folder / "augmented.png"
     columns = 1 + _AUGMENTED
     colored = [np.broadcast_to(row, (*row.shape[:3], 3)) for row in rows]
-    plots.image_grid(path, np.stack(colored, axis=1).reshape(-1, height, width, 3), captions, columns=columns)
+    image_plots.image_grid(path, np.stack(colored, axis=1).reshape(-1, height, width, 3), captions, columns=columns)
     steps = ", then ".join(config.data.augment) or "no augmentation"
     crop = f"{config.data.train_crop} crop to {config.data.image_size} pixels, then " if on_host else ""
     if config.task == "super_resolution":

@@ -7,7 +7,7 @@ import numpy as np
 from vision_jax.analysis import centroids, embeddings
 from vision_jax.analysis.errors import Predictions
 from vision_jax.analysis.record import Record
-from vision_jax.report import page, plots, points3d
+from vision_jax.report import page, plots, points3d, prediction_plots
 from vision_jax.report.images import ImagesOf, thumbnails
 
 _POINTS = 2000
@@ -53,7 +53,7 @@ def _embeddings(
         points = embeddings.tsne(features[rows], dimensions)
         path = folder / f"tsne_{dimensions}d.png"
         title = f"t-SNE in {'two' if dimensions == 2 else 'three'} dimensions"
-        plots.embedding(path, points, groups, group_names, wrong, title=title, turns=turns)
+        prediction_plots.embedding(path, points, groups, group_names, wrong, title=title, turns=turns)
         yield page.picture(
             path, f"{title} ({evaluator})", "" if dimensions == 2 else "The same points from three sides."
         )
@@ -70,7 +70,7 @@ def _embeddings(
         points,
         groups,
         group_names,
-        plots.class_colors(len(group_names)),
+        prediction_plots.class_colors(len(group_names)),
         wrong,
         [f"{text}\n{100 * sure:.1f} % sure" for text, sure in zip(texts, predictions.confidence[rows], strict=True)],
         thumbnails(images_of, split, predictions.index[rows], _THUMBNAIL),
@@ -91,7 +91,7 @@ def _distances(record: Record, evaluator: str, predictions: Predictions, feature
         f"they are taken for than to that of their own (Euclidean distance). The centroids are the means of {of}."
     )
     path = folder / "centroid_scatter.png"
-    plots.centroid_scatter(path, found.true, found.predicted)
+    prediction_plots.centroid_scatter(path, found.true, found.predicted)
     yield page.picture(path, "Distances of mistakes to two centroids", "Below the line: nearer to the predicted class.")
     path = folder / "centroid_histogram.png"
     plots.histograms(

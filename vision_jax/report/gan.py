@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vision_jax.analysis.record import Arrays, Record
-from vision_jax.report import page, plots
+from vision_jax.report import image_plots, page, plots
 from vision_jax.report.images import ImagesOf
 from vision_jax.writers import pictures as pictures_lib
 
@@ -56,11 +56,11 @@ def _grids(record: Record, found: Arrays, evaluator: str) -> Iterator[page.Block
     ):
         if name in found:
             path, images = folder / f"{name}.png", found[name][: _GRID**2]
-            plots.image_grid(path, images, columns=_GRID, scale=_scale(images), gap=2)
+            image_plots.image_grid(path, images, columns=_GRID, scale=_scale(images), gap=2)
             yield page.picture(path, title, caption)
     if "samples" in found:
         path, images = folder / "samples_enlarged.png", found["samples"][:16]
-        plots.image_grid(path, images, columns=4, scale=_scale(images, 2 * _TILE), gap=2)
+        image_plots.image_grid(path, images, columns=4, scale=_scale(images, 2 * _TILE), gap=2)
         yield page.picture(path, "Generated images, enlarged", "The first of those above.")
 
 
@@ -77,7 +77,7 @@ def _film(record: Record) -> Iterator[page.Block]:
         if len(images) > 1:
             path = record.workdir / "report" / "film_strip.png"
             names = [f"{step:,}" for step in images]
-            plots.image_table(path, np.stack(list(images.values()), axis=1), scale=_scale(last), columns=names)
+            image_plots.image_table(path, np.stack(list(images.values()), axis=1), scale=_scale(last), columns=names)
             yield page.picture(path, "Film strip", "Each row: the same noise after so many steps.")
             return
 
@@ -85,7 +85,7 @@ def _film(record: Record) -> Iterator[page.Block]:
 def _interpolation(record: Record, found: Arrays) -> Iterator[page.Block]:
     if "interpolation" in found:
         path, images = record.workdir / "report" / "interpolation.png", found["interpolation"]
-        plots.image_grid(path, images, columns=_GRID, scale=_scale(images), gap=2)
+        image_plots.image_grid(path, images, columns=_GRID, scale=_scale(images), gap=2)
         yield page.picture(path, "Interpolation", "Each row: from one noise to another in equal steps.")
 
 
@@ -94,7 +94,7 @@ def _by_class(record: Record, found: Arrays) -> Iterator[page.Block]:
         path, images = record.workdir / "report" / "by_class.png", found["by_class"]
         names = record.dataset["class_names"][: len(images) // _GRID]
         rows = images.reshape(len(names), -1, *images.shape[1:])
-        plots.image_table(path, rows, scale=_scale(images, _TILE if len(names) <= 20 else _TILE // 2), rows=names)
+        image_plots.image_table(path, rows, scale=_scale(images, _TILE if len(names) <= 20 else _TILE // 2), rows=names)
         yield page.picture(path, "Generated images of each class", "Each row: the class asked for.")
 
 
@@ -108,7 +108,7 @@ def _nearest(record: Record, found: Arrays) -> Iterator[page.Block]:
     if "nearest_distance" in found:
         captions = [["", *(page.show(float(value)) for value in row)] for row in found["nearest_distance"]]
     path = record.workdir / "report" / "nearest.png"
-    plots.image_table(
+    image_plots.image_table(
         path,
         images,
         scale=_scale(images[0], 80),

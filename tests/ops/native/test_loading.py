@@ -24,7 +24,7 @@ logging.set_verbosity("info")
 logging.use_absl_handler()
 import jax, numpy as np
 from vision_jax import ops
-from vision_jax.ops.native import build, library
+from vision_jax.ops.native import build, loading
 {changes}
 x = np.arange(8, dtype=np.float32)
 print(float(jax.jit(ops.square_sum)(x)), "VisionJaxSquareSum" in jax.jit(ops.square_sum).lower(x).as_text())
@@ -86,7 +86,7 @@ def filled(filled_once, tmp_path):
 
 def test_a_later_process_takes_what_the_first_one_kept(filled):
     home, library = filled
-    assert run(home, "library._make = None")[0]
+    assert run(home, "loading._make = None")[0]
     assert libraries(home) == [library] and build.is_intact(library)
 
 
@@ -252,7 +252,7 @@ def test_without_compiler_the_wheel_s_library_is_used(wheel, tmp_path):
     compiled, log = run(tmp_path / "home", **no_compiler)
     assert not compiled and "no C++ compiler" in log
     assert run(tmp_path / "home", from_wheel(wheel), **no_compiler)[0]
-    assert run(tmp_path / "home", "library._make = None", **no_compiler)[0]  # tested once
+    assert run(tmp_path / "home", "loading._make = None", **no_compiler)[0]  # tested once
 
 
 def test_a_damaged_library_of_the_wheel_is_compiled_here(wheel, tmp_path):
