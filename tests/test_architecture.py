@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "vision_jax"
 # From the top down: a room may import those after it, and itself.
 ROOMS = (
     ("main", "tools"),
-    ("listing", "command_line"),
+    ("listing", "command_line", "study"),
     ("train",),
     ("evaluate", "monitor"),
     ("run", "environment"),

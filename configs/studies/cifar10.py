@@ -3,7 +3,7 @@
 python -m vision_jax.tools.study configs/studies/cifar10.py --out=runs/study_cifar10
 """
 
-from vision_jax.tools.study import Run, Study
+from vision_jax.study import Run, Study
 
 _RUNS = {
     **{f"fcn_{name}": f"cifar10_fcn.py:{name}" for name in ("baseline", "wide", "dropout", "deep", "best")},

@@ -5,7 +5,7 @@
 The teacher (`cifar10_speed.py:cifar100`) is the first run; the distilled ones look for it in runs/study_cifar100.
 """
 
-from vision_jax.tools.study import Run, Study
+from vision_jax.study import Run, Study
 
 _TEACHER = {"classification.distillation.teachers": "('runs/study_cifar100/teacher',)"}
 

@@ -5,7 +5,7 @@
 Four runs of less than a minute each; `--search=halving --budget=9` looks for rate and decay instead.
 """
 
-from vision_jax.tools.study import Range, Run, Study
+from vision_jax.study import Range, Run, Study
 
 
 def get_study(variant: str = ""):

@@ -8,7 +8,7 @@ augmentation), and three that its authors did not do: a better network from scra
 trained, on images as they are and augmented.
 """
 
-from vision_jax.tools.study import Run, Study
+from vision_jax.study import Run, Study
 
 _RUNS = {
     "scratch": "garbage_cnn",

@@ -6,7 +6,7 @@
 Besides the seven, ResNet-18 without class weights, with one rate for all layers, and at a constant rate.
 """
 
-from vision_jax.tools.study import Range, Run, Study
+from vision_jax.study import Range, Run, Study
 
 _NETWORKS = ("resnet18", "vgg16", "densenet161", "googlenet", "mobilenet_v2", "resnext50_32x4d", "wide_resnet50_2")
 

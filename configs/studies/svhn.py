@@ -3,7 +3,7 @@
 python -m vision_jax.tools.study configs/studies/svhn.py --out=runs/study_svhn
 """
 
-from vision_jax.tools.study import Run, Study
+from vision_jax.study import Run, Study
 
 _RUNS = {
     "cnn": "svhn_cnn.py",

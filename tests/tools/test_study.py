@@ -6,14 +6,14 @@ import pathlib
 import shlex
 import subprocess
 import sys
-import types
 
 import pytest
 
 from vision_jax import config as config_lib
 from vision_jax import run as run_lib
+from vision_jax import study as study_lib
+from vision_jax.study import Range, Run, Study, StudyError
 from vision_jax.tools import study
-from vision_jax.tools.study import Range, Run, Study, StudyError
 
 STUDIES = sorted((pathlib.Path(__file__).parents[2] / "configs" / "studies").glob("*.py"))
 
@@ -40,17 +40,18 @@ class Trainer:
 def compared(monkeypatch):
     """The arguments that the comparison page was asked for with."""
     calls = []
-    module = types.ModuleType("vision_jax.tools.compare")
-    module.write = lambda folders, out: calls.append(([f.name for f in folders], out)) or out / "index.html"
-    monkeypatch.setitem(sys.modules, "vision_jax.tools.compare", module)
+
+    def write(folders, out):
+        calls.append(([folder.name for folder in folders], out))
+        return out / "index.html"
+
+    monkeypatch.setattr(study.compare, "write", write)
     return calls
 
 
 def written(folder, text):
     path = folder / "a_study.py"
-    path.write_text(
-        "from vision_jax.tools.study import Range, Run, Study\ndef get_study(variant=''):\n    return " + text
-    )
+    path.write_text("from vision_jax.study import Range, Run, Study\ndef get_study(variant=''):\n    return " + text)
     return str(path)
 
 
@@ -64,7 +65,7 @@ TWO = (
 @pytest.mark.parametrize("variant", ["", "smoke"])
 def test_every_study_names_runs_that_are_valid(path, variant, load_config):
     assert len((ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]) > 20
-    for run in study.load(f"{path}:{variant}").all_runs():
+    for run in study_lib.load(f"{path}:{variant}").all_runs():
         stem = pathlib.Path(run.config.partition(":")[0]).stem
         config = load_config(f"{stem}:{run.config.partition(':')[2]}")
         for name, value in run.options.items():
@@ -144,8 +145,8 @@ def test_random_search_trains_every_setting_and_ranks_them(tmp_path, compared):
     assert values == sorted(values, reverse=True) and len(set(values)) == 5
     # The draws are those of the seed: again, nothing is trained; of another seed, everything.
     assert study.main(arguments, trainer) == 0 and len(trainer.started) == 5
-    assert [run.options for run in study.load(arguments[0]).drawn(5, 0)] != [
-        run.options for run in study.load(arguments[0]).drawn(5, 1)
+    assert [run.options for run in study_lib.load(arguments[0]).drawn(5, 0)] != [
+        run.options for run in study_lib.load(arguments[0]).drawn(5, 1)
     ]
 
 
@@ -167,7 +168,7 @@ def test_successive_halving_gives_the_better_third_three_times_as_long(tmp_path,
     assert lengths == [{f"--config.train.epochs={epochs}"} for epochs in (3.0, 9.0, 27.0)]
     rates = {
         run.name: by_rate({"config.optimizer.learning_rate": run.options["optimizer.learning_rate"]})
-        for run in study.load(arguments[0]).drawn(9, 0)
+        for run in study_lib.load(arguments[0]).drawn(9, 0)
     }
     best = sorted(rates, key=rates.get, reverse=True)
     assert {name.removesuffix("_round1") for name in rounds[1]} == set(best[:3])
@@ -205,11 +206,11 @@ def test_what_is_no_study_is_said(tmp_path, capsys):
     assert "unknown: --sed=1" in capsys.readouterr().err
 
 
-def test_a_small_study_on_digits(tmp_path, compared, repository, monkeypatch):
-    monkeypatch.chdir(repository)
+def test_a_small_study_on_digits_by_its_command(tmp_path, repository):
     limits = ["--config.train.epochs=3.0", "--config.data.limit=100", "--config.log.tensorboard=False"]
     given = written(tmp_path, "Study('?', (Run('a', 'configs/digits_cnn.py:smoke'),), {'seed': (0, 1)})")
-    assert study.main([given, f"--out={tmp_path / 'out'}", *limits], subprocess.call) == 0
-    assert compared[0][0] == ["a_seed=0", "a_seed=1"]
-    configs = [json.loads((tmp_path / "out" / name / "config.json").read_text()) for name in compared[0][0]]
-    assert [config["seed"] for config in configs] == [0, 1]
+    command = [sys.executable, "-m", "vision_jax.tools.study", given, f"--out={tmp_path / 'out'}", *limits]
+    subprocess.run(command, cwd=repository, check=True)
+    for name in ("a_seed=0", "a_seed=1"):
+        assert json.loads((tmp_path / "out" / name / "config.json").read_text())["seed"] == int(name[-1])
+    assert (tmp_path / "out" / "comparison" / "index.html").is_file()
