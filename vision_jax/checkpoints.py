@@ -5,16 +5,18 @@ complete. Its state is a flat mapping 'networks/model/params/…' -> array, so t
 and carries a fingerprint of every array, so that damage is noticed and not trained on.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from absl import logging
 
 from vision_jax import config as config_lib
 from vision_jax import parallel
@@ -244,6 +246,18 @@ class Checkpoints:
         self.manager.close()
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Within the context, Orbax does not describe what it reads, nor that it will write nothing."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+@_quietly()
 def read(workdir: pathlib.Path, step: int | str = "best") -> Restored:
     """Returns a checkpoint with its state as host arrays by name ('networks/model/params/…'), for tools.
 

@@ -152,6 +152,23 @@ def run(tmp_path, monkeypatch):
     return str(tmp_path / "gan"), asked
 
 
+def test_gray_files_are_seen_by_a_gray_extractor_and_colored_ones_refused(options, folders, tmp_path, monkeypatch):
+    model = models.build("cnn", num_classes=3, channels=(4,), global_pool=True)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), np.zeros((1, 16, 16, 1)), train=False))()
+    preprocessing = weights.Preprocessing(16, 16, "bilinear", (0.5,), (0.5,))
+    gray = extractors.of_classifier("cnn", model, jax.device_get(variables), preprocessing, 1)
+    monkeypatch.setattr(fid, "load_extractor", lambda options: gray)
+    sides = [images(20, seed)[..., :1] for seed in (0, 2)]
+    for name, batch in zip("ab", sides, strict=True):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(batch):
+            Image.fromarray(image[..., 0]).save(tmp_path / name / f"{number:02}.png")
+    (receipt,) = fid.compare(str(tmp_path / "a"), str(tmp_path / "b"), [], options).values()
+    assert receipt.value == pytest.approx(expected_of(gray, *sides), rel=1e-4)
+    with pytest.raises(ValueError, match="The extractor sees 1 channels, and the images have 3"):
+        fid.compare(*folders, [], options)
+
+
 def test_a_run_is_the_generated_side_wherever_it_stands(options, folders, run):
     asked = dataclasses.replace(options, n=22, seed=1, checkpoint="7")
     for sides in ((folders[0], run[0]), (run[0], folders[0])):

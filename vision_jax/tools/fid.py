@@ -138,7 +138,13 @@ def features(extractor: Extractor, images: Images, batch_size: int) -> FeatureSe
             line, tenths = 10 * done // images.count > tenths, 10 * done // images.count
             bar.update(done, {} if line else None)
 
-        return extractors.collect(extractor, images.read(), batch_size=batch_size, limit=_KEPT, seen=seen)
+        given = map(_gray, images.read()) if len(extractor.view.shift) == 1 else images.read()
+        return extractors.collect(extractor, given, batch_size=batch_size, limit=_KEPT, seen=seen)
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    """Returns one channel of a picture whose channels are equal, as those of gray files are when decoded."""
+    return image[..., :1] if (image == image[..., :1]).all() else image
 
 
 def feature_set(extractor: Extractor, given: Images | Statistics, options: Options, *, keep: bool) -> FeatureSet:
