@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from absl import app, logging
+from absl import app, flags, logging
 
 from vision_jax import config as config_lib
 
@@ -20,6 +20,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         return app.parse_flags_with_usage(sys.argv)
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         sys.exit(f"ERROR: {' '.join(str(argument) for argument in error.args)}")
+
+
+def quiet() -> None:
+    """Leaves warnings of the log alone, unless --verbosity asks for more: libraries describe everything they do."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ if __name__ == "__main__":
     allocator.start("vision_jax.main")  # May start the program again: before JAX is imported.
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from vision_jax import command_line, listing, memory, parallel
@@ -44,8 +44,7 @@ def _config_name() -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Sets up processes and compilation cache, then trains or evaluates."""
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax describes every file it writes.
+    command_line.quiet()
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
     if _OPTIONS.value:

@@ -4,6 +4,7 @@ Source: Huang et al. 2017 (arXiv 1608.06993). Reference implementation: `torchvi
 names are kept (`features_denseblock1/denselayer1/norm1` is `features.denseblock1.denselayer1.norm1`).
 """
 
+import functools
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -13,7 +14,6 @@ from jax import numpy as jnp
 from vision_jax import ops
 from vision_jax.models.layers import (
     BatchNorm,
-    Conv,
     Dense,
     Dropout,
     at_least_float32,
@@ -21,9 +21,12 @@ from vision_jax.models.layers import (
     global_avg_pool,
     kaiming_fan_in,
     max_pool,
+    square_conv,
 )
 from vision_jax.models.network import Classifier
 from vision_jax.utils.options import Between
+
+_conv = functools.partial(square_conv, kernel_init=kaiming_fan_in)
 
 
 class DenseNet(Classifier):
@@ -56,7 +59,7 @@ class DenseNet(Classifier):
     @nn.compact
     def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images [N,H,W,C] → float32 logits."""
-        x = _conv(self.init_features, 7, self.dtype, "features_conv0", stride=2)(x.astype(self.dtype))
+        x = _conv(self.init_features, 7, 2, self.dtype, "features_conv0")(x.astype(self.dtype))
         x = nn.relu(BatchNorm(dtype=self.dtype, name="features_norm0")(x, train=train))
         x = self.keep("stem", max_pool(x, 3, 2, 1))
         for i, layers in enumerate(self.layers, 1):
@@ -101,9 +104,9 @@ class DenseLayer(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N,H,W,C] → [N,H,W,growth_rate]."""
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(x, train=train))
-        x = _conv(4 * self.growth_rate, 1, self.dtype, "conv1")(x)
+        x = _conv(4 * self.growth_rate, 1, 1, self.dtype, "conv1")(x)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(x, train=train))
-        x = _conv(self.growth_rate, 3, self.dtype, "conv2")(x)
+        x = _conv(self.growth_rate, 3, 1, self.dtype, "conv2")(x)
         return Dropout(self.drop_rate, name="dropout")(x, train=train)
 
 
@@ -116,18 +119,4 @@ class Transition(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N,H,W,C] → [N,H/2,W/2,C/2]."""
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
-        return avg_pool(_conv(x.shape[-1] // 2, 1, self.dtype, "conv")(x), 2, 2)
-
-
-def _conv(features: int, side: int, dtype: Any, name: str, stride: int = 1) -> Conv:
-    """A convolution without bias that keeps the size at stride 1, as all here are."""
-    return Conv(
-        features,
-        (side, side),
-        (stride, stride),
-        side // 2,
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=kaiming_fan_in,
-        name=name,
-    )
+        return avg_pool(_conv(x.shape[-1] // 2, 1, 1, self.dtype, "conv")(x), 2, 2)

@@ -64,6 +64,29 @@ class Conv(nn.Conv):
     kernel_init: Any = kaiming_fan_out
 
 
+def square_conv(
+    features: int,
+    side: int,
+    stride: int,
+    dtype: Any,
+    name: str,
+    groups: int = 1,
+    kernel_init: Any = kaiming_fan_out,
+) -> Conv:
+    """A `side` × `side` convolution without bias before a normalization, which at stride 1 keeps the size."""
+    return Conv(
+        features,
+        (side, side),
+        (stride, stride),
+        side // 2,
+        use_bias=False,
+        feature_group_count=groups,
+        dtype=dtype,
+        kernel_init=kernel_init,
+        name=name,
+    )
+
+
 class ConvTranspose(nn.Module):
     """Transposed convolution [N,H,W,C] → [N,H',W',features], kernel [h,w,C,features] (DCGAN's upsampling layer).
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import flax.linen as nn
 import jax
 
-from vision_jax.models.layers import BatchNorm, Conv, Dense, Dropout, at_least_float32, global_avg_pool
+from vision_jax.models.layers import BatchNorm, Dense, Dropout, at_least_float32, global_avg_pool, square_conv
 from vision_jax.models.network import Classifier
 from vision_jax.utils.options import Between
 
@@ -77,7 +77,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N,H,W,C] → [N,H/stride,W/stride,features]."""
-        x = _conv(self.features, self.side, self.stride, self.dtype, "0")(x)
+        x = square_conv(self.features, self.side, self.stride, self.dtype, "0")(x)
         return nn.relu6(BatchNorm(dtype=self.dtype, name="1")(x, train=train))
 
 
@@ -94,28 +94,14 @@ class InvertedResidual(nn.Module):
         """[N,H,W,C] → [N,H/stride,W/stride,features]."""
         y, index, hidden = x, 0, x.shape[-1] * self.expansion
         if self.expansion != 1:
-            y = _conv(hidden, 1, 1, self.dtype, "conv_0_0")(y)
+            y = square_conv(hidden, 1, 1, self.dtype, "conv_0_0")(y)
             y = nn.relu6(BatchNorm(dtype=self.dtype, name="conv_0_1")(y, train=train))
             index = 1
-        y = _conv(hidden, 3, self.stride, self.dtype, f"conv_{index}_0", groups=hidden)(y)
+        y = square_conv(hidden, 3, self.stride, self.dtype, f"conv_{index}_0", groups=hidden)(y)
         y = nn.relu6(BatchNorm(dtype=self.dtype, name=f"conv_{index}_1")(y, train=train))
-        y = _conv(self.features, 1, 1, self.dtype, f"conv_{index + 1}")(y)
+        y = square_conv(self.features, 1, 1, self.dtype, f"conv_{index + 1}")(y)
         y = BatchNorm(dtype=self.dtype, name=f"conv_{index + 2}")(y, train=train)
         return x + y if x.shape == y.shape else y
-
-
-def _conv(features: int, side: int, stride: int, dtype: Any, name: str, groups: int = 1) -> Conv:
-    """A convolution without bias that keeps the size at stride 1, as all here are."""
-    return Conv(
-        features,
-        (side, side),
-        (stride, stride),
-        side // 2,
-        use_bias=False,
-        feature_group_count=groups,
-        dtype=dtype,
-        name=name,
-    )
 
 
 def _multiple_of_8(channels: float) -> int:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from vision_jax.models.layers import BatchNorm, Conv, Dense, at_least_float32, global_avg_pool, max_pool
+from vision_jax.models.layers import BatchNorm, Dense, at_least_float32, global_avg_pool, max_pool, square_conv
 from vision_jax.models.network import Classifier
 from vision_jax.utils.options import Between, OneOf
 
@@ -55,8 +55,8 @@ class ResNet(Classifier):
         """Images [N,H,W,C] → float32 logits."""
         if self.stem not in STEMS:
             raise ValueError(f"stem is {self.stem!r}; it can be {', '.join(STEMS)}")
-        side, stride, padding = (7, 2, 3) if self.stem == "imagenet" else (3, 1, 1)
-        x = _conv(self.width, side, stride, padding, self.dtype, "conv1")(x.astype(self.dtype))
+        side, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        x = square_conv(self.width, side, stride, self.dtype, "conv1")(x.astype(self.dtype))
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train=train))
         if self.stem == "imagenet":
             x = max_pool(x, 3, 2, 1)
@@ -118,9 +118,9 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N,H,W,C] → [N,H/stride,W/stride,planes]."""
-        y = _conv(self.planes, 3, self.stride, 1, self.dtype, "conv1")(x)
+        y = square_conv(self.planes, 3, self.stride, self.dtype, "conv1")(x)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train=train))
-        y = _conv(self.planes, 3, 1, 1, self.dtype, "conv2")(y)
+        y = square_conv(self.planes, 3, 1, self.dtype, "conv2")(y)
         y = BatchNorm(dtype=self.dtype, scale_init=self.last_scale, name="bn2")(y, train=train)
         return nn.relu(y + _shortcut(x, self.planes, self.stride, self.dtype, train))
 
@@ -138,34 +138,20 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N,H,W,C] → [N,H/stride,W/stride,4·planes]."""
-        y = _conv(self.width, 1, 1, 0, self.dtype, "conv1")(x)
+        y = square_conv(self.width, 1, 1, self.dtype, "conv1")(x)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train=train))
-        y = _conv(self.width, 3, self.stride, 1, self.dtype, "conv2", self.groups)(y)
+        y = square_conv(self.width, 3, self.stride, self.dtype, "conv2", self.groups)(y)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn2")(y, train=train))
-        y = _conv(4 * self.planes, 1, 1, 0, self.dtype, "conv3")(y)
+        y = square_conv(4 * self.planes, 1, 1, self.dtype, "conv3")(y)
         y = BatchNorm(dtype=self.dtype, scale_init=self.last_scale, name="bn3")(y, train=train)
         return nn.relu(y + _shortcut(x, 4 * self.planes, self.stride, self.dtype, train))
-
-
-def _conv(features: int, side: int, stride: int, padding: int, dtype: Any, name: str, groups: int = 1) -> Conv:
-    """A convolution without bias, as all here are."""
-    return Conv(
-        features,
-        (side, side),
-        (stride, stride),
-        padding,
-        use_bias=False,
-        feature_group_count=groups,
-        dtype=dtype,
-        name=name,
-    )
 
 
 def _shortcut(x: jax.Array, features: int, stride: int, dtype: Any, train: bool) -> jax.Array:
     """The input, projected where the shape changes. Called inside a block, whose submodules it makes."""
     if x.shape[-1] == features and stride == 1:
         return x
-    x = _conv(features, 1, stride, 0, dtype, "downsample_0")(x)
+    x = square_conv(features, 1, stride, dtype, "downsample_0")(x)
     return BatchNorm(dtype=dtype, name="downsample_1")(x, train=train)
 
 
@@ -194,7 +180,7 @@ class CifarResNet(Classifier):
     @nn.compact
     def forward(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Images [N,H,W,C] → float32 logits."""
-        x = _conv(16, 3, 1, 1, self.dtype, "conv1")(x.astype(self.dtype))
+        x = square_conv(16, 3, 1, self.dtype, "conv1")(x.astype(self.dtype))
         x = self.keep("stem", nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train=train)))
         for i in range(3):
             stage = CifarStage(self.blocks_per_stage, 16 * 2**i, 1 if i == 0 else 2, self.dtype, name=f"layer{i + 1}")
@@ -229,9 +215,9 @@ class CifarBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[N,H,W,C] → [N,H/stride,W/stride,planes]."""
-        y = _conv(self.planes, 3, self.stride, 1, self.dtype, "conv1")(x)
+        y = square_conv(self.planes, 3, self.stride, self.dtype, "conv1")(x)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train=train))
-        y = _conv(self.planes, 3, 1, 1, self.dtype, "conv2")(y)
+        y = square_conv(self.planes, 3, 1, self.dtype, "conv2")(y)
         y = BatchNorm(dtype=self.dtype, name="bn2")(y, train=train)
         if self.stride != 1 or x.shape[-1] != self.planes:
             side = self.planes // 4

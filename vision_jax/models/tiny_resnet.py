@@ -14,13 +14,13 @@ from jax import numpy as jnp
 
 from vision_jax.models.layers import (
     BatchNorm,
-    Conv,
     Dense,
     Dropout,
     activation,
     at_least_float32,
     avg_pool,
     global_avg_pool,
+    square_conv,
 )
 from vision_jax.models.network import Classifier
 from vision_jax.utils.options import Between
@@ -67,7 +67,7 @@ class TinyResNet(Classifier):
                 f"{len(self.channels)}, {len(self.blocks)} and {len(self.separable)} values"
             )
         act = activation(self.activation)
-        x = _conv(self.channels[0], 3, 1, self.dtype, "stem")(x.astype(self.dtype))
+        x = square_conv(self.channels[0], 3, 1, self.dtype, "stem")(x.astype(self.dtype))
         x = self.keep("stem", act(BatchNorm(dtype=self.dtype, name="stem_norm")(x, train=train)))
         stages = zip(self.channels, self.blocks, self.separable, strict=True)
         for i, (features, count, separable) in enumerate(stages, 1):
@@ -101,25 +101,11 @@ class Block(nn.Module):
                 "images need sides that are multiples of 4"
             )
         hidden, groups, side = (inputs, inputs, 1) if self.separable else (self.features, 1, 3)
-        y = _conv(hidden, 3, self.stride, self.dtype, "conv1", groups)(x)
+        y = square_conv(hidden, 3, self.stride, self.dtype, "conv1", groups)(x)
         y = act(BatchNorm(dtype=self.dtype, name="norm1")(y, train=train))
-        y = _conv(self.features, side, 1, self.dtype, "conv2")(y)
+        y = square_conv(self.features, side, 1, self.dtype, "conv2")(y)
         y = BatchNorm(dtype=self.dtype, name="norm2")(y, train=train)
         if self.stride > 1:
             x = avg_pool(x, self.stride, self.stride)
         x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.features - inputs)))
         return act(y + x)
-
-
-def _conv(features: int, side: int, stride: int, dtype: Any, name: str, groups: int = 1) -> Conv:
-    """A convolution without bias that keeps the size at stride 1, as all here are."""
-    return Conv(
-        features,
-        (side, side),
-        (stride, stride),
-        side // 2,
-        use_bias=False,
-        feature_group_count=groups,
-        dtype=dtype,
-        name=name,
-    )

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
+from vision_jax import command_line
 from vision_jax import config as config_lib
 from vision_jax.analysis.record import Record
 from vision_jax.data import datasets, sources
@@ -65,8 +66,7 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Compares the runs named on the command line."""
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # JAX reports which accelerators it looked for.
+    command_line.quiet()
     try:
         print(f"Wrote {write(argv[1:], flags.FLAGS.out)}")
     except (ValueError, OSError) as error:

@@ -35,10 +35,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
+from vision_jax import command_line, inference, progress
 from vision_jax import config as config_lib
-from vision_jax import inference, progress
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.data import datasets, decode, sources
 from vision_jax.metrics import frechet, generative, kernel, manifold
@@ -370,8 +370,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> int:
     """Measures what the command line names."""
     given = flags.FLAGS
-    if not given["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+    command_line.quiet()
     values: dict[str, Any] = {field.name: given[field.name].value for field in dataclasses.fields(Options)}
     options = Options(**values)
     try:

@@ -10,9 +10,10 @@ splits, and the training pictures after the config's augmentation; as one HTML f
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
+from vision_jax import command_line
 from vision_jax import config as config_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
@@ -27,8 +28,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
     if (_CONFIG.value is None) == (_WORKDIR.value is None):
         raise app.UsageError("Name a config, --config=configs/digits_cnn.py, or a run, --workdir=runs/digits_cnn.")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # JAX reports which accelerators it looked for.
+    command_line.quiet()
     from vision_jax.analysis.record import Record
     from vision_jax.data import datasets
     from vision_jax.report import data_page

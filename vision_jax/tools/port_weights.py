@@ -17,9 +17,9 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from vision_jax import inference, models
+from vision_jax import command_line, inference, models
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.models import network_options
 from vision_jax.pretrained import port, torch_writer, weights
@@ -125,8 +125,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Converts the file or run named on the command line."""
     given = flags.FLAGS
-    if not given["verbosity"].present:
-        logging.set_verbosity(logging.ERROR)  # Orbax describes what it reads.
+    command_line.quiet()
     try:
         if len(argv) > 2:
             raise ValueError(f"one file at a time; found {', '.join(argv[1:])}")

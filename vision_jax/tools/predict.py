@@ -14,9 +14,9 @@ import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from vision_jax import inference, progress
+from vision_jax import command_line, inference, progress
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.data.decode import EXTENSIONS
 
@@ -125,8 +125,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> int:
     """Names what is on the pictures given on the command line."""
     given = flags.FLAGS
-    if not given["verbosity"].present:
-        logging.set_verbosity(logging.ERROR)  # Orbax describes what it reads.
+    command_line.quiet()
     return run(
         argv[1:],
         workdir=given.workdir,

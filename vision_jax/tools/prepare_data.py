@@ -9,8 +9,9 @@ A data set that is prepared already is left as it is.
 
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from vision_jax import command_line
 from vision_jax.data import prepare
 from vision_jax.data.prepare.archives import ArchiveError
 from vision_jax.data.prepare.originals import VerificationError
@@ -26,8 +27,7 @@ def main(argv: list[str]) -> None:
     """Prepares the data sets named on the command line."""
     if len(argv) < 2:
         raise app.UsageError(f"Which data set? One of {', '.join(prepare.names())}, or tfds:NAME.")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # TFDS describes every step of its search for a data set.
+    command_line.quiet()
     for name in argv[1:]:
         try:
             prepare.prepare(name, _DATA_DIR.value, archives=_ARCHIVES.value, allow_unverified=_ALLOW_UNVERIFIED.value)

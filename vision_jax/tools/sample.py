@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
-from vision_jax import inference
+from vision_jax import command_line, inference
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.utils import files
 from vision_jax.utils.text import closest
@@ -132,8 +132,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> int:
     """Makes the images that the command line asks for."""
     given = flags.FLAGS
-    if not given["verbosity"].present:
-        logging.set_verbosity(logging.ERROR)  # Orbax describes what it reads.
+    command_line.quiet()
     return run(
         argv[1:],
         workdir=given.workdir,
