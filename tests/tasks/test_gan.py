@@ -46,7 +46,7 @@ def test_networks_of_dense_layers_take_the_shape_of_the_images():
     assert samples.shape == (64, 8, 8, 1) and np.isfinite(float(metrics["generator_loss"]))
 
 
-def parts(task, state, params=None):
+def parts(task, state):
     """Both networks as in a training step, without augmentation: `generate(params, noise, labels)`, `judge(...)`."""
     generator, discriminator = state.networks["generator"], state.networks["discriminator"]
 

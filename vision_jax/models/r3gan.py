@@ -60,65 +60,13 @@ class R3GANBlock(nn.Module):
         return x + conv(width, 1, 0.0, 1, False, "conv3")(y)
 
 
-class R3GANGenerator(AdversarialNetwork):
-    """Noise [N,latent] → images [N,S,S,channels] in [-1, 1]; S is 4, doubled by each stage after the first.
-
-    The paper's generator ends without a bound; here tanh holds the images to the range that all discriminators see.
+class R3GANNetwork(AdversarialNetwork):
+    """What both networks share.
 
     Attributes:
-        widths: channels of each stage, 4×4 first.
         blocks: residual blocks per stage.
         expansion: channels inside a block over those outside.
         group_size: channels per group of the 3×3 convolutions.
-        embedding: size of the vector of the class that a conditional generator gets beside the noise.
-    """
-
-    set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels", "latent")
-
-    image_size: int = 32
-    channels: int = 3
-    widths: Annotated[tuple[int, ...], Between(1)] = (768, 768, 768, 768)
-    blocks: Annotated[int, Between(1)] = 2
-    expansion: Annotated[int, Between(1)] = 2
-    group_size: Annotated[int, Between(1)] = 16
-    latent: int = 64
-    embedding: Annotated[int, Between(1)] = 64
-
-    @property
-    def stages(self) -> dict[str, tuple[str, ...]]:
-        """The learned 4×4 basis, one stage per resolution, the head."""
-        first = ("class",) * (self.num_classes > 0) + ("linear", "basis")
-        return {"basis": first, **_stages(self.widths, self.blocks, "up"), "head": ("head",)}
-
-    @nn.compact
-    def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """Noise [N,latent] → float32 images in [-1, 1]."""
-        _check_size(self.image_size, self.widths)
-        if label is not None:
-            x = ClassEmbedding(self.num_classes, self.embedding, name="class")(x, label)
-        linear = Dense(self.widths[0], use_bias=False, dtype=self.dtype, kernel_init=_init(1.0), name="linear")
-        basis = self.param("basis", nn.initializers.normal(1.0), (4, 4, self.widths[0]), jnp.float32)
-        x = self.keep("basis", linear(x.astype(self.dtype))[:, None, None] * basis.astype(self.dtype))
-        for number, width in enumerate(self.widths):
-            if number and width != x.shape[-1]:
-                x = _pointwise(width, self.dtype, f"up{number}")(x)
-            if number:
-                x = _resized(x, 2 * x.shape[1])
-            for block in range(self.blocks):
-                x = _block(self, width, f"stage{number}_{block}")(x)
-            x = self.keep(f"stage{number}", x)
-        return jnp.tanh(at_least_float32(_pointwise(self.channels, self.dtype, "head")(x)))
-
-
-class R3GANDiscriminator(AdversarialNetwork):
-    """Images [N,S,S,channels] in [-1, 1] → logits [N] (positive: real).
-
-    Attributes:
-        widths: channels of each stage, the images' resolution first.
-        blocks: residual blocks per stage.
-        expansion: channels inside a block over those outside.
-        group_size: channels per group of the 3×3 convolutions.
-        embedding: size of the vector that a conditional logit is the inner product of with the class's.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels")
@@ -131,6 +79,74 @@ class R3GANDiscriminator(AdversarialNetwork):
     group_size: Annotated[int, Between(1)] = 16
     embedding: Annotated[int, Between(1)] = 64
 
+    def block(self, width: int, name: str) -> R3GANBlock:
+        """Returns a block of `width` channels outside."""
+        inner = width * self.expansion
+        if inner % self.group_size:
+            raise ValueError(
+                f"group_size={self.group_size} does not divide the {inner} channels inside a block; choose a divisor"
+            )
+        depth = len(self.widths) * self.blocks
+        return R3GANBlock(self.expansion, inner // self.group_size, depth, self.dtype, name=name)
+
+    def check_size(self) -> None:
+        """Raises ValueError where as many stages make images of another size."""
+        made = 4 * 2 ** (len(self.widths) - 1)
+        if self.image_size != made:
+            raise ValueError(
+                f"{len(self.widths)} stages make images of {made} pixels, not {self.image_size}; change the number of "
+                "widths or config.data.image_size"
+            )
+
+
+class R3GANGenerator(R3GANNetwork):
+    """Noise [N,latent] → images [N,S,S,channels] in [-1, 1]; S is 4, doubled by each stage after the first.
+
+    The paper's generator ends without a bound; here tanh holds the images to the range that all discriminators see.
+
+    Attributes:
+        widths: channels of each stage, 4×4 first.
+        embedding: size of the vector of the class that a conditional generator gets beside the noise.
+    """
+
+    set_by_task: ClassVar[tuple[str, ...]] = ("latent",)
+
+    latent: int = 64
+
+    @property
+    def stages(self) -> dict[str, tuple[str, ...]]:
+        """The learned 4×4 basis, one stage per resolution, the head."""
+        first = ("class",) * (self.num_classes > 0) + ("linear", "basis")
+        return {"basis": first, **_stages(self.widths, self.blocks, "up"), "head": ("head",)}
+
+    @nn.compact
+    def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """Noise [N,latent] → float32 images in [-1, 1]."""
+        self.check_size()
+        if label is not None:
+            x = ClassEmbedding(self.num_classes, self.embedding, name="class")(x, label)
+        linear = Dense(self.widths[0], use_bias=False, dtype=self.dtype, kernel_init=_init(1.0), name="linear")
+        basis = self.param("basis", nn.initializers.normal(1.0), (4, 4, self.widths[0]), jnp.float32)
+        x = self.keep("basis", linear(x.astype(self.dtype))[:, None, None] * basis.astype(self.dtype))
+        for number, width in enumerate(self.widths):
+            if number and width != x.shape[-1]:
+                x = _pointwise(width, self.dtype, f"up{number}")(x)
+            if number:
+                x = _resized(x, 2 * x.shape[1])
+            for block in range(self.blocks):
+                x = self.block(width, f"stage{number}_{block}")(x)
+            x = self.keep(f"stage{number}", x)
+        return jnp.tanh(at_least_float32(_pointwise(self.channels, self.dtype, "head")(x)))
+
+
+class R3GANDiscriminator(R3GANNetwork):
+    """Images [N,S,S,channels] in [-1, 1] → logits [N] (positive: real).
+
+    Attributes:
+        widths: channels of each stage, the images' resolution first.
+        embedding: size of the vector that a conditional logit is the inner product of with the class's.
+    """
+
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """The stem, one stage per resolution, the learned 4×4 basis and the head."""
@@ -140,7 +156,7 @@ class R3GANDiscriminator(AdversarialNetwork):
     @nn.compact
     def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Images → float32 logits [N]."""
-        _check_size(self.image_size, self.widths)
+        self.check_size()
         expected = (self.image_size, self.image_size, self.channels)
         if x.shape[1:] != expected:
             raise ValueError(f"this discriminator takes images {expected}, not {x.shape[1:]}; resize the images")
@@ -151,7 +167,7 @@ class R3GANDiscriminator(AdversarialNetwork):
             if number and width != x.shape[-1]:
                 x = _pointwise(width, self.dtype, f"down{number}")(x)
             for block in range(self.blocks):
-                x = _block(self, width, f"stage{number}_{block}")(x)
+                x = self.block(width, f"stage{number}_{block}")(x)
             x = self.keep(f"stage{number}", x)
         kernel = self.param("basis", nn.initializers.normal(0.25), (4, 4, self.widths[-1]), jnp.float32)
         x = self.keep("features", jnp.einsum("nhwc,hwc->nc", x, kernel.astype(self.dtype)))
@@ -164,16 +180,6 @@ class R3GANDiscriminator(AdversarialNetwork):
         return jnp.sum(x * self.param("class", nn.initializers.normal(scale), shape, jnp.float32)[label], -1)
 
 
-def _block(network: Any, width: int, name: str) -> R3GANBlock:
-    if (width * network.expansion) % network.group_size:
-        raise ValueError(
-            f"group_size={network.group_size} does not divide the {width * network.expansion} channels inside a block; "
-            "choose a divisor"
-        )
-    groups = width * network.expansion // network.group_size
-    return R3GANBlock(network.expansion, groups, len(network.widths) * network.blocks, network.dtype, name=name)
-
-
 def _pointwise(features: int, dtype: Any, name: str) -> Conv:
     return Conv(features, (1, 1), use_bias=False, dtype=dtype, kernel_init=_init(1.0), name=name)
 
@@ -184,15 +190,6 @@ def _resized(x: jax.Array, size: int) -> jax.Array:
     if size < height:
         return x.reshape(n, size, height // size, size, height // size, channels).mean((2, 4))
     return jax.image.resize(x, (n, size, size, channels), "bilinear")
-
-
-def _check_size(image_size: int, widths: tuple[int, ...]) -> None:
-    made = 4 * 2 ** (len(widths) - 1)
-    if image_size != made:
-        raise ValueError(
-            f"{len(widths)} stages make images of {made} pixels, not {image_size}; change the number of widths or "
-            "config.data.image_size"
-        )
 
 
 def _stages(widths: tuple[int, ...], blocks: int, change: str) -> dict[str, tuple[str, ...]]:

@@ -198,7 +198,7 @@ class GAN(base.Task):
             stats = discriminator.batch_stats
             on_real, _ = self.judge(discriminator.params, stats, real, labels, generator_key)
             on_fake, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
-            return self.loss.generator(on_fake, on_real), stats  # Without a paired loss, `on_real` is not computed.
+            return self.loss.generator(on_fake, on_real), stats
 
         (g_loss, stats), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)

@@ -20,16 +20,14 @@ class AdversarialLoss:
     Attributes:
         discriminator: `(on_real, on_fake, real_label)` -> scalar; logits [N], and the target of real images, which a
             loss without targets leaves out.
-        generator: `(on_fake, on_real)` -> scalar; `on_real` counts for a `paired` loss alone.
+        generator: `(on_fake, on_real)` -> scalar; most leave `on_real` out, which then is not computed when compiled.
         boundary: the logit above which an image counts as taken for real; None where logits have no zero of their own,
             and the mean of real and generated ones takes its place.
-        paired: the generator's loss needs the logits of real images, too.
     """
 
     discriminator: Callable[[jax.Array, jax.Array, float], jax.Array]
     generator: Callable[[jax.Array, jax.Array], jax.Array]
     boundary: float | None = 0.0
-    paired: bool = False
 
     def accuracies(self, on_real: jax.Array, on_fake: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the shares of real and of generated images that the discriminator tells right."""
@@ -73,7 +71,6 @@ ADVERSARIAL = {
         lambda on_real, on_fake, real_label: jax.nn.softplus(on_fake - on_real).mean(),
         lambda on_fake, on_real: jax.nn.softplus(on_real - on_fake).mean(),
         boundary=None,
-        paired=True,
     ),
 }
 
