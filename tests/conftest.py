@@ -203,3 +203,11 @@ def load_config():
         return module.get_config(variant)
 
     return load
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Runs end without drawing their page, for tests that do not look at it."""
+    from vision_jax.report import run_page
+
+    monkeypatch.setattr(run_page, "of_run", lambda record, images_of: record.workdir / "report" / "index.html")

@@ -76,6 +76,7 @@ def arrays(workdir, name):
         return {key: file[key] for key in file.files}
 
 
+@pytest.mark.usefixtures("no_page")
 def test_each_evaluator_has_its_own_interval_and_limit(helped, load_config, tmp_path):
     results = trained(smoke(load_config), tmp_path)  # 13 steps, 'val' every 7.
     rows = writers.read_rows(tmp_path / "metrics.jsonl")
@@ -97,6 +98,7 @@ def evaluator(every):
     return base.Evaluator("a", "val", every, 0, {}, lambda *a: ({}, {}), lambda sums: {})
 
 
+@pytest.mark.usefixtures("no_page")
 def test_train_is_evaluated_at_the_end_if_asked_and_every_further_split_is(load_config, tmp_path, monkeypatch):
     load = datasets.load
 
@@ -117,6 +119,7 @@ def test_train_is_evaluated_at_the_end_if_asked_and_every_further_split_is(load_
     assert json.loads((tmp_path / "report/results.json").read_text()) == results
 
 
+@pytest.mark.usefixtures("no_page")
 def test_outputs_are_the_network_s_and_metrics_follow_from_them(load_config, tmp_path):
     config = smoke(load_config, data__eval_batch_size=64)  # Which does not divide 200.
     results = trained(config, tmp_path)
@@ -136,11 +139,13 @@ def test_outputs_are_the_network_s_and_metrics_follow_from_them(load_config, tmp
     assert shapes == {"predicted": (8, 8, 3), "augmented": (8, 8, 1), "filters": (3, 3, 1)}
 
 
+@pytest.mark.usefixtures("no_page")
 def test_features_are_left_out_if_they_are_not_wanted(load_config, tmp_path):
     trained(smoke(load_config, eval__features=False), tmp_path)
     assert set(arrays(tmp_path, "test")) == {"index", "label", "logits", "fingerprint"}
 
 
+@pytest.mark.usefixtures("no_page")
 def test_runs_on_the_same_split_are_compared_row_by_row_and_others_refused(load_config, tmp_path):
     for name, options in {"a": {"seed": 1}, "b": {"seed": 2}, "c": {"seed": 1, "split_seed": 5}}.items():
         config = smoke(load_config, data__split_seed=options.get("split_seed", 0))
@@ -156,6 +161,7 @@ def test_runs_on_the_same_split_are_compared_row_by_row_and_others_refused(load_
         record_lib.side_by_side(a, b, "train")
 
 
+@pytest.mark.usefixtures("no_page")
 def test_constants_are_named_by_their_hash_and_in_no_checkpoint(helped, load_config, tmp_path, monkeypatch):
     sizes, hashes = [], []
     for size in (1, 200_000):  # 4 MB.
@@ -205,6 +211,7 @@ class Gathered:
         return base.Measured(self.metrics(), receipts, pictures, {"apart": np.array([0.5])})
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_collector_sees_every_row_once_and_adds_metrics_receipts_and_pictures(
     helped, load_config, tmp_path, monkeypatch
 ):
@@ -224,6 +231,7 @@ def test_a_collector_sees_every_row_once_and_adds_metrics_receipts_and_pictures(
     assert pictures["drawn"].shape == (2, 4, 4, 1) and pictures["apart"].tolist() == [0.5]
 
 
+@pytest.mark.usefixtures("no_page")
 def test_another_evaluation_may_pick_the_best_checkpoint(helped, load_config, tmp_path):
     results = trained(smoke(load_config, eval__best_metric="helped/mean"), tmp_path)
     assert results["chosen_by"] == "helped/mean"

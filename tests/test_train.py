@@ -41,9 +41,10 @@ def final_state(config, workdir):
         return {name: np.asarray(leaf) for name, leaf in trees.flatten(restored.state).items()}
 
 
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.full)])
 @pytest.mark.parametrize("task", CONFIGS)
-def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(task, tmp_path, repository):
-    """SIGKILL of the real process, several times; parameters, statistics, EMA and metrics.jsonl agree exactly."""
+def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(task, kills, tmp_path, repository):
+    """SIGKILL of the real process; parameters, statistics, EMA, rows and pictures agree exactly."""
     options = {
         "classification": [
             "--config.train.epochs=20",
@@ -86,17 +87,17 @@ def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(
     total = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])["step"]
 
     generator = random.Random(task)
-    kills = 0
-    for target in sorted(generator.sample(range(4, total - 4), 3)):
+    killings = 0
+    for target in sorted(generator.sample(range(4, total - 4), kills)):
         process = start(killed)
         metrics = killed / "metrics.jsonl"
         while process.poll() is None and (not metrics.exists() or _last_step(metrics) < target):
             time.sleep(0.005)
         if process.poll() is None:
             process.kill()
-            kills += 1
+            killings += 1
         process.communicate()
-    assert kills, "the runs ended before they could be killed"
+    assert killings, "the runs ended before they could be killed"
     process = start(killed)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -130,6 +131,7 @@ def _state_of(workdir):
     return final_state(config, workdir)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_state_that_is_restored_is_what_was_saved(load_config, tmp_path):
     config = tiny(load_config, "classification", optimizer__ema_decay=0.9)
     trained(config, tmp_path)
@@ -143,6 +145,7 @@ def test_the_state_that_is_restored_is_what_was_saved(load_config, tmp_path):
         assert not np.array_equal(state[name], state[name.replace("/params/", "/averaged/")])
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_finished_run_started_again_trains_no_more_and_reports_the_same(load_config, tmp_path):
     config = tiny(load_config, "classification")
     first = trained(config, tmp_path)
@@ -152,6 +155,7 @@ def test_a_finished_run_started_again_trains_no_more_and_reports_the_same(load_c
     assert (tmp_path / "metrics.jsonl").read_text() == rows
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_changed_config_is_refused_with_the_list_unless_allowed(load_config, tmp_path):
     trained(tiny(load_config, "classification"), tmp_path)
     changed = tiny(load_config, "classification", optimizer__learning_rate=0.5, train__epochs=5.0, data__prefetch=7)
@@ -164,6 +168,7 @@ def test_a_changed_config_is_refused_with_the_list_unless_allowed(load_config, t
     assert writers.read_rows(tmp_path / "metrics.jsonl")[-1]["step"] == 16
 
 
+@pytest.mark.usefixtures("no_page")
 def test_not_finite_stops_with_step_metric_and_last_good_checkpoint(load_config, tmp_path, monkeypatch):
     from vision_jax.tasks.classification import Classification
 
@@ -182,6 +187,7 @@ def test_not_finite_stops_with_step_metric_and_last_good_checkpoint(load_config,
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [7]
 
 
+@pytest.mark.usefixtures("no_page")
 def test_early_stopping_counts_evaluations_since_the_best(load_config, tmp_path):
     config = tiny(load_config, "classification", optimizer__learning_rate=0.0, eval__patience=2, train__epochs=40.0)
     trained(config, tmp_path)
@@ -270,6 +276,7 @@ def test_each_step_is_traced_once(task, load_config, tmp_path, monkeypatch):
     assert sorted(traced) == ["eval_step", "train_step"]
 
 
+@pytest.mark.usefixtures("no_page")
 def test_several_steps_per_dispatch_compute_the_same(load_config, tmp_path):
     states = []
     for per_dispatch in (1, 4):
@@ -314,6 +321,7 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, repository):
     assert len(saved) == 1 and f"after step {saved[0]};" in errors
 
 
+@pytest.mark.usefixtures("no_page")
 def test_profile_writes_a_trace(load_config, tmp_path):
     config = tiny(load_config, "classification", profile__start=2, profile__steps=3)
     trained(config, tmp_path)

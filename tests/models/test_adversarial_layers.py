@@ -3,13 +3,14 @@
 import jax
 import numpy as np
 import pytest
-import torch
 from flax import linen as nn
 from jax import numpy as jnp
 
 from vision_jax import models
 from vision_jax.models import adversarial_layers as layers
 from vision_jax.models.layers import Conv
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 
 pytestmark = pytest.mark.compiled_quickly
 

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from vision_jax.tasks import losses
 from vision_jax.utils.options import ConfigError
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+F = torch.nn.functional
 
 REAL, FAKE = (np.random.default_rng(i).normal(0.0, 2.0, 6).astype(np.float32) for i in (0, 1))
 LABEL = 0.9

@@ -206,11 +206,22 @@ def test_what_is_no_study_is_said(tmp_path, capsys):
     assert "unknown: --sed=1" in capsys.readouterr().err
 
 
+def command(study_file, out, *options):
+    return [sys.executable, "-m", "vision_jax.tools.study", study_file, f"--out={out}", *options]
+
+
+def test_its_command_reads_a_study(repository):
+    lines = subprocess.check_output(command(str(STUDIES[0]), "x", "--commands"), cwd=repository, text=True)
+    runs = study_lib.load(str(STUDIES[0])).all_runs()
+    for run, line in zip(runs, lines.splitlines(), strict=True):
+        assert f"--workdir=x/{run.name} " in f"{line} "
+
+
+@pytest.mark.full
 def test_a_small_study_on_digits_by_its_command(tmp_path, repository):
     limits = ["--config.train.epochs=3.0", "--config.data.limit=100", "--config.log.tensorboard=False"]
     given = written(tmp_path, "Study('?', (Run('a', 'configs/digits_cnn.py:smoke'),), {'seed': (0, 1)})")
-    command = [sys.executable, "-m", "vision_jax.tools.study", given, f"--out={tmp_path / 'out'}", *limits]
-    subprocess.run(command, cwd=repository, check=True)
+    subprocess.run(command(given, tmp_path / "out", *limits), cwd=repository, check=True)
     for name in ("a_seed=0", "a_seed=1"):
         assert json.loads((tmp_path / "out" / name / "config.json").read_text())["seed"] == int(name[-1])
     assert (tmp_path / "out" / "comparison" / "index.html").is_file()

@@ -3,10 +3,11 @@
 import jax
 import numpy as np
 import pytest
-import torch
 from jax import numpy as jnp
 
 from vision_jax.data.augment import differentiable
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (6, 8, 10, 3)).astype(np.float32)
 
