@@ -215,6 +215,12 @@ OPTIONS: dict[str, Any] = {
         "loss": Option("bce", "What both networks minimize; one of `vision_jax.tasks.losses.ADVERSARIAL`."),
         "latent_dim": Option(100, "Size of the generator's noise.", low=1),
         "conditional": Option(False, "Both networks are told the class of an image, where the data has classes."),
+        "classifier": Option(
+            0.0,
+            "Weight of the discriminator's cross-entropy on the classes of real images, in its loss, and of generated "
+            "ones, in the generator's; needs conditional; 0 is off.",
+            low=0,
+        ),
         "discriminator_steps": Option(
             1, "Updates of the discriminator per step, each on an equal part of the batch.", low=1, high=16
         ),

@@ -102,6 +102,54 @@ def test_a_conditional_network_sees_the_class(name):
         jax.eval_shape(lambda: discriminator.init(jax.random.key(0), images, train=False))
 
 
+def test_the_class_scales_and_shifts_channels():
+    x, embedded = jax.random.normal(jax.random.key(0), (2, 3, 3, 4)), jnp.array([[1.0, 0.0], [0.5, 2.0]])
+    kernel = jax.random.normal(jax.random.key(1), (2, 8))
+    out = layers.ClassModulation().apply({"params": {"dense": {"kernel": kernel}}}, x, embedded)
+    scale, shift = np.split(np.asarray(embedded @ kernel)[:, None, None], 2, -1)
+    np.testing.assert_allclose(out, x * (1 + scale) + shift, rtol=1e-5, atol=1e-5)
+
+
+def test_a_modulated_generator_sees_the_class_in_every_layer():
+    generator = models.build("dcgan_generator", num_classes=3, latent=4, width=4, modulation=True)
+    noise, labels = jnp.ones((2, 4)), jnp.array([0, 1])
+    variables = jax.jit(lambda: generator.init(jax.random.key(0), noise, labels, train=False))()
+    assert set(variables["params"]) == {module for names in generator.stages.values() for module in names}
+    first = generator.apply(variables, noise, labels, train=False)
+    for layer in ("modulation0", "modulation2"):
+        changed = jax.tree.map(lambda leaf: 10.0 * leaf, variables["params"][layer])
+        images = generator.apply(
+            {**variables, "params": variables["params"] | {layer: changed}}, noise, labels, train=False
+        )
+        assert not np.allclose(images, first, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "size"), [("dcgan", 32), ("mlp_gan", 28), ("r3gan", 32)])
+def test_a_discriminator_that_classifies_offers_scores_of_all_classes(name, size):
+    options = dict(widths=(16,) * 4, blocks=1) if name == "r3gan" else {}
+    networks = [
+        models.build(f"{name}_discriminator", num_classes=3, classifies=flag, **options) for flag in (True, False)
+    ]
+    images, labels = jax.random.normal(jax.random.key(1), (2, size, size, 3)), jnp.array([0, 1])
+
+    @jax.jit
+    def compute():
+        variables = networks[0].init(jax.random.key(0), images, labels, train=False)
+        mutable = ["batch_stats", "class_scores"]
+        logits, found = networks[0].apply(variables, images, labels, train=True, mutable=mutable)
+        without = {name: leaves for name, leaves in variables["params"].items() if name != "scores"}
+        plain, nothing = networks[1].apply(
+            {**variables, "params": without}, images, labels, train=True, mutable=mutable
+        )
+        return variables["params"], logits, plain, found["class_scores"]["scores"], nothing.get("class_scores")
+
+    params, logits, plain, scores, nothing = compute()
+    assert set(params) == {module for names in networks[0].stages.values() for module in names}
+    assert scores.shape == (2, 3) and scores.dtype == jnp.float32 and not np.allclose(scores[0], scores[1])
+    assert nothing is None
+    np.testing.assert_array_equal(logits, plain)
+
+
 @pytest.mark.parametrize(
     "options",
     [dict(norm="none"), dict(spectral_norm=True), dict(minibatch="stddev"), dict(minibatch="discrimination")],

@@ -157,6 +157,39 @@ def test_a_relativistic_step_compares_pairs_and_penalizes_both_kinds():
     assert_params(after.networks["generator"].params, descend(g, gradient(g), 0.1))
 
 
+def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator_s_own():
+    task, state, images = make("dcgan", gan=dict(conditional=True, classifier=0.7), width=4)
+    labels, key, real = jnp.arange(12) % 3, jax.random.key(3), 2.0 * base.to_unit(images) - 1.0
+    after, metrics = jax.jit(task.train_step)(state, {}, {"image": images, "label": labels}, key)
+    g, d, (generate, _) = *(state.networks[name].params for name in ("generator", "discriminator")), parts(task, state)
+    noise = noise_of(key, 1, 0, 12)
+
+    def judge(params, images):
+        variables, mutable = state.networks["discriminator"].variables(params), ["batch_stats", "class_scores"]
+        logits, found = task.discriminator.apply(variables, images, labels, train=True, mutable=mutable)
+        scores = jax.nn.log_softmax(found["class_scores"]["scores"])
+        return logits, -jnp.mean(scores[jnp.arange(12), labels])
+
+    def d_loss(params):
+        (on_real, classes), (on_fake, _) = judge(params, real), judge(params, generate(g, noise, labels))
+        return jnp.mean(jax.nn.softplus(-on_real)) + jnp.mean(jax.nn.softplus(on_fake)) + 0.7 * classes, classes
+
+    gradient, real_classes = jax.jit(jax.grad(d_loss, has_aux=True))(d)
+    new_d = descend(d, gradient, 0.05)
+
+    def g_loss(params):
+        logits, classes = judge(new_d, generate(params, noise, labels))
+        return jnp.mean(jax.nn.softplus(-logits)) + 0.7 * classes, classes
+
+    gradient, fake_classes = jax.jit(jax.grad(g_loss, has_aux=True))(g)
+    assert_params(after.networks["discriminator"].params, new_d)
+    assert_params(after.networks["generator"].params, descend(g, gradient, 0.1))
+    assert float(metrics["real_class_loss"]) == pytest.approx(float(real_classes), rel=1e-5)
+    assert float(metrics["fake_class_loss"]) == pytest.approx(float(fake_classes), rel=1e-5)
+    with pytest.raises(ConfigError, match="classifier is for conditional GANs; set"):
+        make("dcgan", gan=dict(classifier=0.7), width=4)
+
+
 def test_what_the_discriminator_sees_is_augmented_real_and_generated():
     plain, state, images = make("dcgan", width=4)
     augmented, _, _ = make("dcgan", gan=dict(augment=("color", "cutout")), width=4)

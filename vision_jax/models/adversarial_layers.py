@@ -8,6 +8,8 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vision_jax.models.layers import Dense
+
 MINIBATCH = ("none", "discrimination", "stddev")
 
 
@@ -100,14 +102,28 @@ class ClassProjection(nn.Module):
 
 
 class ClassEmbedding(nn.Module):
-    """Appends a learned vector of the class to the noise."""
+    """A learned vector of each class."""
 
     num_classes: int
     features: int
 
     @nn.compact
-    def __call__(self, noise: Float[Array, "n d"], label: Int[Array | np.ndarray, " n"]) -> Float[Array, "n d2"]:
-        """Noise [N,D] and classes [N] → [N,D+features]."""
+    def __call__(self, label: Int[Array | np.ndarray, " n"]) -> Float[Array, "n {self.features}"]:
+        """Classes [N] → float32 [N,features]."""
         shape = (self.num_classes, self.features)
-        embedding = self.param("embedding", nn.initializers.normal(1.0), shape, jnp.float32)
-        return jnp.concatenate([noise, embedding[label].astype(noise.dtype)], -1)
+        return self.param("embedding", nn.initializers.normal(1.0), shape, jnp.float32)[label]
+
+
+class ClassModulation(nn.Module):
+    """Scales and shifts each channel by what the vector of the class says, on top of a normalization's own.
+
+    Source: conditional batch normalization (Dumoulin et al. 2017, arXiv 1610.07629) from a vector that all layers share
+    (Brock et al. 2019, arXiv 1809.11096): x · (1 + scale) + shift.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], embedded: Float[Array, "n e"]) -> Float[Array, "n h w c"]:
+        """Maps [N,H,W,C] and vectors of the classes [N,E] → maps."""
+        dense = Dense(2 * x.shape[-1], use_bias=False, kernel_init=nn.initializers.normal(0.02), name="dense")
+        scale, shift = jnp.split(dense(embedded)[:, None, None], 2, -1)
+        return x * (1.0 + scale).astype(x.dtype) + shift.astype(x.dtype)

@@ -14,13 +14,14 @@ from jax import numpy as jnp
 from vision_jax.models.adversarial_layers import (
     MINIBATCH,
     ClassEmbedding,
+    ClassModulation,
     ClassProjection,
     MinibatchDiscrimination,
     SpectralNorm,
     minibatch_stddev,
 )
 from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose, Dense, at_least_float32
-from vision_jax.models.network import AdversarialNetwork
+from vision_jax.models.network import AdversarialNetwork, Discriminator
 from vision_jax.utils.options import Between, OneOf
 
 _KERNEL = nn.initializers.normal(0.02)
@@ -50,6 +51,7 @@ class DCGANGenerator(AdversarialNetwork):
     Attributes:
         width: channels before the last layer; each earlier layer has twice as many.
         embedding: size of the vector of the class that a conditional generator gets beside the noise.
+        modulation: the class also scales and shifts what BatchNorm normalized.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels", "latent")
@@ -59,20 +61,24 @@ class DCGANGenerator(AdversarialNetwork):
     width: Annotated[int, Between(1)] = 32
     latent: int = 100
     embedding: Annotated[int, Between(1)] = 32
+    modulation: bool = False
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per transposed convolution; the last is the head."""
         n = _upsamplings(self.image_size)
         label = {"class": ("class",)} if self.num_classes else {}
-        return {**label, **{f"up{i}": (f"convt{i}", f"norm{i}") for i in range(n)}, "head": (f"convt{n}",)}
+        modulated = self.modulation and self.num_classes > 0
+        ups = {f"up{i}": (f"convt{i}", f"norm{i}") + (f"modulation{i}",) * modulated for i in range(n)}
+        return {**label, **ups, "head": (f"convt{n}",)}
 
     @nn.compact
     def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Noise [N,latent] → float32 images in [-1, 1]."""
         n = _upsamplings(self.image_size)
         if label is not None:
-            x = ClassEmbedding(self.num_classes, self.embedding, name="class")(x, label)
+            embedded = ClassEmbedding(self.num_classes, self.embedding, name="class")(label)
+            x = jnp.concatenate([x, embedded.astype(x.dtype)], -1)
         x = x.reshape(x.shape[0], 1, 1, -1).astype(self.dtype)
         for i in range(n):
             stride, padding = (1, 0) if i == 0 else (2, 1)
@@ -87,6 +93,8 @@ class DCGANGenerator(AdversarialNetwork):
                 name=f"convt{i}",
             )
             x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(up(x), train=train)
+            if label is not None and self.modulation:
+                x = ClassModulation(name=f"modulation{i}")(x, embedded)
             x = self.keep(f"up{i}", nn.relu(x))
         x = ConvTranspose(
             self.channels, 4, 2, 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL, name=f"convt{n}"
@@ -94,7 +102,7 @@ class DCGANGenerator(AdversarialNetwork):
         return jnp.tanh(at_least_float32(x))
 
 
-class DCGANDiscriminator(AdversarialNetwork):
+class DCGANDiscriminator(Discriminator):
     """Images [N,S,S,channels] in [-1, 1] → logits [N] (positive: real).
 
     Convolutions 4×4 of stride 2 down to 4×4 pixels with LeakyReLU 0.2, BatchNorm on all
@@ -122,7 +130,7 @@ class DCGANDiscriminator(AdversarialNetwork):
         n = _upsamplings(self.image_size)
         norms = self.norm == "batch"
         downs = {f"down{i}": (f"conv{i}", f"norm{i}") if i and norms else (f"conv{i}",) for i in range(n)}
-        extra = ("minibatch", "closeness") * (self.minibatch == "discrimination") + ("class",) * (self.num_classes > 0)
+        extra = ("minibatch", "closeness") * (self.minibatch == "discrimination") + self.class_modules
         return {**downs, "head": (f"conv{n}", *extra)}
 
     def _conv(self, x: jax.Array, features: int, stride: int, padding: int, name: str, train: bool) -> jax.Array:
@@ -162,6 +170,7 @@ class DCGANDiscriminator(AdversarialNetwork):
         if self.minibatch == "discrimination":
             seen = MinibatchDiscrimination(name="minibatch")(pooled)[:, pooled.shape[-1] :]
             logits += Dense(1, name="closeness")(seen)[:, 0]
+        self.keep_scores(pooled)
         if label is not None:
             logits += ClassProjection(self.num_classes, name="class")(pooled, label)
         return logits

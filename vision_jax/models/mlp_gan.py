@@ -18,7 +18,7 @@ from vision_jax.models.adversarial_layers import (
     SpectralNorm,
 )
 from vision_jax.models.layers import Dense, at_least_float32
-from vision_jax.models.network import AdversarialNetwork
+from vision_jax.models.network import AdversarialNetwork, Discriminator
 from vision_jax.utils.options import Between, OneOf
 
 
@@ -47,7 +47,8 @@ class MLPGenerator(AdversarialNetwork):
     def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Noise [N,latent] → float32 images in [-1, 1]."""
         if label is not None:
-            x = ClassEmbedding(self.num_classes, self.embedding, name="class")(x, label)
+            embedded = ClassEmbedding(self.num_classes, self.embedding, name="class")(label)
+            x = jnp.concatenate([x, embedded.astype(x.dtype)], -1)
         x = x.astype(self.dtype)
         for i, width in enumerate(self.hidden, 1):
             x = self.keep(f"hidden{i}", nn.relu(Dense(width, dtype=self.dtype, name=f"hidden{i}")(x)))
@@ -55,7 +56,7 @@ class MLPGenerator(AdversarialNetwork):
         return jnp.tanh(at_least_float32(x)).reshape(-1, *self.image_shape)
 
 
-class MLPDiscriminator(AdversarialNetwork):
+class MLPDiscriminator(Discriminator):
     """Images [N,...] in [-1, 1] → logits [N] (positive: real; the sigmoid belongs to the loss).
 
     Attributes:
@@ -71,7 +72,7 @@ class MLPDiscriminator(AdversarialNetwork):
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per hidden layer, then the head."""
-        extra = ("minibatch",) * (self.minibatch == "discrimination") + ("class",) * (self.num_classes > 0)
+        extra = ("minibatch",) * (self.minibatch == "discrimination") + self.class_modules
         return {**{f"hidden{i}": (f"hidden{i}",) for i in range(1, len(self.hidden) + 1)}, "head": ("head", *extra)}
 
     def _dense(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
@@ -84,7 +85,7 @@ class MLPDiscriminator(AdversarialNetwork):
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.hidden, 1):
             x = self.keep(f"hidden{i}", nn.leaky_relu(self._dense(x, width, f"hidden{i}", train), 0.2))
-        self.keep("features", x)
+        self.keep_scores(self.keep("features", x))
         seen = MinibatchDiscrimination(name="minibatch")(x) if self.minibatch == "discrimination" else x
         logits = at_least_float32(self._dense(seen, 1, "head", train)[:, 0])
         if label is not None:

@@ -86,6 +86,32 @@ class AdversarialNetwork(Network):
         raise NotImplementedError
 
 
+class Discriminator(AdversarialNetwork):
+    """A discriminator, which may also say of which class an image is (Odena et al. 2017, arXiv 1610.09585).
+
+    Its class scores, float32 [N, num_classes], then stand as 'scores' in collection 'class_scores' (make it mutable).
+
+    Attributes:
+        classifies: have the layer of the class scores.
+    """
+
+    set_by_task: ClassVar[tuple[str, ...]] = ("classifies",)
+
+    classifies: bool = False
+
+    def keep_scores(self, features: jax.Array) -> None:
+        """Offer the class scores of features [N,D], if the network classifies."""
+        if self.classifies:
+            scores = at_least_float32(Dense(self.num_classes, dtype=self.dtype, name="scores")(features))
+            if self.is_mutable_collection("class_scores") and not self.is_initializing():
+                self.put_variable("class_scores", "scores", scores)
+
+    @property
+    def class_modules(self) -> tuple[str, ...]:
+        """Names of the modules of the head that know classes."""
+        return ("class",) * (self.num_classes > 0) + ("scores",) * self.classifies
+
+
 class Classifier(Network):
     """A network that ends in one score per class; also keeps 'features', the vector the head sees."""
 

@@ -15,7 +15,7 @@ from jax import numpy as jnp
 
 from vision_jax.models.adversarial_layers import ClassEmbedding
 from vision_jax.models.layers import Conv, Dense, at_least_float32
-from vision_jax.models.network import AdversarialNetwork
+from vision_jax.models.network import AdversarialNetwork, Discriminator
 from vision_jax.utils.options import Between
 
 _SLOPE = 0.2
@@ -124,7 +124,8 @@ class R3GANGenerator(R3GANNetwork):
         """Noise [N,latent] → float32 images in [-1, 1]."""
         self.check_size()
         if label is not None:
-            x = ClassEmbedding(self.num_classes, self.embedding, name="class")(x, label)
+            embedded = ClassEmbedding(self.num_classes, self.embedding, name="class")(label)
+            x = jnp.concatenate([x, embedded.astype(x.dtype)], -1)
         linear = Dense(self.widths[0], use_bias=False, dtype=self.dtype, kernel_init=_init(1.0), name="linear")
         basis = self.param("basis", nn.initializers.normal(1.0), (4, 4, self.widths[0]), jnp.float32)
         x = self.keep("basis", linear(x.astype(self.dtype))[:, None, None] * basis.astype(self.dtype))
@@ -139,7 +140,7 @@ class R3GANGenerator(R3GANNetwork):
         return jnp.tanh(at_least_float32(_pointwise(self.channels, self.dtype, "head")(x)))
 
 
-class R3GANDiscriminator(R3GANNetwork):
+class R3GANDiscriminator(Discriminator, R3GANNetwork):
     """Images [N,S,S,channels] in [-1, 1] → logits [N] (positive: real).
 
     Attributes:
@@ -150,7 +151,7 @@ class R3GANDiscriminator(R3GANNetwork):
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """The stem, one stage per resolution, the learned 4×4 basis and the head."""
-        last = ("basis", "head") + ("class",) * (self.num_classes > 0)
+        last = ("basis", "head", *self.class_modules)
         return {"stem": ("stem",), **_stages(self.widths, self.blocks, "down"), "head": last}
 
     @nn.compact
@@ -171,6 +172,7 @@ class R3GANDiscriminator(R3GANNetwork):
             x = self.keep(f"stage{number}", x)
         kernel = self.param("basis", nn.initializers.normal(0.25), (4, 4, self.widths[-1]), jnp.float32)
         x = self.keep("features", jnp.einsum("nhwc,hwc->nc", x, kernel.astype(self.dtype)))
+        self.keep_scores(x)
         outputs = 1 if label is None else self.embedding
         head = Dense(outputs, use_bias=False, dtype=self.dtype, kernel_init=_init(1.0), name="head")
         x = at_least_float32(head(x))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from vision_jax import config as config_lib
@@ -51,6 +52,8 @@ class GAN(base.Task):
             adversarial_networks.build(config, part, self.shape, self.classes)
             for part in ("generator", "discriminator")
         )
+        if options.classifier and not self.classes:
+            raise ConfigError("config.gan.classifier is for conditional GANs; set config.gan.conditional.")
         self.loss = losses.adversarial(options.loss)
         rate = config.optimizer.learning_rate
         self.generator_optimizer = self.optimizer(rate)
@@ -92,15 +95,24 @@ class GAN(base.Task):
 
     def judge(
         self, params: base.Tree, batch_stats: base.Tree, images: jax.Array, labels: jax.Array | None, key: jax.Array
-    ) -> tuple[jax.Array, base.Tree]:
-        """Returns logits [N] of images in [-1, 1], augmented, as in training, and the new running statistics."""
+    ) -> tuple[jax.Array, jax.Array, base.Tree]:
+        """Judges images in [-1, 1], augmented, as in training.
+
+        Returns:
+            Their logits [N], the mean cross-entropy of the classes found (0 without a classifier), and the new running
+            statistics.
+        """
         augment_key, dropout_key = jax.random.split(key)
         images = differentiable.diff_augment(augment_key, images, self.config.gan.augment)
-        variables = {"params": params, "batch_stats": batch_stats}
+        variables, rngs = {"params": params, "batch_stats": batch_stats}, {"dropout": dropout_key}
         logits, mutated = self.discriminator.apply(
-            variables, images, labels, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
+            variables, images, labels, train=True, rngs=rngs, mutable=["batch_stats", "class_scores"]
         )
-        return logits, mutated.get("batch_stats", {})
+        cross_entropy = jnp.zeros(())
+        if "class_scores" in mutated:
+            scores = mutated["class_scores"]["scores"]
+            cross_entropy = optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
+        return logits, cross_entropy, mutated.get("batch_stats", {})
 
     def penalty(self, logits: Callable[..., jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         """Returns the weighted sum of the penalties on the gradient of `logits(images, key)` that the config asks for.
@@ -137,8 +149,8 @@ class GAN(base.Task):
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
 
         def loss(params: base.Tree, penalized: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-            on_real, stats = self.judge(params, network.batch_stats, real, labels, real_key)
-            on_fake, stats = self.judge(params, stats, fake, labels, fake_key)
+            on_real, classes, stats = self.judge(params, network.batch_stats, real, labels, real_key)
+            on_fake, _, stats = self.judge(params, stats, fake, labels, fake_key)
             value, penalty = self.loss.discriminator(on_real, on_fake, options.real_label), jnp.zeros(())
             if penalized:
 
@@ -147,7 +159,8 @@ class GAN(base.Task):
 
                 penalty = self.penalty(logits, real, fake, penalty_key)
             # Where every n-th step has a penalty, it weighs n times as much.
-            return value + options.penalty_every * penalty, (value, penalty, on_real, on_fake, stats)
+            total = value + options.classifier * classes + options.penalty_every * penalty
+            return total, (value, classes, penalty, on_real, on_fake, stats)
 
         def gradients(penalized: bool) -> tuple[tuple[jax.Array, ...], base.Tree]:
             (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(network.params, penalized)
@@ -159,7 +172,7 @@ class GAN(base.Task):
             found, gradient = jax.lax.cond(now, lambda: gradients(True), lambda: gradients(False))
         else:
             found, gradient = gradients(has_penalty)
-        value, penalty, on_real, on_fake, stats = found
+        value, classes, penalty, on_real, on_fake, stats = found
         real_accuracy, fake_accuracy = self.loss.accuracies(on_real, on_fake)
         metrics = {
             "discriminator_loss": value,
@@ -167,6 +180,8 @@ class GAN(base.Task):
             "fake_accuracy": fake_accuracy,
             "discriminator_gradient_norm": optim.norm(gradient),
         }
+        if options.classifier:
+            metrics["real_class_loss"] = classes
         if has_penalty:
             metrics["penalty"] = penalty
         return self.discriminator_optimizer.update(network, gradient, stats), metrics
@@ -194,13 +209,14 @@ class GAN(base.Task):
                 discriminator, real, jax.lax.stop_gradient(fake), labels, update_key, state.step
             )
 
-        def generator_loss(images: jax.Array) -> tuple[jax.Array, base.Tree]:
+        def generator_loss(images: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
             stats = discriminator.batch_stats
-            on_real, _ = self.judge(discriminator.params, stats, real, labels, generator_key)
-            on_fake, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
-            return self.loss.generator(on_fake, on_real), stats
+            on_real, *_ = self.judge(discriminator.params, stats, real, labels, generator_key)
+            on_fake, classes, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
+            value = self.loss.generator(on_fake, on_real)
+            return value + self.config.gan.classifier * classes, (value, classes, stats)
 
-        (g_loss, stats), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
+        (_, (g_loss, classes, stats)), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)
         networks = {
             "generator": self.generator_optimizer.update(generator, g_gradients, generator_stats),
@@ -213,6 +229,8 @@ class GAN(base.Task):
             "minibatch_deviation": deviations[0] / deviations[1],
             "learning_rate": self.generator_optimizer.rate(state.step),
         }
+        if self.config.gan.classifier:
+            metrics["fake_class_loss"] = classes
         return state.replace(networks=networks), metrics
 
     def sample(self, state: TrainState, noise: jax.Array, labels: jax.Array | None) -> jax.Array:
