@@ -111,8 +111,16 @@ def test_wrong_teachers_are_refused(teacher, tmp_path):
     mixed.data.augment = ("mixup",)
     with pytest.raises(ConfigError, match="'mixup' in config"):
         run.build(mixed, tmp_path / "run")
-    cached = small(teachers=(teacher,))
+
+
+@pytest.mark.parametrize("option", ["teachers", "train_sizes", "test_time_augmentation"])
+def test_what_needs_images_is_refused_where_only_features_are_kept(option, teacher, tmp_path):
+    cached = small(teachers=(teacher,) if option == "teachers" else ())
     cached.model.update(cache_features=True, freeze=("all_but", "head"))
+    if option == "train_sizes":
+        cached.classification.train_sizes = (4, 8)
+    if option == "test_time_augmentation":
+        cached.classification.test_time_augmentation = "flip"
     with pytest.raises(ConfigError, match="keeps no images"):
         run.build(cached, tmp_path / "run")
 

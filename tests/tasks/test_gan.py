@@ -190,6 +190,23 @@ def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator
         make("dcgan", gan=dict(classifier=0.7), width=4)
 
 
+def test_the_averaged_generator_has_statistics_of_its_own():
+    task, state, images = make("dcgan", width=4)
+    config = task.config
+    config.optimizer.ema_decay = 0.5
+    task = GAN(config, task.dataset, DURATIONS)
+    state, key = jax.jit(task.init)(jax.random.key(0)), jax.random.key(3)
+    before = state.networks["generator"].averaged_statistics
+    step = jax.jit(task.train_step)
+    after = step(state, {}, {"image": images}, key)[0].networks["generator"]
+    variables = {"params": after.averaged, "batch_stats": before}
+    noise = noise_of(key, 1, 0, 12)
+    _, expected = jax.jit(lambda v: task.generator.apply(v, noise, train=True, mutable=["batch_stats"]))(variables)
+    assert_params(after.averaged_statistics, expected["batch_stats"])
+    between = step(state.replace(step=jnp.int32(1)), {}, {"image": images}, key)[0].networks["generator"]
+    assert_params(between.averaged_statistics, before)
+
+
 def test_what_the_discriminator_sees_is_augmented_real_and_generated():
     plain, state, images = make("dcgan", width=4)
     augmented, _, _ = make("dcgan", gan=dict(augment=("color", "cutout")), width=4)

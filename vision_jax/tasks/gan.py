@@ -29,6 +29,7 @@ _POOLED = 8  # Side of the images that the cheap Fréchet distance compares.
 _COLUMNS = 8  # Of grids of interpolations and of classes.
 _ROWS_BY_CLASS = 20  # Classes shown, at most.
 _BEGINNING = 0.1  # Part of training in which samples may be alike.
+_STATISTICS_EVERY = 8  # Steps between two looks at what BatchNorm normalizes in the averaged generator.
 
 
 class GAN(base.Task):
@@ -92,6 +93,31 @@ class GAN(base.Task):
         variables, rngs = network.variables(params), {"dropout": key}
         images, mutated = self.generator.apply(variables, noise, labels, train=True, rngs=rngs, mutable=["batch_stats"])
         return images, mutated.get("batch_stats", {})
+
+    def with_own_statistics(
+        self,
+        before: NetworkState,
+        after: NetworkState,
+        noise: jax.Array,
+        labels: jax.Array | None,
+        key: jax.Array,
+        step: jax.Array,
+    ) -> NetworkState:
+        """Returns the updated generator, whose averaged parameters have running statistics of their own.
+
+        An average of statistics is not the statistics of the average: while parameters change fast, averaged ones make
+        smaller activations, which the others' statistics turn into gray images. (BigGAN, arXiv 1809.11096, measures
+        them before each evaluation: its "standing statistics".)
+        """
+        if not after.averaged_statistics:
+            return after
+        network = after.replace(batch_stats=before.averaged_statistics)
+        statistics = jax.lax.cond(
+            step % _STATISTICS_EVERY == 0,
+            lambda: self.generate(network, after.averaged, noise, labels, key)[1],
+            lambda: before.averaged_statistics,
+        )
+        return after.replace(averaged_statistics=statistics)
 
     def judge(
         self, params: base.Tree, batch_stats: base.Tree, images: jax.Array, labels: jax.Array | None, key: jax.Array
@@ -218,8 +244,9 @@ class GAN(base.Task):
 
         (_, (g_loss, classes, stats)), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)
+        updated = self.generator_optimizer.update(generator, g_gradients, generator_stats)
         networks = {
-            "generator": self.generator_optimizer.update(generator, g_gradients, generator_stats),
+            "generator": self.with_own_statistics(generator, updated, noise, labels, dropout_key, state.step),
             "discriminator": discriminator.replace(batch_stats=stats),
         }
         deviations = [diversity.minibatch_standard_deviation(images) for images in (fake, real)]
