@@ -6,7 +6,13 @@ The networks are class-conditional; flips, a penalty R1, minibatch deviation, a 
 what they have more than the authors'. Nothing has been measured in full yet.
 
 `:authors` is the recipe of the CIFAR-100 experiment (`dcgan_cifar100.py`) on CIFAR-10, with as many parameters and
-steps. On photos of your own, with or without class folders:
+steps: `fd_resnet56_10k` 5.61 against the test images (95 % interval 5.51 to 5.72; the training images themselves are
+0.07 away, noise 65.7), 2.6 hours on one core of an AMD EPYC that did other work too. Record:
+configs/results/dcgan_cifar_authors. The distance is measured by
+
+    --config.eval.gan.extractor=resnet56 --config.eval.gan.weights=FILE --config.eval.gan.every_steps=5000
+
+with FILE the published weights of the CIFAR-10 ResNet-56 (third_party/weights.json). On photos of your own, with or without class folders:
 
     --config.data.name=folder --config.data.root=DIR --config.data.image_size=32
 """
