@@ -12,7 +12,9 @@ configs/results/dcgan_cifar_authors. The distance is measured by
 
     --config.eval.gan.extractor=resnet56 --config.eval.gan.weights=FILE --config.eval.gan.every_steps=5000
 
-with FILE the published weights of the CIFAR-10 ResNet-56 (third_party/weights.json). On photos of your own, with or without class folders:
+with FILE the published weights of the CIFAR-10 ResNet-56 (third_party/weights.json).
+
+On photos of your own, with or without class folders:
 
     --config.data.name=folder --config.data.root=DIR --config.data.image_size=32
 """
