@@ -9,6 +9,7 @@ from jax import numpy as jnp
 from vision_jax import models
 from vision_jax.models import upscaler
 
+pytestmark = pytest.mark.compiled_quickly
 NAMES = ("srcnn", "fsrcnn", "espcn", "light_sr")
 
 
@@ -42,9 +43,9 @@ def test_the_light_network_is_deployed_with_25000_parameters_at_most(scale, dept
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("expansion", [0, 2])
 def test_the_collapsed_network_is_the_same_function(channels, expansion):
-    model = models.build("light_sr", channels=channels, features=6, depth=2, expansion=expansion)
+    model = models.build("light_sr", channels=channels, features=4, depth=1, expansion=expansion)
     x = jax.random.uniform(jax.random.key(0), (2, 9, 12, channels))
-    variables = model.init(jax.random.key(1), x, train=False)
+    variables = jax.jit(lambda: model.init(jax.random.key(1), x, train=False))()
     shaken = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), variables)
     deployed, params = model.deployed(shaken)
     assert {leaf for layer in params["params"].values() for leaf in layer} == {"kernel", "bias", "slope"}
@@ -57,10 +58,11 @@ def test_the_collapsed_network_is_the_same_function(channels, expansion):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pixel_changes_what_lies_within_the_context_and_nothing_beyond(name, scale):
-    model = models.build(name, channels=1, scale=scale)
+    options = dict(light_sr=dict(features=4, depth=3, expansion=0), fsrcnn=dict(features=4, mappings=1)).get(name, {})
+    model = models.build(name, channels=1, scale=scale, **options)
     side = 2 * model.context + 5
     x = jax.random.uniform(jax.random.key(0), (1, side, side, 1))
-    variables = model.init(jax.random.key(1), x, train=False)
+    variables = jax.jit(lambda: model.init(jax.random.key(1), x, train=False))()
     variables = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(jax.random.key(p.size), p.shape), variables)
     apply = jax.jit(lambda x: model.apply(variables, x, train=False))
     middle = side // 2
@@ -81,4 +83,4 @@ def test_the_light_network_starts_near_the_repeated_input():
     model = models.build("light_sr", channels=3)
     x = jax.random.uniform(jax.random.key(0), (1, 8, 8, 3))
     output = jax.jit(lambda x: model.init_with_output(jax.random.key(1), x, train=False)[0])(x)
-    assert float(jnp.std(output - x.repeat(2, 1).repeat(2, 2))) < 0.15
+    assert float(jnp.std(output - x.repeat(2, 1).repeat(2, 2))) < 0.05

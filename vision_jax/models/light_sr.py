@@ -144,6 +144,6 @@ class LightSR(Upscaler):
             y = CollapsibleConv(self.features, self.expansion, self.collapsed, self.dtype, name=f"conv{i}")(y)
             y = self.keep(f"layer{i}", PReLU(dtype=self.dtype, name=f"prelu{i}")(y))
         name = f"conv{self.depth + 1}"
-        last = CollapsibleConv(outputs, self.expansion, self.collapsed, self.dtype, gain=0.01, name=name)
+        last = CollapsibleConv(outputs, self.expansion, self.collapsed, self.dtype, gain=1e-4, name=name)
         repeated = jnp.repeat(at_least_float32(x), self.scale**2, axis=-1)
         return pixel_shuffle(at_least_float32(last(y)) + repeated, self.scale)
