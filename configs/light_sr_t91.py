@@ -42,6 +42,7 @@ def get_config(variant: str = ""):
         config.data.batch_size = 4
         config.model.light_sr.update(features=4, depth=2)
         config.super_resolution.shrink = ()
+        config.schedule.warmup_steps = 2
         config.train.steps = 12
         config.log.every_steps = 4
         config.eval.every_steps = 6
