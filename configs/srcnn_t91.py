@@ -25,7 +25,7 @@ def get_config(variant: str = ""):
     config.super_resolution.shrink = (0.8, 0.6)
     if network in ("fsrcnn", "espcn"):
         config.model.name = network
-        config.super_resolution.patch_size = 48 if config.super_resolution.scale != 3 else 48
+        config.super_resolution.patch_size = 48
         config.super_resolution.border = 6
     else:
         config.model.name = "srcnn"

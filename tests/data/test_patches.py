@@ -1,4 +1,4 @@
-"""Patches are aligned windows of their pictures, drawn everywhere equally often, the same for every split of the work."""
+"""Patches are aligned windows of their pictures, drawn equally often everywhere, however the work is divided."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Luma against the standard, PSNR by hand, SSIM against scikit-image, and bicubic interpolation on Set5 as published."""
+"""Luma against the standard, PSNR by hand, SSIM against scikit-image, bicubic interpolation on Set5 as published."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -127,7 +127,9 @@ def test_names_and_receipts_say_how_it_was_measured():
 
 
 @pytest.mark.parametrize(
-    ("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)], ids=lambda value: str(value)
+    ("scale", "psnr", "ssim"),
+    [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)],
+    ids=lambda value: str(value),
 )
 def test_bicubic_interpolation_on_set5_has_the_published_figures(test_data, scale, psnr, ssim):
     found = []

@@ -1,4 +1,4 @@
-"""The page of a super-resolution network from files alone: figures beside bicubic, details where it errs, the slider."""
+"""The page of super-resolution from files alone: figures beside bicubic, details where it errs, the slider."""
 
 import numpy as np
 import pytest

@@ -120,7 +120,9 @@ def test_what_bicubic_interpolation_makes_of_a_patch_is_what_it_makes_of_the_pic
     whole = upscaling.enlarge(jnp.asarray(low)[None], 2)
     part = upscaling.enlarge(jnp.asarray(low)[None, 5:21, 6:22], 2)
     cut = task.inexact
-    np.testing.assert_allclose(part[:, cut:-cut, cut:-cut], whole[:, 10 + cut : 42 - cut, 12 + cut : 44 - cut], atol=1e-6)
+    np.testing.assert_allclose(
+        part[:, cut:-cut, cut:-cut], whole[:, 10 + cut : 42 - cut, 12 + cut : 44 - cut], atol=1e-6
+    )
     assert not np.allclose(part, whole[:, 10:42, 12:44], atol=1e-3)
 
 

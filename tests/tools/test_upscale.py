@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from vision_jax import environment, inference, models
 from vision_jax import config as config_lib
+from vision_jax import environment, inference, models
 from vision_jax import run as run_lib
 from vision_jax.ops import resize
 from vision_jax.tools import upscale
@@ -125,7 +125,9 @@ def test_transparency_and_color_profile_stay(sr_folder, tmp_path):
     with Image.open(out) as large:
         assert (large.mode, large.size) == ("RGBA", (48, 40)) and large.info["icc_profile"] == profile
         expected = np.asarray(Image.fromarray(alpha[..., 0]).resize((48, 40), Image.Resampling.BICUBIC))
-        assert np.abs(np.asarray(large)[..., 3].astype(int) - expected).max() <= 2  # Pillow rounds to 8 bits in between.
+        assert (
+            np.abs(np.asarray(large)[..., 3].astype(int) - expected).max() <= 2
+        )  # Pillow rounds to 8 bits in between.
     assert upscale.run([str(source), str(tmp_path / "b.jpg")], workdir=str(sr_folder)) == 2
 
 

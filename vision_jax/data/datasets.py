@@ -78,24 +78,23 @@ def t91(options: Options) -> Dataset:
     place = pathlib.Path(options["data_dir"] or files.cache_dir("data")).expanduser()
     if not (place / "T91").is_dir():
         raise FileNotFoundError(
-            f"There is no folder {place / 'T91'}. Put the 91 pictures there (T91, 'General-91', of Yang et al. 2010, as "
-            f"many repositories on super-resolution offer them) and test sets beside it ({', '.join(_RESTORATION_TESTS)}), "
-            "or name another folder by --config.data.data_dir=DIR."
+            f"There is no folder {place / 'T91'}. Put the 91 training pictures there, as many repositories on "
+            f"super-resolution offer them, and test sets beside it ({', '.join(_RESTORATION_TESTS)}); or name the "
+            "folder that holds them by --config.data.data_dir=FOLDER."
         )
 
     def read(name: str, val_fraction: float) -> Dataset:
-        return folder_lib.load(
-            place / name, val_fraction=val_fraction, test_fraction=0.0, seed=options["split_seed"]
-        )
+        return folder_lib.load(place / name, val_fraction=val_fraction, test_fraction=0.0, seed=options["split_seed"])
 
     trained = read("T91", options["val_fraction"])
     made: dict[str, Source] = dict(trained.splits)
     for name in _RESTORATION_TESTS:
         if (place / name).is_dir():
             found = read(name, 0.0).splits["train"]
+            assert isinstance(found, folder_lib.FolderSource)
             # Some publishers put pictures in low resolution beside the originals.
-            paths = [pathlib.Path(path) for path in found.paths]
-            made[name] = found.subset(np.array([i for i, path in enumerate(paths) if "_LR" not in path.stem.upper()]))
+            originals = [i for i, path in enumerate(found.paths) if "_LR" not in pathlib.Path(path).stem.upper()]
+            made[name] = found.subset(np.array(originals))
     provenance = {
         "source": "T91 of Yang, Wright, Huang & Ma 2010, Image super-resolution via sparse representation",
         "fingerprint": trained.provenance["fingerprint"],

@@ -118,7 +118,9 @@ class PatchLoader:
     def at(self, places: np.ndarray) -> Batch:
         """The patches at places in [0, places[-1]), int64 [N]."""
         numbers = np.searchsorted(self.places, places, side="right")
-        rows, columns = np.divmod(places - (self.places - np.diff(self.places, prepend=0))[numbers], self._across[numbers])
+        rows, columns = np.divmod(
+            places - (self.places - np.diff(self.places, prepend=0))[numbers], self._across[numbers]
+        )
         return {
             "low": self.low.patches(numbers, rows, columns, self.side),
             "high": self.high.patches(numbers, rows * self.scale, columns * self.scale, self.side * self.scale),
@@ -164,4 +166,3 @@ def common_window(images: Sequence[np.ndarray], multiple: int) -> np.ndarray:
     corners = [((image.shape[0] - height) // 2, (image.shape[1] - width) // 2) for image in images]
     windows = [image[y : y + height, x : x + width] for image, (y, x) in zip(images, corners, strict=True)]
     return np.stack(windows)
-

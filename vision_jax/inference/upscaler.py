@@ -145,8 +145,8 @@ def _spans(n: int, tile: int, margin: int) -> Iterator[_Span]:
     size = min(tile, n)
     if size < n and size <= 2 * margin:
         raise ValueError(
-            f"Tiles of {tile} pixels are too small: the network looks {margin} pixels around; make them {4 * margin} or "
-            "more."
+            f"Tiles of {tile} pixels are too small, since the network looks {margin} pixels around; make them "
+            f"{4 * margin} or more."
         )
     step = size - 2 * margin
     starts = [*range(0, n - size, max(step, 1)), n - size]
@@ -181,4 +181,5 @@ def upscaler_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageUps
     assert isinstance(model, Upscaler)  # Or it had not trained.
     deployed, variables = model.deployed(trained.variables["model"])
     variables = jax.tree.map(np.asarray, variables)
-    return ImageUpscaler(f"{name} of {workdir}, step {trained.step}, x{options.scale}", deployed, variables, luma=luma)
+    described = f"{name} of {workdir}, step {trained.step}, x{options.scale}"
+    return ImageUpscaler(described, deployed, variables, luma=luma)

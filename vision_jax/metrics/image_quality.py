@@ -9,6 +9,7 @@ Images are in [0, 1] and are rounded to 8 bits first, as if written to files.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +63,7 @@ def luma(images: Float[Array, "*n c"]) -> Float[Array, "*n"]:
 
 
 def rgb_to_ycbcr(images: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
-    """RGB in [0, 1] -> Y, Cb, Cr of ITU-R BT.601 over 255: Y from 16/255 to 235/255, the others from 16/255 to 240/255."""
+    """RGB in [0, 1] -> Y, Cb, Cr of ITU-R BT.601 over 255: Y in [16, 235] / 255, the others in [16, 240] / 255."""
     return (jnp.einsum("...c,yc->...y", images, jnp.asarray(_YCBCR), precision="highest") + _OFFSETS) / 255.0
 
 
@@ -143,13 +144,14 @@ def _ssim(images: jax.Array, references: jax.Array) -> jax.Array:
             "larger images or shave less."
         )
     distances = np.arange(_WINDOW) - _WINDOW // 2
-    weights = np.exp(-(distances**2) / (2.0 * _SIGMA**2))
-    weights = [float(weight) for weight in weights / weights.sum()]
+    bell = np.exp(-(distances**2) / (2.0 * _SIGMA**2))
+    weights = [float(weight) for weight in bell / bell.sum()]
 
     def mean(x: jax.Array) -> jax.Array:
         """Over every window."""
-        x = sum(weight * x[:, i : height - _WINDOW + 1 + i] for i, weight in enumerate(weights))
-        return sum(weight * x[:, :, i : width - _WINDOW + 1 + i] for i, weight in enumerate(weights))
+        rows, columns = height - _WINDOW + 1, width - _WINDOW + 1
+        x = functools.reduce(jnp.add, (weight * x[:, i : i + rows] for i, weight in enumerate(weights)))
+        return functools.reduce(jnp.add, (weight * x[:, :, i : i + columns] for i, weight in enumerate(weights)))
 
     # Variances do not change with the origin, and their rounding errors are smaller around the middle gray.
     a, b = images - 128.0, references - 128.0

@@ -75,7 +75,9 @@ class CollapsibleConv(nn.Module):
             }
             if inner:
                 params["expand"] = self.param("expand", _scaled(1.0), (inputs, inner), jnp.float32)
-                params["project"] = self.param("project", _scaled(0.25 * self.gain), (3, 3, inner, self.features), jnp.float32)
+                params["project"] = self.param(
+                    "project", _scaled(0.25 * self.gain), (3, 3, inner, self.features), jnp.float32
+                )
             kernel = collapse(params)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         same = ((1, 1), (1, 1))
@@ -99,8 +101,8 @@ def collapse(params: Mapping[str, jax.Array]) -> jax.Array:
 class LightSR(Upscaler):
     """[N,h,w,channels] in [0, 1] → float32 [N,h·scale,w·scale,channels], not clipped.
 
-    `depth` + 2 collapsible convolutions with PReLU between them, a pixel shuffle, and the input with its pixels repeated
-    added to the result.
+    `depth` + 2 collapsible convolutions with PReLU between them, and a pixel shuffle, to whose result the input is
+    added with its pixels repeated.
 
     Attributes:
         features: channels of the hidden layers.

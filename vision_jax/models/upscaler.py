@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import jax
 from jaxtyping import Array, Float
 
 from vision_jax.models.network import Network

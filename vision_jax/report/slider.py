@@ -31,7 +31,8 @@ def block(before: np.ndarray, after: np.ndarray, names: tuple[str, str], *, labe
     """Returns the slider as a block of a page, in which nothing is fetched.
 
     Args:
-        before, after: uint8 [H, W, C] of one shape, C = 1 or 3.
+        before: uint8 [H, W, C], C = 1 or 3.
+        after: the same.
         names: of the two.
         label: says in words what there is to see.
         width: in pixels of the page.

@@ -5,6 +5,7 @@ Everything is read from files.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,9 @@ def sections(record: Record, images_of: ImagesOf) -> list[page.Section]:
 
 def _figures(record: Record) -> Iterator[page.Block]:
     """A row per evaluation and measure, and how they were measured."""
-    metrics, rows, protocols = record.results["metrics"], [], {}
+    metrics = record.results["metrics"]
+    rows: list[list[page.Cell]] = []
+    protocol: dict[str, Any] = {}
     for name, value in metrics.items():
         evaluator, _, metric = name.partition("/")
         bicubic = metrics.get(f"{evaluator}/bicubic_{metric}")
@@ -44,17 +47,18 @@ def _figures(record: Record) -> Iterator[page.Block]:
             examples = record.results["evaluations"][evaluator]["examples"]
             rows.append([evaluator, examples, metric, bicubic, value, value - bicubic])
         if receipt := record.results.get("receipts", {}).get(name):
-            protocols |= receipt["protocol"]
+            protocol = receipt["protocol"]
     if rows:
         yield page.Table(("evaluation", "pictures", "measure", "bicubic", "network", "difference"), rows)
-    if protocols:
+    if protocol:
+        measured = "luma of ITU-R BT.601 in [16, 235], peak 255" if protocol["channel"] == "y" else "all values"
         yield page.KeyValues(
             {
-                "low resolution": f"1/{protocols['scale']} of the sides; {protocols['reduction']}; "
-                + ("rounded to 8 bits" if protocols["rounded"] else "not rounded"),
-                "measured on": ("luma of ITU-R BT.601 in [16, 235], peak 255" if protocols["channel"] == "y" else "all values")
-                + (", which is reduced and restored as a picture of its own" if protocols["planes"] else ""),
-                "cut off": f"{protocols['shave']} pixels at each border",
+                "low resolution": f"1/{protocol['scale']} of the sides; {protocol['reduction']}; "
+                + ("rounded to 8 bits" if protocol["rounded"] else "not rounded"),
+                "measured on": measured
+                + (", which is reduced and restored as a picture of its own" if protocol["planes"] else ""),
+                "cut off": f"{protocol['shave']} pixels at each border",
             }
         )
 
@@ -152,7 +156,8 @@ def texture(original: np.ndarray, bicubic: np.ndarray, side: int) -> tuple[int, 
     """Returns the upper left corner of the window of `side` pixels in which the squared error is largest.
 
     Args:
-        original, bicubic: uint8 [H, W, C].
+        original: uint8 [H, W, C].
+        bicubic: the same.
         side: in pixels; of smaller pictures, the shorter side.
     """
     error = ((original.astype(np.float64) - bicubic) ** 2).sum(-1)

@@ -136,4 +136,3 @@ def load(options: Mapping[str, Any]) -> Perceptual:
         std=record.preprocessing.std,
         name=name,
     )
-

@@ -33,7 +33,7 @@ _LUMA = np.array([65.481, 128.553, 24.966], np.float32)  # As `image_quality.lum
 class SuperResolution(base.Task):
     """Trains `config.model` to restore patches; `config.super_resolution.losses` says by which errors."""
 
-    shown = 4
+    shown = 5  # All of Set5.
 
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
         super().__init__(config, dataset, durations)
@@ -58,7 +58,9 @@ class SuperResolution(base.Task):
         self.inexact = 2 * self.scale if model.sees_enlarged else 0
         self._check_sizes(height, width)
         if not any(options.losses.values()):
-            raise ConfigError("All weights of config.super_resolution.losses are 0; set one above, such as losses.mse=1.")
+            raise ConfigError(
+                "All weights of config.super_resolution.losses are 0; set one above, such as losses.mse=1."
+            )
         self.network = self.optimizer(config.optimizer.learning_rate)
         self.augment = augment.build_paired(config.data.augment)
         self.perceptual = None
@@ -66,12 +68,9 @@ class SuperResolution(base.Task):
             if self.channels != 3:
                 raise ConfigError("config.super_resolution.perceptual compares RGB images; set channels='rgb'.")
             self.perceptual = restoration_losses.load(options.perceptual)
-        channel = "y" if self.luma or self.channels == 3 else "gray"
-        self.protocol = image_quality.Protocol(
-            self.scale, self.scale, "y" if channel == "y" else "gray", planes=self.luma, rounded=options.rounded
-        )
-        self.measures = ["psnr", "ssim"]
-        psnr, ssim = (self.protocol.metric(measure) for measure in self.measures)
+        measured = "y" if self.luma or self.channels == 3 else "gray"
+        self.protocol = image_quality.Protocol(self.scale, self.scale, measured, self.luma, options.rounded)
+        psnr, ssim = self.protocol.metric("psnr"), self.protocol.metric("ssim")
         self.metrics = {psnr: True, f"bicubic_{psnr}": True, f"gain_{psnr}": True, ssim: True, f"bicubic_{ssim}": True}
         if self.perceptual:
             distance = f"{self.perceptual.name}_distance_x{self.scale}"
@@ -119,11 +118,10 @@ class SuperResolution(base.Task):
         return [self._pair(copy) for copy in (image, *copies) if min(copy.shape[:2]) >= self.patch]
 
     def _pair(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        height, width = upscaling.whole(image.shape[:2], self.scale)
-        high = image[:height, :width]
+        high = upscaling.cropped(image, self.scale)
         if self.luma:
             high = np.round(16.0 + (high / np.float32(255)) @ _LUMA[:, None]).astype(np.uint8)
-        size = (height // self.scale, width // self.scale)
+        size = (high.shape[0] // self.scale, high.shape[1] // self.scale)
         low = resize.resize_on_host(high / np.float32(255), size, upscaling.METHOD)
         return (_bytes(low) if self.config.super_resolution.rounded else np.clip(low, 0.0, 1.0)), high
 
@@ -153,9 +151,7 @@ class SuperResolution(base.Task):
         }
         return state.replace(networks={"model": self.network.update(network, gradients, {}, state.step)}), metrics
 
-    def _loss(
-        self, constants: base.Constants, restored: jax.Array, high: jax.Array
-    ) -> tuple[jax.Array, base.Arrays]:
+    def _loss(self, constants: base.Constants, restored: jax.Array, high: jax.Array) -> tuple[jax.Array, base.Arrays]:
         """Returns the sum of the losses with their weights, and each without its weight where there are several."""
         parts = {}
         for name, weight in self.config.super_resolution.losses.items():
@@ -163,8 +159,9 @@ class SuperResolution(base.Task):
                 continue
             if name == "perceptual":
                 assert self.perceptual is not None  # As the weight says.
-                parts[f"{self.perceptual.name}_loss"] = weight, self.perceptual.loss(
-                    constants["perceptual"], restored, high
+                parts[f"{self.perceptual.name}_loss"] = (
+                    weight,
+                    self.perceptual.loss(constants["perceptual"], restored, high),
                 )
             else:
                 parts[f"{name}_loss"] = weight, restoration_losses.PIXEL_LOSSES[name](restored, high)
@@ -181,8 +178,7 @@ class SuperResolution(base.Task):
 
     def planes(self, images: jax.Array) -> jax.Array:
         """uint8 pictures [N, H, W, C] -> what is restored of them, float32 in [0, 1], cut to multiples of `scale`."""
-        height, width = upscaling.whole(images.shape[1:3], self.scale)
-        high = base.to_unit(images[:, :height, :width])
+        high = base.to_unit(upscaling.cropped(images, self.scale))
         return jnp.round(image_quality.luma(high))[..., None] / 255.0 if self.luma else high
 
     def eval_step(
@@ -238,8 +234,7 @@ class SuperResolution(base.Task):
     def pictures(self, state: TrainState, constants: base.Constants, batch: base.Batch) -> base.Arrays:
         """Returns the images in low resolution (its pixels enlarged), by bicubic interpolation, restored and as is."""
         del constants
-        height, width = upscaling.whole(batch["image"].shape[1:3], self.scale)
-        original = batch["image"][:, :height, :width]
+        original = upscaling.cropped(batch["image"], self.scale)
         low = self.reduce(base.to_unit(original))
         restored = upscaling.restore_rgb(*self._network(state), low)
         return {
@@ -253,7 +248,7 @@ class SuperResolution(base.Task):
 class _Pictures:
     """The loader of a split: patches to train on, pictures to evaluate."""
 
-    data: Mapping[str, jax.Array] = {}  # noqa: RUF012
+    data: Mapping[str, jax.Array] = {}
 
     def __init__(self, task: SuperResolution, loader: Loader):
         self.task, self.loader, self.source = task, loader, loader.source

@@ -14,10 +14,10 @@ METHOD = "pillow_bicubic"  # Antialiased where it reduces; a = -0.5.
 Variables = Mapping[str, Any]
 
 
-def whole(size: tuple[int, int], scale: int) -> tuple[int, int]:
-    """(H, W) cut down to multiples of `scale`."""
-    height, width = size
-    return height - height % scale, width - width % scale
+def cropped(images: Any, scale: int) -> Any:
+    """Images [..., H, W, C] without the last rows and columns that are no multiple of `scale`."""
+    height, width = images.shape[-3:-1]
+    return images[..., : height - height % scale, : width - width % scale, :]
 
 
 def reduce(high: jax.Array, scale: int) -> jax.Array:

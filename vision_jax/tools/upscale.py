@@ -13,6 +13,7 @@ import io
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -26,7 +27,7 @@ from vision_jax.ops import resize
 from vision_jax.utils import files
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-_OPTIONS = {"JPEG": dict(quality=95, subsampling=0), "WEBP": dict(lossless=True)}
+_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": dict(quality=95, subsampling=0), "WEBP": dict(lossless=True)}
 _METHOD = "pillow_bicubic"  # Of the transparency.
 
 
@@ -163,16 +164,14 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The run whose network enlarges.")
     flags.DEFINE_string("checkpoint", "best", "'best', 'newest' or the step of a checkpoint.")
     flags.DEFINE_float("scale", None, "How many times as large; unset, as the network was trained.", lower_bound=1.0)
-    flags.DEFINE_integer("tile", inference.upscaler.TILE, "Side of a tile in pixels: less takes less memory.", lower_bound=8)
+    flags.DEFINE_integer("tile", inference.upscaler.TILE, "Side of a tile in pixels: less takes less memory.")
 
 
 def main(argv: list[str]) -> int:
     """Enlarges the pictures given on the command line."""
     given = flags.FLAGS
     command_line.quiet()
-    return run(
-        argv[1:], workdir=given.workdir, checkpoint=given.checkpoint, scale=given.scale, tile=given.tile
-    )
+    return run(argv[1:], workdir=given.workdir, checkpoint=given.checkpoint, scale=given.scale, tile=given.tile)
 
 
 if __name__ == "__main__":
