@@ -399,6 +399,25 @@ class LightSR(nn.Module):
         return F.pixel_shuffle(self.conv3(y), 2) + F.interpolate(x, scale_factor=2, mode="nearest")
 
 
+class DeployedLightSR(nn.Module):
+    """The light network as it is used, on luma, x2: 3×3 convolutions alone."""
+
+    def __init__(self, features: int = 16, depth: int = 10):
+        super().__init__()
+        self.last = depth + 1
+        for i in range(depth + 2):
+            inputs, outputs = (1 if i == 0 else features), (4 if i == self.last else features)
+            setattr(self, f"conv{i}", nn.Conv2d(inputs, outputs, 3, padding=1))
+            if i < self.last:
+                setattr(self, f"prelu{i}", nn.PReLU(features))
+
+    def forward(self, x):
+        y = x
+        for i in range(self.last):
+            y = getattr(self, f"prelu{i}")(getattr(self, f"conv{i}")(y))
+        return F.pixel_shuffle(getattr(self, f"conv{self.last}")(y) + x, 2)  # One channel is added to each.
+
+
 class _BiasNorm(nn.BatchNorm2d):
     """BatchNorm with a bias but no weight, as airbench's whose weight never changes from one."""
 
