@@ -1,7 +1,7 @@
 """SRCNN as in its paper: trained on T91 alone, tested on Set5, luma, x2, x3 and x4; beside it FSRCNN and ESPCN.
 
 `python -m vision_jax.main --config=configs/srcnn_t91.py:x2 --config.data.data_dir=FOLDER` (of T91 and Set5)
-`:x2`, `:x3`, `:x4` are 9-1-5; `:935_x2` and `:955_x2` have the larger kernels; `:fsrcnn_x2`, `:espcn_x2` are the others.
+`:x2`, `:x3`, `:x4` are 9-1-5; `:935_x2` and `:955_x2` have the larger kernels; `:fsrcnn_x2`, `:espcn_x2` …
 
 9-1-5, x2: 36.49 dB (psnr_y_x2_shave2), SSIM 0.9530 on Set5; bicubic interpolation 33.66 dB, 0.9299; published 36.34.
 20,000 steps in 18 min on one core of an AMD EPYC that was shared. Other than in the paper, the network learns the
