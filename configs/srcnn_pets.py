@@ -48,6 +48,7 @@ def get_config(variant: str = ""):
     if variant.startswith("photos"):
         config.data.name = "folder"
         config.data.batch_size = 8
+        config.model.srcnn.kernel_sizes = (9, 1, 5)
         config.super_resolution.perceptual.network = "resnet18"
         config.super_resolution.perceptual.layers = ("stem", "layer1")
         config.super_resolution.perceptual.layer_weights = (1.0, 1.0)
