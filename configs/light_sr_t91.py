@@ -4,7 +4,7 @@
 
 x2: 37.34 dB (psnr_y_x2_shave2), SSIM 0.9578 on Set5; bicubic interpolation 33.66 dB, 0.9299. 30,000 steps in 29 min
 on one core of an AMD EPYC, shared. Published: ESPCN 36.8 (21,000 parameters), FSRCNN 37.00 (12,000, more data).
-It trains with 145,088 parameters. The learning rate was chosen on 5 held-out pictures of T91 after 800 steps: gains over
+It trains with 145,088 parameters. The learning rate was chosen on 5 held-out images of T91 after 800 steps: gains over
 bicubic interpolation of 1.25 dB at 0.0005 and 1.40 at 0.001; from 0.002 on it stayed below. Record:
 configs/results/light_sr_t91_x2.
 x3, x4: not measured yet.
