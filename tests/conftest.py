@@ -53,6 +53,7 @@ QUICK = {
         "data/test_cached.py",
         "data/test_decode.py",
         "data/test_folder.py",
+        "data/test_patches.py",
         "data/test_splits.py",
         "data/test_transforms.py",
     ),
@@ -68,7 +69,10 @@ QUICK = {
         "data/inspect/test_survey.py::test_sizes",
     ),
     "data/prepare": ("data/prepare/test_archives.py", "data/prepare/test_formats.py", "data/prepare/test_matlab.py"),
-    "inference": ("inference/test_generator.py",),
+    "inference": (
+        "inference/test_generator.py",
+        "tools/test_upscale.py::test_tiles_cover_every_pixel_once_with_their_margin",
+    ),
     "metrics": (
         "metrics/test_classification.py",
         "metrics/test_diversity.py",
@@ -89,7 +93,7 @@ QUICK = {
         "pretrained/test_torch_writer.py",
         "pretrained/test_weights.py",
     ),
-    "report": ("report/test_page.py",),
+    "report": ("report/test_page.py", "report/test_super_resolution.py"),
     "tasks": (
         "tasks/test_classification.py",
         "tasks/test_classification_losses.py",

@@ -47,6 +47,7 @@ AREAS: dict[str, dict[str, tuple[str, ...]]] = {
         "data/sources.py": ("data/test_sources.py", "data/test_datasets.py", "data/test_pipeline.py"),
         "data/datasets.py": ("data/test_datasets.py", "data/test_folder.py"),
         "data/cached.py": ("data/test_cached.py",),
+        "data/patches.py": ("data/test_patches.py", "tasks/test_super_resolution.py"),
         "data/folder.py": ("data/test_folder.py", "data/test_decode.py"),
         "data/decode.py": ("data/test_decode.py", "data/test_transforms.py"),
         "data/checks.py": ("data/test_folder.py",),

@@ -17,7 +17,7 @@ from vision_jax import run as run_lib
 from vision_jax.tasks import base, registry
 from vision_jax.utils import trees
 
-CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_photos"}
+CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_t91"}
 
 
 def tiny(load_config, task, **overrides):

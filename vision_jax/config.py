@@ -245,7 +245,35 @@ OPTIONS: dict[str, Any] = {
     },
     "super_resolution": {
         "scale": Option(2, "Factor between low and high resolution.", low=2, high=8),
+        "channels": Option(
+            "rgb",
+            "What is restored: 'rgb' (of gray pictures the gray), or 'y', the luma of ITU-R BT.601 in [16, 235].",
+            choices=("rgb", "y"),
+        ),
+        "rounded": Option(
+            True, "Low resolution is rounded to 8 bits, as in a file; False as in SRCNN's and FSRCNN's published code."
+        ),
         "patch_size": Option(32, "Side of a high-resolution training patch in pixels.", low=8),
+        "border": Option(
+            0, "Pixels at each side of a restored patch that the loss leaves out: less is seen around them.", low=0
+        ),
+        "shrink": Option(
+            (), "Sides over their own of further copies of the training pictures, such as (0.8, 0.6).", low=0.1, high=1
+        ),
+        "losses": {  # Weights of what is minimized, added up.
+            "mse": Option(1.0, "Weight of the mean squared error.", low=0),
+            "l1": Option(0.0, "Weight of the mean absolute error.", low=0),
+            "charbonnier": Option(0.0, "Weight of the mean of √(error² + 0.001²).", low=0),
+            "perceptual": Option(0.0, "Weight of the squared difference of a network's features.", low=0),
+        },
+        "perceptual": {
+            "network": Option("vgg16", "Network whose features are compared; a VGG, or a classifier with such layers."),
+            "weights": Option("", "Its weights: '' takes the published ones, else the path of a file."),
+            "layers": Option(("relu2_2",), "Stages whose features are compared."),
+            "layer_weights": Option((1.0,), "Weight of each of these.", low=0),
+            "dtype": Option("float32", "Type of its computation.", choices=("float32", "bfloat16")),
+            "measure": Option(False, "Evaluations measure the distance in its features, also where no loss has it."),
+        },
     },
 }
 

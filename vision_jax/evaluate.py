@@ -64,7 +64,7 @@ class Evaluation:
         run, batch_size = self.run, self.run.config.data.eval_batch_size or self.run.config.data.batch_size
         loader = self._loader(evaluator, state)
         step, program = self._compiled(evaluator.step)
-        examples, seen = len(loader.source), 0
+        examples = len(loader.source)
         collector = evaluator.collector() if evaluator.collector else None
         sums, kept = None, collections.defaultdict(list)
         for number, rows in enumerate(loader.evaluation(batch_size)):
@@ -74,10 +74,8 @@ class Evaluation:
                 sums = parallel.zeros(jax.eval_shape(step, state, self.constants, batch, run.key)[0], run.mesh)
             sums, outputs = program(sums, state, self.constants, batch, position)
             if final or collector:
-                # The last batch is padded; its padding comes last.
-                left = examples - seen
-                gathered = {name: parallel.gather_to_host(output)[:left] for name, output in outputs.items()}
-                seen += batch["mask"].shape[0]  # Of all processes, and a multiple of the devices.
+                real = parallel.gather_to_host(batch["mask"]) > 0  # Not padding.
+                gathered = {name: parallel.gather_to_host(output)[real] for name, output in outputs.items()}
                 if collector:
                     collector.add(gathered)
                 for name in gathered if final else ():
@@ -104,7 +102,7 @@ class Evaluation:
         if evaluator.pictures not in self._programs:
             replicated = parallel.replicated(self.run.mesh)
             self._programs[evaluator.pictures] = jax.jit(evaluator.pictures, out_shardings=replicated)
-        examples = base.first_examples(self.run.config, self.run.dataset, evaluator.split, evaluator.shown)
+        examples = self.run.task.first_examples(evaluator.split, evaluator.shown)
         batch = parallel.put_replicated(examples, self.run.mesh)
         return parallel.to_host(self._programs[evaluator.pictures](state, self.constants, batch))
 

@@ -39,6 +39,9 @@ KINDS = (
     "mlp_gan_generator",
     "mlp_gan_discriminator",
     "srcnn",
+    "fsrcnn",
+    "espcn",
+    "light_sr",
 )
 
 

@@ -59,6 +59,8 @@ def _cnn(channels, convs, norm, size, hidden, outputs, **options) -> Case:
 # Narrower, with a change of width and without.
 _R3GAN: dict[str, Any] = dict(widths=(8, 16, 16, 16), group_size=8)
 
+_LIGHT_SR: dict[str, Any] = dict(features=8, depth=2, expansion=2)
+
 _INCEPTION_STAGES = {"pool1": "maxpool1", "pool2": "maxpool2"} | {
     f"Mixed_{m}": f"Mixed_{m}" for m in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 }
@@ -132,6 +134,9 @@ CASES: dict[str, Case] = {
     "r3gan_generator": Case(lambda: ref.R3GANGenerator(**_R3GAN), None, (0, 4), options=_R3GAN),
     "r3gan_discriminator": Case(lambda: ref.R3GANDiscriminator(**_R3GAN), None, (32, 4), options=_R3GAN),
     "srcnn": Case(ref.SRCNN, (24, 33), (24, 2)),
+    "fsrcnn": Case(ref.FSRCNN, (16, 21), (16, 2)),
+    "espcn": Case(ref.ESPCN, (16, 21), (16, 2)),
+    "light_sr": Case(ref.LightSR, (16, 21), (16, 2), options=_LIGHT_SR),
 }
 
 # The training step of an everyday run for the networks whose whole comparison takes long. None: the same modules are

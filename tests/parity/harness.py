@@ -83,7 +83,13 @@ def randomize(net: nn.Module, seed: int) -> None:
     with torch.no_grad():
         for parameter in net.parameters(recurse=False):  # Of no layer: the learned bases of R3GAN.
             parameter.normal_(0.0, 0.5, generator=generator)
-        for module, following in zip(layers, [*layers[1:], None], strict=True):
+        for module in net.modules():
+            if module is not net and all(
+                module is not layer for layer in layers
+            ):  # Slopes of PReLU, branches of collapsible convolutions.
+                for parameter in module.parameters(recurse=False):
+                    parameter.normal_(0.0, 0.2, generator=generator)
+        for module, following in zip(layers, [*layers[1:], None][: len(layers)], strict=True):
             if isinstance(module, nn.BatchNorm2d):
                 if module.weight is not None:
                     module.weight.uniform_(0.3, 0.5, generator=generator)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tests.torchvision_import import import_torchvision
 
@@ -322,6 +323,99 @@ class SRCNN(nn.Module):
 
     def forward(self, x):
         return self.conv3(torch.relu(self.conv2(torch.relu(self.conv1(x)))))
+
+
+class FSRCNN(nn.Module):
+    """FSRCNN(56, 12, 4) on luma, x2."""
+
+    def __init__(self):
+        super().__init__()
+        widths, sides = (1, 56, 12, 12, 12, 12, 12, 56), (5, 1, 3, 3, 3, 3, 1)
+        for i, k in enumerate(sides, 1):
+            setattr(self, f"conv{i}", nn.Conv2d(widths[i - 1], widths[i], k, padding=k // 2))
+            setattr(self, f"prelu{i}", nn.PReLU(widths[i]))
+        self.convt = nn.ConvTranspose2d(56, 1, 9, stride=2, padding=4, output_padding=1)
+
+    def forward(self, x):
+        for i in range(1, 8):
+            x = getattr(self, f"prelu{i}")(getattr(self, f"conv{i}")(x))
+        return self.convt(x)
+
+
+class ESPCN(nn.Module):
+    """Convolutions 5×5, 3×3, 3×3 on luma with tanh between them, and a pixel shuffle, x2."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 64, 5, padding=2)
+        self.conv2 = nn.Conv2d(64, 32, 3, padding=1)
+        self.conv3 = nn.Conv2d(32, 4, 3, padding=1)
+
+    def forward(self, x):
+        return F.pixel_shuffle(self.conv3(torch.tanh(self.conv2(torch.tanh(self.conv1(x))))), 2)
+
+
+class _Branches(nn.Module):
+    """The branches of a collapsible convolution, each computed as it is described and then added up."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int):
+        super().__init__()
+        inner = expansion * outputs
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.square = nn.Parameter(torch.zeros(3, 3, inputs, outputs))
+        self.expand = nn.Parameter(torch.zeros(inputs, inner))
+        self.project = nn.Parameter(torch.zeros(3, 3, inner, outputs))
+        self.edge_kernel = nn.Parameter(torch.zeros(3, inputs, outputs))
+        self.edge_scale = nn.Parameter(torch.zeros(3, outputs))
+
+    def forward(self, x):
+        outputs = len(self.bias)
+        y = F.conv2d(x, self.square.permute(3, 2, 0, 1), self.bias, padding=1)
+        expanded = F.conv2d(x, self.expand.T[:, :, None, None])
+        y = y + F.conv2d(expanded, self.project.permute(3, 2, 0, 1), padding=1)
+        sobel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]], dtype=x.dtype)
+        laplacian = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], dtype=x.dtype)
+        for kernel, scale, mask in zip(self.edge_kernel, self.edge_scale, (sobel, sobel.T, laplacian), strict=True):
+            masks = (scale[:, None, None] * mask)[:, None]
+            y = y + F.conv2d(F.conv2d(x, kernel.T[:, :, None, None]), masks, padding=1, groups=outputs)
+        return y + x if x.shape[1] == outputs else y
+
+
+class LightSR(nn.Module):
+    """Four layers of branches with PReLU between them on luma, x2, and the repeated input added."""
+
+    def __init__(self):
+        super().__init__()
+        widths = (1, 8, 8, 8, 4)
+        for i in range(4):
+            setattr(self, f"conv{i}", _Branches(widths[i], widths[i + 1], 2))
+            if i < 3:
+                setattr(self, f"prelu{i}", nn.PReLU(8))
+
+    def forward(self, x):
+        y = x
+        for i in range(3):
+            y = getattr(self, f"prelu{i}")(getattr(self, f"conv{i}")(y))
+        return F.pixel_shuffle(self.conv3(y), 2) + F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class DeployedLightSR(nn.Module):
+    """The light network as it is used, on luma, x2: 3×3 convolutions alone."""
+
+    def __init__(self, features: int = 16, depth: int = 10):
+        super().__init__()
+        self.last = depth + 1
+        for i in range(depth + 2):
+            inputs, outputs = (1 if i == 0 else features), (4 if i == self.last else features)
+            setattr(self, f"conv{i}", nn.Conv2d(inputs, outputs, 3, padding=1))
+            if i < self.last:
+                setattr(self, f"prelu{i}", nn.PReLU(features))
+
+    def forward(self, x):
+        y = x
+        for i in range(self.last):
+            y = getattr(self, f"prelu{i}")(getattr(self, f"conv{i}")(y))
+        return F.pixel_shuffle(getattr(self, f"conv{self.last}")(y) + x, 2)  # One channel is added to each.
 
 
 class _BiasNorm(nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""Reduction and PSNR against Pillow and NumPy, aligned pairs, and the step."""
+"""Reduction against Pillow, pairs that stay aligned, what is measured, and the step."""
 
 import jax
 import jax.numpy as jnp
@@ -7,51 +7,85 @@ import pytest
 from PIL import Image
 
 from vision_jax import config as config_lib
+from vision_jax import parallel
 from vision_jax.data import datasets
+from vision_jax.data.pipeline import Loader
 from vision_jax.metrics import image_quality
-from vision_jax.tasks import base
+from vision_jax.tasks import base, upscaling
 from vision_jax.tasks.super_resolution import SuperResolution
+from vision_jax.utils.options import ConfigError
 
 pytestmark = pytest.mark.compiled_quickly
 
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
+NETWORKS = {
+    "srcnn": dict(features=(4, 4), kernel_sizes=(3, 1, 3)),
+    "light_sr": dict(features=2, depth=0, expansion=0),
+}
 
 
-def make(**options):
+def make(network="srcnn", model=None, **options):
     config = config_lib.default("super_resolution")
-    config.data.name, config.model.name = "photo_tiles", "srcnn"
-    config.model.srcnn = dict(features=(4, 4))
+    config.data.name, config.model.name = "photo_tiles", network
+    config.model[network] = dict(NETWORKS[network]) | (model or {})
     for name, value in options.items():
-        config.super_resolution[name] = value
+        section, _, option = name.rpartition("__")
+        (config.super_resolution[section] if section else config.super_resolution)[option] = value
     return SuperResolution(config, datasets.load(config.data), DURATIONS)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+def loader(task, split="train"):
+    return task.loader(None, Loader(task.dataset.splits[split], parallel.make_mesh(), on_device="never"))
+
+
+def batch_of(task, size=8):
+    return {name: jnp.asarray(x) for name, x in next(loader(task).train(size, seed=0)).items()}
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
 def test_reduction_and_enlargement_are_pillow_s_bicubic(scale):
-    task = make(scale=scale)
-    high = task.dataset.splits["test"][3]["image"]
-    low = np.asarray(base.to_bytes(task.reduce(base.to_unit(jnp.asarray(high)[None]))))[0]
-    side = high.shape[0]
-    expected = np.asarray(Image.fromarray(high).resize((side // scale, side // scale), Image.Resampling.BICUBIC))
+    high = make().dataset.splits["test"][3]["image"][:60, :48]
+    low = np.asarray(base.to_bytes(upscaling.reduce(base.to_unit(jnp.asarray(high)[None]), scale)))[0]
+    expected = np.asarray(Image.fromarray(high).resize((48 // scale, 60 // scale), Image.Resampling.BICUBIC))
     assert np.abs(low.astype(int) - expected.astype(int)).max() <= 1
-    up = np.asarray(base.to_bytes(task.enlarge(base.to_unit(jnp.asarray(expected)[None]))))[0]
-    again = np.asarray(Image.fromarray(expected).resize((side, side), Image.Resampling.BICUBIC))
+    up = np.asarray(base.to_bytes(upscaling.enlarge(base.to_unit(jnp.asarray(expected)[None]), scale)))[0]
+    again = np.asarray(Image.fromarray(expected).resize((48, 60), Image.Resampling.BICUBIC))
     assert np.abs(up.astype(int) - again.astype(int)).max() <= 1
 
 
-def test_crops_are_windows_of_their_image():
-    task = make(patch_size=16)
-    images = jnp.asarray(np.stack([task.dataset.splits["train"][i]["image"] for i in range(5)]))
-    crops = np.asarray(task._crop(jax.random.key(0), images))
-    for image, crop in zip(np.asarray(images), crops, strict=True):
-        windows = np.lib.stride_tricks.sliding_window_view(image, (16, 16), (0, 1)).transpose(0, 1, 3, 4, 2)
-        assert (windows == crop).all((2, 3, 4)).any()
+@pytest.mark.parametrize("channels", ["rgb", "y"])
+def test_host_and_device_make_the_same_low_resolution(channels):
+    task = make(channels=channels, scale=3, patch_size=24)
+    image = task.dataset.splits["train"][7]["image"][:, :50]
+    ((low, high),) = task.pairs(image)
+    planes = task.planes(jnp.asarray(image)[None])
+    assert low.dtype == np.uint8 and high.shape == (63, 48, 1 if channels == "y" else 3)
+    np.testing.assert_array_equal(high, base.to_bytes(planes)[0])
+    difference = np.abs(low - 255.0 * np.asarray(task.reduce(planes))[0])
+    assert difference.max() < 1.01 and np.mean(difference > 0.5) < 0.01  # Halves, rounded either way.
 
 
-def test_a_step_lowers_the_loss_of_its_batch():
-    task = make()
+def test_low_resolution_that_is_not_rounded():
+    rounded, exact = make(), make(rounded=False)
+    high = base.to_unit(jnp.asarray(rounded.dataset.splits["train"][7]["image"])[None])
+    assert set(np.unique(np.asarray(rounded.reduce(high) * 255.0) % 1.0).round(3)) <= {0.0, 1.0}
+    difference = np.abs(np.asarray(rounded.reduce(high) - exact.reduce(high))) * 255.0
+    assert 0.1 < difference.mean() < 0.5 + 1e-3
+    ((low, _),) = exact.pairs(rounded.dataset.splits["train"][7]["image"])
+    np.testing.assert_allclose(low, exact.reduce(high)[0], atol=1e-6)
+
+
+def test_shrunk_copies_are_added_unless_they_are_smaller_than_a_patch():
+    task = make(shrink=(0.75, 0.25))
+    pairs = task.pairs(task.dataset.splits["train"][0]["image"])
+    assert [high.shape[:2] for _, high in pairs] == [(64, 64), (48, 48)]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_step_lowers_the_loss_of_its_batch(network):
+    task = make(network)
     state = jax.jit(task.init)(jax.random.key(0))
-    batch = {"image": jnp.asarray(np.stack([task.dataset.splits["train"][i]["image"] for i in range(8)]))}
+    batch = batch_of(task)
     step = jax.jit(task.train_step)
     losses = []
     for _ in range(5):
@@ -60,17 +94,64 @@ def test_a_step_lowers_the_loss_of_its_batch():
     assert losses[-1] < losses[0]
 
 
-def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"patch_size 33 is not a multiple of config\.super_resolution\.scale=2"):
-        make(patch_size=33)
-    with pytest.raises(ValueError, match="larger than the images of photo_tiles, 64x64"):
-        make(patch_size=128)
+@pytest.mark.parametrize(("network", "inexact"), [("srcnn", 4), ("light_sr", 0)])
+def test_the_loss_is_that_of_the_patches_without_their_border(network, inexact):
+    losses = dict(losses__mse=2.0, losses__l1=0.5)
+    task = make(network, border=3, **losses)
+    state = jax.jit(task.init)(jax.random.key(0))
+    batch = batch_of(task, 3)
+    _, metrics = jax.jit(task.train_step)(state, {}, batch, jax.random.key(5))
+    low, high = (base.to_unit(batch[name]) for name in ("low", "high"))
+    seen = low
+    if network == "srcnn":
+        seen = upscaling.enlarge(low, 2)[:, 4:-4, 4:-4]
+    restored = task.model.apply(state.networks["model"].variables(), seen, train=True)
+    cut = inexact + 3
+    error = np.asarray(restored[:, 3:-3, 3:-3] - high[:, cut:-cut, cut:-cut])
+    assert float(metrics["mse_loss"]) == pytest.approx((error**2).mean(), rel=1e-4)
+    assert float(metrics["l1_loss"]) == pytest.approx(np.abs(error).mean(), rel=1e-4)
+    assert float(metrics["loss"]) == pytest.approx(2.0 * (error**2).mean() + 0.5 * np.abs(error).mean(), rel=1e-4)
+    assert float(metrics["learning_rate"]) == pytest.approx(task.config.optimizer.learning_rate)
 
 
-@pytest.fixture(scope="module")
-def evaluated():
+def test_what_bicubic_interpolation_makes_of_a_patch_is_what_it_makes_of_the_picture():
+    task = make(rounded=False)
+    ((low, _),) = task.pairs(task.dataset.splits["train"][2]["image"])
+    whole = upscaling.enlarge(jnp.asarray(low)[None], 2)
+    part = upscaling.enlarge(jnp.asarray(low)[None, 5:21, 6:22], 2)
+    cut = task.inexact
+    np.testing.assert_allclose(
+        part[:, cut:-cut, cut:-cut], whole[:, 10 + cut : 42 - cut, 12 + cut : 44 - cut], atol=1e-6
+    )
+    assert not np.allclose(part, whole[:, 10:42, 12:44], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(patch_size=33), r"patch_size=33 is not a multiple of config\.super_resolution\.scale=2"),
+        (dict(patch_size=128), "larger than the images of photo_tiles, 64x64"),
+        (dict(border=12), "Nothing is left of patches .* and the 4 pixels that bicubic interpolation needs"),
+        (dict(losses__mse=0.0), r"All weights of config\.super_resolution\.losses are 0"),
+        (dict(channels="y", losses__perceptual=1.0), "compares RGB images"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**options)
+
+
+def test_a_network_that_restores_nothing_is_refused():
+    config = config_lib.default("super_resolution")
+    config.data.name, config.model.name = "photo_tiles", "cnn"
+    with pytest.raises((ConfigError, ValueError), match="cnn"):
+        SuperResolution(config, datasets.load(config.data), DURATIONS)
+
+
+@pytest.fixture(scope="module", params=["rgb", "y"])
+def evaluated(request):
     """A task, its first state, a batch whose last row is padding, and what an evaluation makes of it."""
-    task = make(scale=2)
+    task = make(scale=2, channels=request.param, model=dict(residual=True))
     state = jax.jit(task.init)(jax.random.key(0))
     images = np.stack([task.dataset.splits["test"][i]["image"] for i in range(3)])
     batch = {"image": jnp.asarray(images), "mask": jnp.asarray([1.0, 1.0, 0.0])}
@@ -79,17 +160,36 @@ def evaluated():
 
 def test_evaluation_measures_the_network_and_bicubic_interpolation_on_every_image(evaluated):
     task, state, batch, (sums, outputs) = evaluated
-    psnr = "psnr_y_x2_shave2"
-    assert task.metrics == {psnr: True, f"bicubic_{psnr}": True, f"gain_{psnr}": True}
-    high = base.to_unit(batch["image"])
-    low = task.reduce(high)
-    for name, found in ((psnr, task.restore(state, low)), (f"bicubic_{psnr}", task.enlarge(low))):
-        expected = np.minimum(image_quality.psnr_y(found, high, shave=2), 100.0)
-        np.testing.assert_allclose(outputs[name], expected, rtol=1e-4)
-        assert sums[name] == pytest.approx(outputs[name][:2].sum(), rel=1e-6)
+    psnr, ssim = "psnr_y_x2_shave2", "ssim_y_x2_shave2"
+    assert task.metrics == dict.fromkeys((psnr, f"bicubic_{psnr}", f"gain_{psnr}", ssim, f"bicubic_{ssim}"), True)
+    luma = np.asarray(image_quality.luma(base.to_unit(batch["image"])))
+    if task.luma:
+        luma = np.round(luma)
+    low = task.reduce(task.planes(batch["image"]))
+    for prefix, found in (("", task.restore(state, low)), ("bicubic_", upscaling.enlarge(low, 2))):
+        found = np.round(np.asarray(found) * 255.0) / 255.0
+        found = 255.0 * found[..., 0] if task.luma else np.asarray(image_quality.luma(jnp.asarray(found)))
+        errors = ((found - luma)[:, 2:-2, 2:-2] ** 2).mean((1, 2))
+        np.testing.assert_allclose(outputs[prefix + psnr], 10.0 * np.log10(255.0**2 / errors), rtol=1e-3)
+        assert sums[prefix + psnr] == pytest.approx(outputs[prefix + psnr][:2].sum(), rel=1e-6)
+        assert np.all((outputs[prefix + ssim] > 0.5) & (outputs[prefix + ssim] < 1.0))
     summary = task.summarize({name: np.float32(value) for name, value in sums.items()} | {"count": np.int32(2)})
+    assert list(summary) == list(task.metrics)
     assert summary[psnr] == pytest.approx(sums[psnr] / 2)
     assert summary[f"gain_{psnr}"] == pytest.approx((sums[psnr] - sums[f"bicubic_{psnr}"]) / 2, abs=1e-5)
+
+
+def test_figures_come_with_their_protocol(evaluated):
+    task, _, _, (_, outputs) = evaluated
+    (evaluator,) = (e for e in task.evaluators() if e.name == "test")
+    collector = evaluator.collector()
+    collector.add({name: values[:2] for name, values in outputs.items()})
+    collector.add({name: values[2:] for name, values in outputs.items()})
+    receipt = collector.final().receipts["psnr_y_x2_shave2"]
+    assert receipt["value"] == pytest.approx(outputs["psnr_y_x2_shave2"].mean()) and receipt["examples"] == 3
+    protocol = receipt["protocol"]
+    assert (protocol["scale"], protocol["shave"], protocol["channel"]) == (2, 2, "y")
+    assert protocol["planes"] == task.luma and protocol["rounded"] and "antialiased" in protocol["reduction"]
 
 
 def test_a_flat_image_counts_a_hundred_decibels():
@@ -106,33 +206,12 @@ def test_pictures_are_four_versions_of_the_same_images(evaluated):
     low = np.asarray(base.to_bytes(task.reduce(base.to_unit(batch["image"]))))
     assert set(pictures) == {"low_resolution", "bicubic", "restored", "original"}
     np.testing.assert_array_equal(pictures["low_resolution"], low.repeat(2, axis=1).repeat(2, axis=2))
-    np.testing.assert_array_equal(pictures["bicubic"], base.to_bytes(task.enlarge(base.to_unit(jnp.asarray(low)))))
-    np.testing.assert_array_equal(
-        pictures["restored"], base.to_bytes(task.restore(state, base.to_unit(jnp.asarray(low))))
-    )
+    enlarged = base.to_bytes(upscaling.enlarge(base.to_unit(jnp.asarray(low)), 2))
+    np.testing.assert_array_equal(pictures["bicubic"], enlarged)
     np.testing.assert_array_equal(pictures["original"], batch["image"])
     assert all(x.dtype == np.uint8 and x.shape == (3, 64, 64, 3) for x in pictures.values())
-
-
-def test_the_loss_is_the_mean_squared_error_of_the_crops(evaluated):
-    task, state, batch, _ = evaluated
-    _, metrics = jax.jit(task.train_step)(state, {}, batch, jax.random.key(5))
-    crop_key, _ = jax.random.split(jax.random.key(5))
-    high = base.to_unit(task._crop(crop_key, batch["image"]))
-    output = task.model.apply(state.networks["model"].variables(), task.enlarge(task.reduce(high)), train=True)
-    assert high.shape == (3, 32, 32, 3)
-    assert float(metrics["loss"]) == pytest.approx(float(jnp.mean((output - high) ** 2)), rel=1e-4)
-    assert float(metrics["learning_rate"]) == pytest.approx(task.config.optimizer.learning_rate)
-
-
-def test_crops_lie_anywhere_equally_often():
-    task = make(patch_size=16)
-    rows, columns = np.meshgrid(np.arange(64), np.arange(64), indexing="ij")
-    images = np.broadcast_to(np.stack([rows, columns, rows], -1).astype(np.uint8), (600, 64, 64, 3))
-    corners = np.asarray(task._crop(jax.random.key(1), jnp.asarray(images)))[:, 0, 0, :2]
-    for axis in (0, 1):
-        counts = np.bincount(corners[:, axis], minlength=49)
-        assert len(counts) == 49 and counts.min() > 0 and counts.max() < 40  # Of 600 on 49 places.
+    # The network starts as the identity, so that in color, too, it restores what bicubic interpolation does.
+    assert np.abs(pictures["restored"].astype(int) - pictures["bicubic"]).max() <= 3
 
 
 @pytest.mark.parametrize(("bias", "expected"), [(5.0, 1.0), (-5.0, 0.0)])
@@ -144,3 +223,11 @@ def test_restored_images_stay_in_range(bias, expected):
     network = network.replace(params={**network.params, "conv3": head})
     restored = task.restore(state.replace(networks={"model": network}), jnp.full((1, 8, 8, 3), 0.5))
     np.testing.assert_array_equal(restored, np.full((1, 16, 16, 3), expected, np.float32))
+
+
+def test_a_border_is_restored_as_if_the_image_went_on():
+    task = make("light_sr")
+    state = jax.jit(task.init)(jax.random.key(0))
+    flat = task.restore(state, jnp.full((1, 10, 10, 3), 0.4))
+    inner = np.asarray(flat)[0].reshape(10, 2, 10, 2, 3)
+    np.testing.assert_allclose(inner, np.broadcast_to(inner[5:6, :, 5:6], inner.shape), atol=1e-6)

@@ -68,6 +68,40 @@ def folder(options: Options) -> Dataset:
     )
 
 
+def t91(options: Options) -> Dataset:
+    """The 91 training pictures of super-resolution (Yang et al. 2010), and the test sets that lie beside them.
+
+    Folders of picture files in `config.data.data_dir`: T91, and any of `_RESTORATION_TESTS`, each a split of its name.
+    """
+    from vision_jax.data import folder as folder_lib
+
+    place = pathlib.Path(options["data_dir"] or files.cache_dir("data")).expanduser()
+    if not (place / "T91").is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {place / 'T91'}. Put the 91 training pictures there, as many repositories on "
+            f"super-resolution offer them, and test sets beside it ({', '.join(_RESTORATION_TESTS)}); or name the "
+            "folder that holds them by --config.data.data_dir=FOLDER."
+        )
+
+    def read(name: str, val_fraction: float) -> Dataset:
+        return folder_lib.load(place / name, val_fraction=val_fraction, test_fraction=0.0, seed=options["split_seed"])
+
+    trained = read("T91", options["val_fraction"])
+    made: dict[str, Source] = dict(trained.splits)
+    for name in _RESTORATION_TESTS:
+        if (place / name).is_dir():
+            found = read(name, 0.0).splits["train"]
+            assert isinstance(found, folder_lib.FolderSource)
+            # Some publishers put pictures in low resolution beside the originals.
+            originals = [i for i, path in enumerate(found.paths) if "_LR" not in pathlib.Path(path).stem.upper()]
+            made[name] = found.subset(np.array(originals))
+    provenance = {
+        "source": "T91 of Yang, Wright, Huang & Ma 2010, Image super-resolution via sparse representation",
+        "fingerprint": trained.provenance["fingerprint"],
+    }
+    return Dataset("t91", made, (), provenance)
+
+
 def _prepared(name: str) -> Callable[[Options], Dataset]:
     def load_prepared(options: Options) -> Dataset:
         from vision_jax.data import prepare
@@ -78,11 +112,13 @@ def _prepared(name: str) -> Callable[[Options], Dataset]:
     return load_prepared
 
 
+_RESTORATION_TESTS = ("Set5", "Set14", "BSD100", "Urban100", "Manga109")
 _PREPARED = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "oxford_iiit_pet")
 DATASETS: dict[str, Callable[[Options], Dataset]] = {
     "digits": digits,
     "photo_tiles": photo_tiles,
     "folder": folder,
+    "t91": t91,
     **{name: _prepared(name) for name in _PREPARED},
 }
 

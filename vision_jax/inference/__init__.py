@@ -3,6 +3,7 @@
 from vision_jax.inference.answers import Answer, predict
 from vision_jax.inference.explain import grad_cam, last_map, overlay
 from vision_jax.inference.generator import ImageGenerator, generator_of_run
+from vision_jax.inference.upscaler import ImageUpscaler, upscaler_of_run
 from vision_jax.pretrained.classifiers import (
     ImageClassifier,
     classifier_of_run,
@@ -16,6 +17,7 @@ __all__ = [
     "Answer",
     "ImageClassifier",
     "ImageGenerator",
+    "ImageUpscaler",
     "TrainedRun",
     "classifier_of_run",
     "extractor_of_run",
@@ -27,4 +29,5 @@ __all__ = [
     "predict",
     "preprocessing_of_run",
     "pretrained_classifier",
+    "upscaler_of_run",
 ]

@@ -90,7 +90,7 @@ def square_conv(
 class ConvTranspose(nn.Module):
     """Transposed convolution [N,H,W,C] → [N,H',W',features], kernel [h,w,C,features] (DCGAN's upsampling layer).
 
-    Same geometry as `torch.nn.ConvTranspose2d`: H' = (H - 1) * stride - 2 * padding + kernel_size.
+    Same geometry as `torch.nn.ConvTranspose2d`: H' = (H - 1) * stride - 2 * padding + kernel_size + output_padding.
     """
 
     features: int
@@ -100,19 +100,32 @@ class ConvTranspose(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
     kernel_init: Any = kaiming_fan_in
+    output_padding: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array | np.ndarray, "n h w c"]) -> Float[Array, "n h2 w2 {self.features}"]:
         """Upsample `x`."""
         k = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (k, k, x.shape[-1], self.features), jnp.float32)
-        side = (k - 1 - self.padding,) * 2
+        side = (k - 1 - self.padding, k - 1 - self.padding + self.output_padding)
         strides = (self.stride,) * 2
         y = ops.conv_transpose(jnp.asarray(x, self.dtype), kernel.astype(self.dtype), strides, (side, side))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype)
         return y
+
+
+class PReLU(nn.Module):
+    """x where it is positive, else x times a learned slope per channel, which starts at 0.25 (He et al. 2015)."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
+        """Bend `x`."""
+        slope = self.param("slope", nn.initializers.constant(0.25), x.shape[-1:], jnp.float32)
+        return jnp.where(x >= 0, x, x * slope.astype(self.dtype))
 
 
 class Dense(nn.Dense):

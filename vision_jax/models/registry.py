@@ -14,8 +14,11 @@ from vision_jax.models.airbench import Airbench
 from vision_jax.models.cnn import CNN
 from vision_jax.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from vision_jax.models.densenet import DenseNet
+from vision_jax.models.espcn import ESPCN
+from vision_jax.models.fsrcnn import FSRCNN
 from vision_jax.models.googlenet import GoogLeNet
 from vision_jax.models.inception import InceptionV3
+from vision_jax.models.light_sr import LightSR
 from vision_jax.models.mlp import MLP
 from vision_jax.models.mlp_gan import MLPDiscriminator, MLPGenerator
 from vision_jax.models.mobilenet import MobileNetV2
@@ -129,6 +132,9 @@ MODELS: dict[str, Entry] = {
     "r3gan_generator": Entry(R3GANGenerator, 20_732_160, (64,)),
     "r3gan_discriminator": Entry(R3GANDiscriminator, 20_683_776, (32, 32, 3)),
     "srcnn": Entry(SRCNN, 69_251, (32, 32, 3)),
+    "fsrcnn": Entry(FSRCNN, 12_809, (32, 32, 1), dict(channels=1)),
+    "espcn": Entry(ESPCN, 21_284, (32, 32, 1), dict(channels=1)),
+    "light_sr": Entry(LightSR, 145_088, (32, 32, 1), dict(channels=1)),
 }
 
 

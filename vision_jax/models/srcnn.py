@@ -1,7 +1,8 @@
 """SRCNN: a low-resolution image enlarged by bicubic interpolation → a sharper one of the same size.
 
-Source: Dong, Loy, He & Tang 2015 (arXiv 1501.00092), whose code ends in "9-5-5", "9-1-5" and so on: the three kernel
-sizes. Convolutions here keep the size (zero padding), as the common PyTorch implementations do.
+Source: Dong, Loy, He & Tang 2015 (arXiv 1501.00092), whose models are called "9-1-5", "9-3-5" and "9-5-5" by their
+three kernel sizes. The paper trains without padding and tests with repeated borders; zero padding here, as in the
+common PyTorch implementations, gives the same inside.
 """
 
 from typing import ClassVar
@@ -10,14 +11,14 @@ import flax.linen as nn
 import jax
 
 from vision_jax.models.layers import Conv, at_least_float32, kaiming_fan_in
-from vision_jax.models.network import Network
+from vision_jax.models.upscaler import Upscaler
 
 # The paper draws all filters from a normal of deviation 0.001; only the last layer does here, so that training starts
 # from a small output and does not stall in the first two layers.
 _LAST = nn.initializers.normal(0.001)
 
 
-class SRCNN(Network):
+class SRCNN(Upscaler):
     """[N,H,W,channels] in [0, 1] → float32 [N,H,W,channels], not clipped: two ReLU convolutions and a linear one.
 
     Attributes:
@@ -26,17 +27,20 @@ class SRCNN(Network):
         residual: add the input to the output, so that the network learns what bicubic interpolation lost.
     """
 
-    set_by_task: ClassVar[tuple[str, ...]] = ("channels",)
+    sees_enlarged: ClassVar[bool] = True
 
     kernel_sizes: tuple[int, int, int] = (9, 5, 5)
     features: tuple[int, int] = (64, 32)
-    channels: int = 3
     residual: bool = False
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """Patch extraction, non-linear mapping, reconstruction (the head)."""
         return {"conv1": ("conv1",), "conv2": ("conv2",), "head": ("conv3",)}
+
+    @property
+    def context(self) -> int:
+        return sum(k // 2 for k in self.kernel_sizes)
 
     @nn.compact
     def forward(self, x: jax.Array, *, train: bool) -> jax.Array:

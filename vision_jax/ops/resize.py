@@ -26,34 +26,40 @@ _FILTERS = {"pillow_bilinear": _triangle, "pillow_bicubic": _keys_cubic}
 METHODS = ("nearest", "torch_bilinear", "tensorflow_bilinear", *_FILTERS)
 
 
-def resize(images: jax.Array, size: int, method: str) -> jax.Array:
-    """Resizes float32 images [N, H, W, C] to [N, size, size, C] (pure), the aspect ratio not kept.
+def resize(images: jax.Array, size: int | tuple[int, int], method: str) -> jax.Array:
+    """Resizes float32 images [N, H, W, C] to [N, height, width, C] (pure), the aspect ratio not kept.
 
     Args:
         images: in any range; bicubic overshoots it.
-        size: side of the result.
+        size: (height, width) of the result, or the side of a square.
         method: 'torch_bilinear': PyTorch's `interpolate(mode='bilinear', align_corners=False)`, which neither averages
             over what it shrinks; 'tensorflow_bilinear': TensorFlow 1's `resize_bilinear(align_corners=False)`, without
             half-pixel centers; 'pillow_bilinear' and 'pillow_bicubic': Pillow's filters on its float images (mode F),
             which average (antialias); 'nearest'.
     """
-    if images.shape[1:3] == (size, size):
+    size = _sides(size)
+    if images.shape[1:3] == size:
         return images
-    rows, columns = (jnp.asarray(matrix(n, size, method)) for n in images.shape[1:3])
+    rows, columns = (jnp.asarray(matrix(n, m, method)) for n, m in zip(images.shape[1:3], size, strict=True))
     planes = images.transpose(0, 3, 1, 2)
     planes = jnp.matmul(jnp.matmul(rows, planes, precision="highest"), columns.T, precision="highest")
     return planes.transpose(0, 2, 3, 1)
 
 
-def resize_on_host(image: np.ndarray, size: int, method: str) -> np.ndarray:
-    """Resizes one image [H, W, C] to float32 [size, size, C] as `resize` does, whatever its size, compiling nothing."""
+def resize_on_host(image: np.ndarray, size: int | tuple[int, int], method: str) -> np.ndarray:
+    """Resizes one image [H, W, C] to float32 as `resize` does, whatever its size, compiling nothing."""
     height, width, channels = image.shape
+    size = new_height, new_width = _sides(size)
     image = image.astype(np.float32)
-    if (height, width) == (size, size):
+    if (height, width) == size:
         return image
-    rows, columns = _sparse(height, size, method), _sparse(width, size, method)
-    halfway = (rows @ image.reshape(height, -1)).reshape(size, width, channels).transpose(1, 0, 2)
-    return (columns @ halfway.reshape(width, -1)).reshape(size, size, channels).transpose(1, 0, 2)
+    rows, columns = _sparse(height, new_height, method), _sparse(width, new_width, method)
+    halfway = (rows @ image.reshape(height, -1)).reshape(new_height, width, channels).transpose(1, 0, 2)
+    return (columns @ halfway.reshape(width, -1)).reshape(new_width, new_height, channels).transpose(1, 0, 2)
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 @functools.lru_cache(maxsize=512)

@@ -5,8 +5,8 @@ layout: convolutions OIHW ↔ HWIO, dense kernels transposed, dense kernels afte
 (H, W, C), transposed convolutions flipped, BatchNorm's weight/bias/running_mean/running_var ↔ scale/bias/mean/var.
 
 References: state dictionaries of `torchvision.models`, `pytorch_fid.inception` and akamaster/pytorch_resnet_cifar10.
-For networks that none of these has (MLP, CNN, DCGAN, SRCNN) names are the module path with dots; an MLP expects images
-flattened in (H, W, C) order.
+For networks that none of these has (MLP, CNN, DCGAN, super-resolution) names are the module path with dots; an MLP
+expects images flattened in (H, W, C) order.
 """
 
 import functools
@@ -117,7 +117,14 @@ class Leaf:
         return np.ascontiguousarray(array)
 
 
-_TORCH_LEAF = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_TORCH_LEAF = {
+    "kernel": "weight",
+    "scale": "weight",
+    "slope": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 
 def mapping(model: Network, shapes: Mapping[str, Any]) -> list[Leaf]:

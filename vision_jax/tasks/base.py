@@ -142,6 +142,10 @@ class Task(abc.ABC):
         """Returns the batches of a split that steps and evaluations take, given those of its images."""
         return loader
 
+    def first_examples(self, split: str, count: int) -> dict[str, np.ndarray]:
+        """Returns the first `count` examples of a split for `pictures`, stacked: 'image' uint8, 'label'."""
+        return first_examples(self.config, self.dataset, split, count)
+
     @abc.abstractmethod
     def train_step(
         self, state: TrainState, constants: Constants, batch: Batch, key: jax.Array

@@ -1,10 +1,13 @@
 """Single-image super-resolution: the network restores what bicubic reduction by `scale` took away.
 
-Low resolution is made on the device: antialiased bicubic reduction (Keys' a = -0.5, as MATLAB's and Pillow's), rounded
-to 8 bits. The network (SRCNN, Dong et al. 2015) sees it enlarged again by bicubic interpolation.
+Low resolution is made by antialiased bicubic reduction (Keys' a = -0.5, as MATLAB's and Pillow's). Training sees random
+patches of the pictures in low and high resolution, evaluation whole pictures. The network restores RGB, or the luma
+alone, as the papers that compare on Set5 do: a picture's luma, rounded to 8 bits, is then what is reduced and restored.
 """
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,119 +15,290 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vision_jax import models, optim
-from vision_jax.data import augment
-from vision_jax.data.sources import Dataset
+from vision_jax.data import augment, patches
+from vision_jax.data.pipeline import Loader
+from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.metrics import image_quality
 from vision_jax.models import network_options
-from vision_jax.tasks import base
-from vision_jax.tasks.state import TrainState
+from vision_jax.models.upscaler import Upscaler
+from vision_jax.ops import resize
+from vision_jax.tasks import base, restoration_losses, upscaling
+from vision_jax.tasks.state import NetworkState, TrainState
+from vision_jax.utils.options import ConfigError
+
+_HIGHEST_PSNR = 100.0  # Of a flat picture restored exactly, whose PSNR is infinite, so that means stay finite.
+_LUMA = np.array([65.481, 128.553, 24.966], np.float32)  # As `image_quality.luma`, on the host.
 
 
 class SuperResolution(base.Task):
-    """Trains `config.model` on the mean squared error of random patches."""
+    """Trains `config.model` to restore patches; `config.super_resolution.losses` says by which errors."""
 
-    shown = 4
+    shown = 5  # All of Set5.
 
     def __init__(self, config: ConfigDict, dataset: Dataset, durations: base.Durations):
         super().__init__(config, dataset, durations)
-        self.scale, self.patch = config.super_resolution.scale, config.super_resolution.patch_size
-        height, width, self.channels = base.image_shape(config, dataset)
-        for name, side in (("patch_size", self.patch), ("image height", height), ("image width", width)):
-            if side % self.scale:
-                raise ValueError(f"The {name} {side} is not a multiple of config.super_resolution.scale={self.scale}.")
-        if self.patch > min(height, width):
-            raise ValueError(
-                f"config.super_resolution.patch_size={self.patch} is larger than the images of {dataset.name}, "
-                f"{height}x{width}."
-            )
-        psnr = f"psnr_y_x{self.scale}_shave{self.scale}"
-        self.metrics = {psnr: True, f"bicubic_{psnr}": True, f"gain_{psnr}": True}
+        options = config.super_resolution
+        self.scale, self.patch, self.border = options.scale, options.patch_size, options.border
+        height, width, image_channels = base.image_shape(config, dataset)
+        self.luma = options.channels == "y" and image_channels == 3
+        self.channels = 1 if self.luma else image_channels
         name = config.model.name
-        self.model = models.build(
+        model = models.build(
             name,
             channels=self.channels,
+            scale=self.scale,
             dtype=jnp.dtype(config.train.dtype),
             **network_options.given(config.model, name),
         )
+        if not isinstance(model, Upscaler):
+            known = [name for name, row in models.MODELS.items() if issubclass(row.module, Upscaler)]
+            raise ConfigError(f"config.model.name={name!r} does not restore images; there are {', '.join(known)}.")
+        self.model = model
+        # What the network sees enlarged lacks neighbors within two pixels of the low resolution from a patch's border.
+        self.inexact = 2 * self.scale if model.sees_enlarged else 0
+        self._check_sizes(height, width)
+        if not any(options.losses.values()):
+            raise ConfigError(
+                "All weights of config.super_resolution.losses are 0; set one above, such as losses.mse=1."
+            )
         self.network = self.optimizer(config.optimizer.learning_rate)
         self.augment = augment.build_paired(config.data.augment)
+        self.perceptual = None
+        if options.losses.perceptual or options.perceptual.measure:
+            if self.channels != 3:
+                raise ConfigError("config.super_resolution.perceptual compares RGB images; set channels='rgb'.")
+            self.perceptual = restoration_losses.load(options.perceptual)
+        measured = "y" if self.luma or self.channels == 3 else "gray"
+        self.protocol = image_quality.Protocol(self.scale, self.scale, measured, self.luma, options.rounded)
+        psnr, ssim = self.protocol.metric("psnr"), self.protocol.metric("ssim")
+        self.metrics = {psnr: True, f"bicubic_{psnr}": True, f"gain_{psnr}": True, ssim: True, f"bicubic_{ssim}": True}
+        if self.perceptual:
+            distance = f"{self.perceptual.name}_distance_x{self.scale}"
+            self.metrics |= {distance: False, f"bicubic_{distance}": False}
+
+    def _check_sizes(self, height: int, width: int) -> None:
+        options = self.config.super_resolution
+        if self.patch % self.scale:
+            raise ConfigError(
+                f"config.super_resolution.patch_size={self.patch} is not a multiple of config.super_resolution.scale="
+                f"{self.scale}."
+            )
+        left = self.patch - 2 * (self.border + self.inexact)
+        if left < 1:
+            raise ConfigError(
+                f"Nothing is left of patches of config.super_resolution.patch_size={self.patch} without "
+                f"config.super_resolution.border={options.border}"
+                + (f" and the {self.inexact} pixels that bicubic interpolation needs" if self.inexact else "")
+                + " on each side; make them larger."
+            )
+        if isinstance(self.dataset.splits["train"], ArraySource) and self.patch > min(height, width):
+            raise ConfigError(
+                f"config.super_resolution.patch_size={self.patch} is larger than the images of {self.dataset.name}, "
+                f"{height}x{width}."
+            )
 
     def init(self, key: jax.Array) -> TrainState:
         variables = self.model.init(key, jnp.zeros((1, self.patch, self.patch, self.channels)), train=False)
         return TrainState.first(model=self.network.init(variables))
 
-    def reduce(self, high: jax.Array) -> jax.Array:
-        """Images [N, H, W, C] in [0, 1] -> low resolution [N, H / scale, W / scale, C], 8-bit values in [0, 1]."""
-        n, height, width, channels = high.shape
-        low = jax.image.resize(high, (n, height // self.scale, width // self.scale, channels), "bicubic")
-        return base.to_unit(base.to_bytes(low))
+    def constants(self) -> dict[str, base.Tree]:
+        return {"perceptual": self.perceptual.variables} if self.perceptual else {}
 
-    def enlarge(self, low: jax.Array) -> jax.Array:
-        """Bicubic interpolation [N, h, w, C] -> [N, h * scale, w * scale, C], clipped to [0, 1]."""
-        n, height, width, channels = low.shape
-        shape = (n, height * self.scale, width * self.scale, channels)
-        return jnp.clip(jax.image.resize(low, shape, "bicubic"), 0.0, 1.0)
+    def loader(self, state: TrainState, loader: Loader) -> Any:
+        """Returns patches of the training split, and pictures of others in batches or, of different sizes, one by one.
+
+        The loop asks for the former by `train`, for the latter by `evaluation`, and 'train' may be evaluated, too.
+        """
+        return _Pictures(self, loader)
+
+    def pairs(self, image: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns what there is to learn from a picture, uint8 [H, W, C]: itself and its shrunk copies, reduced."""
+        sides = [(round(image.shape[0] * f), round(image.shape[1] * f)) for f in self.config.super_resolution.shrink]
+        copies = [_bytes(resize.resize_on_host(image / np.float32(255), size, upscaling.METHOD)) for size in sides]
+        return [self._pair(copy) for copy in (image, *copies) if min(copy.shape[:2]) >= self.patch]
+
+    def _pair(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        high = upscaling.cropped(image, self.scale)
+        if self.luma:
+            high = np.round(16.0 + (high / np.float32(255)) @ _LUMA[:, None]).astype(np.uint8)
+        size = (high.shape[0] // self.scale, high.shape[1] // self.scale)
+        low = resize.resize_on_host(high / np.float32(255), size, upscaling.METHOD)
+        return (_bytes(low) if self.config.super_resolution.rounded else np.clip(low, 0.0, 1.0)), high
+
+    def reduce(self, high: jax.Array) -> jax.Array:
+        """Images [N, H, W, C] in [0, 1] -> low resolution [N, H / scale, W / scale, C] in [0, 1], as of the config."""
+        low = upscaling.reduce(high, self.scale)
+        return base.to_unit(base.to_bytes(low)) if self.config.super_resolution.rounded else low
 
     def train_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
     ) -> tuple[TrainState, base.Arrays]:
-        del constants
-        crop_key, augment_key = jax.random.split(key)
-        high = base.to_unit(self._crop(crop_key, batch["image"]))
-        pair = self.augment(augment_key, {"low": self.reduce(high), "high": high})
+        pair = self.augment(key, {name: _unit(batch[name]) for name in ("low", "high")})
+        low, high = pair["low"], _without_border(pair["high"], self.inexact)
+        seen = _without_border(upscaling.enlarge(low, self.scale), self.inexact) if self.model.sees_enlarged else low
         network = state.networks["model"]
 
-        def loss_of(params: base.Tree) -> jax.Array:
-            output = self.model.apply(network.variables(params), self.enlarge(pair["low"]), train=True)
-            return jnp.mean((output - pair["high"]) ** 2)
+        def loss_of(params: base.Tree) -> tuple[jax.Array, base.Arrays]:
+            restored = self.model.apply(network.variables(params), seen, train=True)
+            return self._loss(constants, *(_without_border(x, self.border) for x in (restored, high)))
 
-        loss, gradients = jax.value_and_grad(loss_of)(network.params)
+        (loss, parts), gradients = jax.value_and_grad(loss_of, has_aux=True)(network.params)
         metrics = {
             "loss": loss,
+            **parts,
             "gradient_norm": optim.norm(gradients),
             "learning_rate": self.network.rate(state.step),
         }
         return state.replace(networks={"model": self.network.update(network, gradients, {}, state.step)}), metrics
 
-    def _crop(self, key: jax.Array, images: jax.Array) -> jax.Array:
-        """A random patch of each image, uint8 [N, patch, patch, C]."""
-        n, height, width, channels = images.shape
-        room = jnp.asarray([height - self.patch + 1, width - self.patch + 1], jnp.int32)
-        corners = jax.random.randint(key, (n, 2), 0, room)
-        size = (self.patch, self.patch, channels)
-        return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), size))(images, corners)
+    def _loss(self, constants: base.Constants, restored: jax.Array, high: jax.Array) -> tuple[jax.Array, base.Arrays]:
+        """Returns the sum of the losses with their weights, and each without its weight where there are several."""
+        parts = {}
+        for name, weight in self.config.super_resolution.losses.items():
+            if not weight:
+                continue
+            if name == "perceptual":
+                assert self.perceptual is not None  # As the weight says.
+                parts[f"{self.perceptual.name}_loss"] = (
+                    weight,
+                    self.perceptual.loss(constants["perceptual"], restored, high),
+                )
+            else:
+                parts[f"{name}_loss"] = weight, restoration_losses.PIXEL_LOSSES[name](restored, high)
+        total = jnp.stack([weight * value for weight, value in parts.values()]).sum()
+        return total, {name: value for name, (_, value) in parts.items()} if len(parts) > 1 else {}
+
+    def _network(self, state: TrainState) -> tuple[Upscaler, base.Tree]:
+        network: NetworkState = state.networks["model"]
+        return self.model.deployed(network.variables())
 
     def restore(self, state: TrainState, low: jax.Array) -> jax.Array:
         """Low resolution [N, h, w, C] in [0, 1] -> [N, h * scale, w * scale, C] in [0, 1]."""
-        return jnp.clip(self.model.apply(state.networks["model"].variables(), self.enlarge(low), train=False), 0.0, 1.0)
+        return upscaling.restore(*self._network(state), low)
+
+    def planes(self, images: jax.Array) -> jax.Array:
+        """uint8 pictures [N, H, W, C] -> what is restored of them, float32 in [0, 1], cut to multiples of `scale`."""
+        high = base.to_unit(upscaling.cropped(images, self.scale))
+        return jnp.round(image_quality.luma(high))[..., None] / 255.0 if self.luma else high
 
     def eval_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
     ) -> tuple[base.Arrays, base.Arrays]:
-        """Returns sums of the PSNR of the network and of bicubic interpolation, and both of every row."""
-        del constants, key
-        high = base.to_unit(batch["image"])
+        """Returns sums of what is measured of the network and of bicubic interpolation, and all of it of every row."""
+        del key
+        high = self.planes(batch["image"])
         low = self.reduce(high)
-        network, bicubic, _ = self.metrics
+        # Luma is a picture of its own here; of RGB, the luma is computed.
+        psnr, ssim = (
+            (image_quality.psnr, image_quality.ssim)
+            if self.channels == 1
+            else (image_quality.psnr_y, image_quality.ssim_y)
+        )
         outputs = {}
-        for name, output in ((network, self.restore(state, low)), (bicubic, self.enlarge(low))):
-            # A flat image restored exactly has an infinite PSNR; 100 dB stands for it so that means stay finite.
-            outputs[name] = jnp.minimum(image_quality.psnr_y(output, high, shave=self.scale), 100.0)
-        return {name: jnp.sum(psnr * batch["mask"]) for name, psnr in outputs.items()}, outputs
+        for prefix, found in (("", self.restore(state, low)), ("bicubic_", upscaling.enlarge(low, self.scale))):
+            decibels = psnr(found, high, self.protocol.shave)
+            outputs[prefix + self.protocol.metric("psnr")] = jnp.minimum(decibels, _HIGHEST_PSNR)
+            outputs[prefix + self.protocol.metric("ssim")] = ssim(found, high, self.protocol.shave)
+            if self.perceptual:
+                of = [self.perceptual.features(constants["perceptual"], x) for x in (found, high)]
+                distance = image_quality.feature_distance(*of)
+                outputs[f"{prefix}{self.perceptual.name}_distance_x{self.scale}"] = distance
+        return {name: jnp.sum(values * batch["mask"]) for name, values in outputs.items()}, outputs
 
     def summarize(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns mean PSNR on luma in dB, of the network, of bicubic interpolation, and the gain."""
-        network, bicubic, gain = self.metrics
-        means = {name: float(sums[name]) / int(sums["count"]) for name in (network, bicubic)}
-        return {**means, gain: means[network] - means[bicubic]}
+        """Returns means over pictures: PSNR in dB, SSIM, of the network and of bicubic interpolation, and the gain."""
+        gain = f"gain_{self.protocol.metric('psnr')}"
+        means = {name: float(sums[name]) / int(sums["count"]) for name in self.metrics if name != gain}
+        psnr = gain.removeprefix("gain_")
+        means[gain] = means[psnr] - means[f"bicubic_{psnr}"]
+        return {name: means[name] for name in self.metrics}
+
+    def evaluators(self) -> list[base.Evaluator]:
+        """Returns the evaluations of every task, which say at the end how they measured."""
+        return [
+            dataclasses.replace(evaluator, collector=lambda: _Receipts(self.protocol))
+            for evaluator in super().evaluators()
+        ]
+
+    def first_examples(self, split: str, count: int) -> dict[str, np.ndarray]:
+        """Returns the first pictures of a split; of different sizes, the middle of each."""
+        source = self.dataset.splits[split]
+        if self.config.data.image_size or isinstance(source, ArraySource):
+            return super().first_examples(split, count)
+        examples = [source[i] for i in range(min(count, len(source)))]
+        return {
+            "image": patches.common_window([example["image"] for example in examples], self.scale),
+            "label": np.stack([example["label"] for example in examples]),
+        }
 
     def pictures(self, state: TrainState, constants: base.Constants, batch: base.Batch) -> base.Arrays:
         """Returns the images in low resolution (its pixels enlarged), by bicubic interpolation, restored and as is."""
         del constants
-        low = self.reduce(base.to_unit(batch["image"]))
+        original = upscaling.cropped(batch["image"], self.scale)
+        low = self.reduce(base.to_unit(original))
+        restored = upscaling.restore_rgb(*self._network(state), low)
         return {
             "low_resolution": base.to_bytes(jnp.repeat(jnp.repeat(low, self.scale, 1), self.scale, 2)),
-            "bicubic": base.to_bytes(self.enlarge(low)),
-            "restored": base.to_bytes(self.restore(state, low)),
-            "original": batch["image"],
+            "bicubic": base.to_bytes(upscaling.enlarge(low, self.scale)),
+            "restored": base.to_bytes(restored),
+            "original": original,
         }
+
+
+class _Pictures:
+    """The loader of a split: patches to train on, pictures to evaluate."""
+
+    data: Mapping[str, jax.Array] = {}
+
+    def __init__(self, task: SuperResolution, loader: Loader):
+        self.task, self.loader, self.source = task, loader, loader.source
+
+    def train(self, batch_size: int, seed: int, start: int = 0) -> Any:
+        """See `PatchLoader.train`."""
+        task, loader = self.task, self.loader
+        made = patches.PatchLoader(
+            self.source, task.pairs, patch=task.patch, scale=task.scale, transform=loader.eval_transform
+        )
+        return made.train(batch_size, seed, start)
+
+    def evaluation(self, batch_size: int) -> Any:
+        """See `Loader.evaluation`."""
+        if self.loader.eval_transform is not None or isinstance(self.source, ArraySource):
+            return self.loader.evaluation(batch_size)
+        return patches.WholePictures(self.source, self.loader.mesh).evaluation(batch_size)
+
+
+class _Receipts(base.Collector):
+    """Says how figures were measured."""
+
+    def __init__(self, protocol: image_quality.Protocol):
+        self.protocol = protocol
+        self.outputs: dict[str, list[np.ndarray]] = {}
+
+    def add(self, outputs: Mapping[str, np.ndarray]) -> None:
+        for name, values in outputs.items():
+            self.outputs.setdefault(name, []).append(values)
+
+    def metrics(self) -> dict[str, float]:
+        return {}
+
+    def final(self) -> base.Measured:
+        found = {name: np.concatenate(values) for name, values in self.outputs.items()}
+        receipts = {
+            name: self.protocol.receipt(name, float(values.mean()), len(values)) for name, values in found.items()
+        }
+        return base.Measured({}, receipts)
+
+
+def _unit(images: jax.Array) -> jax.Array:
+    """Bytes to float32 in [0, 1]; float32 is in it already."""
+    return base.to_unit(images) if images.dtype == jnp.uint8 else images
+
+
+def _bytes(images: np.ndarray) -> np.ndarray:
+    """As `base.to_bytes`, on the host."""
+    return np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _without_border(images: jax.Array, border: int) -> jax.Array:
+    return images[:, border:-border, border:-border] if border else images
