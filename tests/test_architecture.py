@@ -11,6 +11,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "vision_jax"
 ROOMS = (
     ("main", "tools"),
     ("listing", "command_line", "study"),
+    ("config_files",),
     ("train",),
     ("evaluate", "monitor"),
     ("run", "environment"),

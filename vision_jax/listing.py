@@ -1,9 +1,9 @@
 """What there is to choose from: configs, and the options of a config and of each network."""
 
 import ast
-import pathlib
 
 from vision_jax import config as config_lib
+from vision_jax import config_files
 from vision_jax.models import registry
 from vision_jax.models.network_options import options as network_options
 from vision_jax.utils.options import Option, type_name
@@ -14,9 +14,7 @@ _ALL = "config"  # Names the options that no network owns.
 
 def configs() -> str:
     """Returns one line for each config beside the package or in ./configs, from its docstring."""
-    here = pathlib.Path(__file__).resolve().parent
-    folders = (pathlib.Path("configs"), here.parent / "configs", here / "configs")
-    folder = next((f for f in folders if f.is_dir()), None)
+    folder = config_files.folder()
     lines = ["Name a config with --config=FILE; every one also has a quick variant, --config=FILE:smoke."]
     for path in sorted(folder.glob("*.py")) if folder else ():
         doc = ast.get_docstring(ast.parse(path.read_text())) or ""
