@@ -125,14 +125,25 @@ def load(options: Options) -> Dataset:
             made |= {part: take(source, indices) for part, indices in cut.items()}
     for split, source in made.items():
         if not len(source):
-            raise ValueError(
-                f"The split {split!r} of {name} is empty; set config.data.{split}_fraction above 0."
-                if split != "train"
-                else f"The training split of {name} is empty; lower config.data.val_fraction and test_fraction."
-            )
+            raise ValueError(_empty(split, name, dataset, options))
         made[split] = limited(source, options["limit"])
     ordered = {split: made[split] for split in dict.fromkeys(("train", "val", "test", *made)) if split in made}
     return dataclasses.replace(dataset, splits=ordered)
+
+
+def _empty(split: str, name: str, dataset: Dataset, options: Options) -> str:
+    """Returns a sentence about a split without an example."""
+    train, count = dataset.splits["train"], max(len(dataset.class_names), 1)
+    if split == "train":
+        return f"The training split of {name} is empty; lower config.data.val_fraction and test_fraction."
+    fraction = options[f"{split}_fraction"]
+    if not fraction:
+        return f"The split {split!r} of {name} is empty; set config.data.{split}_fraction above 0."
+    return (
+        f"The split {split!r} of {name} is empty: of {len(train):,} training images in {count} "
+        f"class{'es' * (count > 1)}, each of which keeps one to train on, config.data.{split}_fraction={fraction:g} "
+        "leaves none. Add images, or raise it."
+    )
 
 
 def for_evaluation(data: str, options: Options, class_names: tuple[str, ...]) -> Dataset:

@@ -35,7 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from vision_jax import command_line, inference, progress
 from vision_jax import config as config_lib
@@ -416,9 +416,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             name, equals, value = argument.partition("=")
             argument = "--" + name[2:].replace("-", "_") + equals + value
         written.append(argument)
-    return app.parse_flags_with_usage(written)
+    return command_line.parse_flags(written)
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

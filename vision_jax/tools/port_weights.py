@@ -17,7 +17,7 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from vision_jax import command_line, inference, models
 from vision_jax.checkpoints import CheckpointError
@@ -147,4 +147,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main)

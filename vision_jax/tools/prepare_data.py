@@ -9,7 +9,7 @@ A data set that is prepared already is left as it is.
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from vision_jax import command_line
 from vision_jax.data import prepare
@@ -26,7 +26,7 @@ _ALLOW_UNVERIFIED = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
     """Prepares the data sets named on the command line."""
     if len(argv) < 2:
-        raise app.UsageError(f"Which data set? One of {', '.join(prepare.names())}, or tfds:NAME.")
+        sys.exit(f"ERROR: Which data set? One of {', '.join(prepare.names())}, or tfds:NAME.")
     command_line.quiet()
     for name in argv[1:]:
         try:
@@ -37,4 +37,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -38,6 +38,12 @@ def names() -> tuple[str, ...]:
     return tuple(manifest.entries())
 
 
+def is_prepared(name: str, data_dir: str | os.PathLike | None = None) -> bool:
+    """Whether the data set lies in `data_dir` (default `$VISION_JAX_HOME/data`), ready to be opened."""
+    folder = _folder(name, data_dir)
+    return tfds.is_complete(folder) if name.startswith(TFDS_PREFIX) else store.is_complete(folder)
+
+
 def open_prepared(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Opens a prepared data set with the publisher's own splits. Needs no network and no TensorFlow.
 
