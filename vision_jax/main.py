@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> None:
         if _PREPARE.value:
             run.prepare_data(config)
         built = run.build_for(config, workdir, _DATA.value) if _DATA.value else run.build(config, workdir)
-    expected = checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
+    expected = ConfigError, checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
     with built, command_line.sentences(*expected), memory.explained():
         if not evaluating:
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)

@@ -47,7 +47,6 @@ from vision_jax.metrics.inception_score import inception_score
 from vision_jax.metrics.receipt import UNKNOWN, Protocol, Receipt
 from vision_jax.pretrained import extractors, reference
 from vision_jax.pretrained.extractors import Extractor
-from vision_jax.tools.predict import pictures as pictures_in
 from vision_jax.utils.text import closest
 
 _KEPT = 10_000  # Features of each side that are kept for all but the Fréchet distance.
@@ -258,7 +257,7 @@ def _at_most(images: Images, n: int) -> Images:
 
 
 def _folder(path: pathlib.Path) -> Images:
-    files = list(pictures_in([str(path)]))
+    files = list(inference.picture_files([path]))
     if not files:
         raise ValueError(f"there is no picture ({', '.join(decode.EXTENSIONS)}) in {path}")
 
