@@ -9,6 +9,7 @@ import pathlib
 import runpy
 
 _MNIST = runpy.run_path(str(pathlib.Path(__file__).with_name("mnist_ann.py")))
+VARIANTS = _MNIST["VARIANTS"]
 
 
 def get_config(variant: str = ""):

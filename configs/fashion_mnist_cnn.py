@@ -10,6 +10,7 @@ import pathlib
 import runpy
 
 _MNIST = runpy.run_path(str(pathlib.Path(__file__).with_name("mnist_cnn.py")))
+VARIANTS = _MNIST["VARIANTS"]
 
 
 def get_config(variant: str = ""):

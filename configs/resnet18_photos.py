@@ -15,6 +15,8 @@ minutes. From scratch, `photos_cnn.py` has 61.1 %. Records: configs/results/resn
 from vision_jax import config as config_lib
 from vision_jax.data import samples
 
+VARIANTS = ("", "layer4", "smoke")
+
 
 def get_config(variant: str = ""):
     """Returns the config; variant 'smoke' trains for seconds on tiles of scikit-learn's photos, without weights."""

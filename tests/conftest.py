@@ -89,7 +89,6 @@ QUICK = {
         "ops/test_onednn.py::test_one_device_calls_it_and_several_do_not",
     ),
     "pretrained": (
-        "pretrained/test_download.py",
         "pretrained/test_torch_writer.py",
         "pretrained/test_weights.py",
     ),
@@ -101,7 +100,7 @@ QUICK = {
         "tasks/test_super_resolution.py::test_a_step_lowers_the_loss_of_its_batch",
     ),
     "tools": ("tools/test_predict.py", "tools/test_prepare_data.py", "tools/test_show_augment.py"),
-    "utils": ("utils/test_files.py", "utils/test_trees.py"),
+    "utils": ("utils/test_download.py", "utils/test_files.py", "utils/test_trees.py"),
     "writers": ("test_writers.py",),
 }
 _LOOPBACK = ("127.", "::1", "localhost")

@@ -9,8 +9,10 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "vision_jax"
 # From the top down: a room may import those after it, and itself.
 ROOMS = (
-    ("main", "tools"),
+    ("main", "tools", "cli"),
+    ("networks",),
     ("listing", "command_line", "study"),
+    ("config_files",),
     ("train",),
     ("evaluate", "monitor"),
     ("run", "environment"),
@@ -49,6 +51,9 @@ def imports() -> dict[str, set[str]]:
     found = {}
     for module, path in modules.items():
         tree = ast.parse((PACKAGE.parent / path).with_suffix(".py").read_text())
+        for node in ast.walk(tree):  # What only a type checker reads.
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
         names = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):

@@ -125,12 +125,52 @@ def test_none_unsets_an_option_of_a_network(tmp_path):
         assert built.task.model.dropout == 0.5  # The network's own.
 
 
-def test_options_of_networks_are_taken_from_the_command_line():
-    arguments = ["--config.model.cnn.dropout=None", "-config.model.cnn.norm=batch", "--config.model.mlp.hidden=(3, 4)"]
-    others = ["main", "--config=a.py", "--config.model.name=mlp", "--config.seed=3", "config.model.a.b=1"]
-    rest, found = config_lib.take_network_options([*others, *arguments])
+def test_options_are_taken_from_the_command_line():
+    arguments = ["--config.model.cnn.dropout=None", "-config.model.cnn.norm=batch", "--config.seed", "3"]
+    others = ["main", "--config=a.py", "config.model.a.b=1", "--mode", "eval"]
+    rest, found = config_lib.take_options([*others, *arguments, "--config.log.tensorboard"])
     assert rest == others
-    assert found == {"model.cnn.dropout": None, "model.cnn.norm": "batch", "model.mlp.hidden": (3, 4)}
+    assert found == {
+        "model.cnn.dropout": "None",
+        "model.cnn.norm": "batch",
+        "seed": "3",
+        "log.tensorboard": "True",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("seed", "3", 3),
+        ("optimizer.learning_rate", "1", 1.0),
+        ("data.root", "2024", "2024"),
+        ("log.tensorboard", "false", False),
+        ("data.augment", "('horizontal_flip',)", ("horizontal_flip",)),
+        ("model.freeze", "['stem']", ("stem",)),
+        ("model.mlp.hidden", "(3, 4)", (3, 4)),
+        ("model.mlp.dropout", "None", None),
+    ],
+)
+def test_texts_become_values_of_the_option_s_type(name, text, value):
+    config = valid()
+    config_lib.assign_text(config, name, text)
+    found = config_lib.flatten(config.to_dict())[name]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("optimizer.learning_rat", "1", "does not exist; did you mean 'optimizer.learning_rate'"),
+        ("optimizer.learning_rate", "fast", r"is 'fast' \(str\), expected float"),
+        ("data.batch_size", "0.5", "expected int"),
+        ("optimizer", "1", "config.optimizer does not exist"),
+        ("gan.latent_dim", "10", "is of the task gan; this config's task is classification"),
+    ],
+)
+def test_wrong_texts_are_sentences(name, text, words):
+    with pytest.raises(config_lib.ConfigError, match=words):
+        config_lib.assign_text(valid(), name, text)
 
 
 @pytest.mark.parametrize("name", models.MODELS)

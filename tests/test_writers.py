@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from vision_jax import writers
+from vision_jax.utils.options import ConfigError
 from vision_jax.writers import event_files, pictures, tensorboard
 
 
@@ -477,7 +478,7 @@ def test_opening_waits_for_no_import():
 class TestWeightsAndBiases:
     def test_missing_package_says_what_to_install(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "wandb", None)
-        with pytest.raises(ImportError, match=r"config.wandb.project is 'p'.*pip install 'vision_jax\[wandb\]'"):
+        with pytest.raises(ConfigError, match=r"config.wandb.project is 'p'.*pip install 'vision_jax\[wandb\]'"):
             writers.open_writers(tmp_path, config("p", tensorboard=False), resume_step=None)
 
     def test_offline_run_is_written_and_keeps_its_id(self, tmp_path):

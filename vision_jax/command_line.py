@@ -1,31 +1,65 @@
 """What commands share: flags that speak in sentences, and errors that a person can act on."""
 
 import contextlib
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import app, flags, logging
 
 from vision_jax import config as config_lib
 
-network_options: dict[str, Any] = {}  # Given on the command line, as `config_lib.assign` takes them.
+options: dict[str, str] = {}  # Of the config, as `--config.SECTION.OPTION=VALUE` gave them.
+
+
+def run(main: Callable[[list[str]], Any], flags_parser: Callable[[Sequence[str]], list[str]] | None = None) -> None:
+    """Runs a command's `main`; its flags are parsed by `parse_flags` unless it has a parser of its own."""
+    stop_at_once()
+    app.run(main, flags_parser=flags_parser or parse_flags)
+
+
+def stop_at_once() -> None:
+    """Lets Ctrl-C end the process at once and silently, also while XLA compiles.
+
+    Python's own handler waits for the compiler, and what it raises is lost where C++ called Python. The loop installs
+    its own to save before it stops.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses absl's flags; a wrong option of the config is a sentence, not a traceback."""
-    sys.argv, found = config_lib.take_network_options(argv)  # `config_flags` reads sys.argv.
-    network_options.update(found)
+    """Parses absl's flags; what is wrong with them is a sentence."""
     try:
-        return app.parse_flags_with_usage(sys.argv)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(f"ERROR: {' '.join(str(argument) for argument in error.args)}")
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        words = str(error).strip().removeprefix("flag ").rstrip(".")
+        sys.exit(f"ERROR: {words[0].upper()}{words[1:]}. `--help` lists the flags.")
+
+
+def parse_flags_and_options(argv: Sequence[str]) -> list[str]:
+    """Parses absl's flags and puts the config's options that stand among them into `options`."""
+    rest, found = config_lib.take_options(argv)
+    options.clear()
+    options.update(found)
+    return parse_flags(rest)
 
 
 def quiet() -> None:
-    """Leaves warnings of the log alone, unless --verbosity asks for more: libraries describe everything they do."""
+    """Leaves warnings of the log alone, unless --verbosity asks for more: libraries describe everything they do.
+
+    A warning of this project is one line without the source that gave it.
+    """
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    print(f"WARNING: {message}", file=file or sys.stderr)
 
 
 @contextlib.contextmanager

@@ -357,26 +357,60 @@ def _of_a_network(name: str) -> bool:
     return section == "model" and len(rest) == 2
 
 
-def take_network_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Takes `--config.model.NETWORK.OPTION=VALUE` out of a command line; None as a value unsets an option.
-
-    `ml_collections` takes overrides of options that the config file has and keeps their types; these need neither.
+def take_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes `--config.SECTION.OPTION=VALUE`, or with a space for the '=', out of a command line.
 
     Returns:
-        The other arguments; and the options as {'model.NETWORK.OPTION': value}, of which Python literals are read.
+        The other arguments, and the options as {'SECTION.OPTION': 'VALUE'}.
     """
-    rest, found = [], {}
-    for argument in arguments:
+    rest: list[str] = []
+    found: dict[str, str] = {}
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        if argument == "--":
+            return [*rest, argument, *left], found
         flag, given, value = argument.partition("=")
-        name = flag.lstrip("-").removeprefix("config.")
-        if not (given and argument.startswith("-") and flag.lstrip("-") != name and _of_a_network(name)):
+        name = flag.lstrip("-")
+        if not argument.startswith("-") or not name.startswith("config."):
             rest.append(argument)
             continue
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
+        if not given:
+            value = left.pop(0) if left and not left[0].startswith("--") else "True"
+        found[name.removeprefix("config.")] = value
     return rest, found
+
+
+def assign_text(config: ConfigDict, name: str, text: str) -> None:
+    """Sets an option to what a text means for its type; 'None' unsets an option of a network.
+
+    Raises:
+        ConfigError: there is no such option, it is another task's, or the value is of another type or range.
+    """
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if _of_a_network(name):
+        assign(config, name, value)
+        return
+    known = dict(walk(OPTIONS))
+    if name not in known:
+        raise ConfigError(f"config.{name} does not exist{closest(name, known)}")
+    option = known[name]
+    if option.type is str:
+        value = text
+    elif option.type is bool and text.lower() in ("true", "false"):
+        value = text.lower() == "true"
+    elif option.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if problem := option.problem(value):
+        raise ConfigError(f"config.{name} {problem}. ({option.meaning})")
+    section = name.partition(".")[0]
+    if section in TASKS and section != config.task:
+        raise ConfigError(f"config.{name} is of the task {section}; this config's task is {config.task}.")
+    with config.ignore_type():  # Which would not let a tuple take the place of an empty one of another kind.
+        assign(config, name, tuple(value) if isinstance(value, list) else value)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -67,21 +67,53 @@ def collect() -> dict[str, Any]:
 
 
 def describe(workdir: pathlib.Path, config: ConfigDict, dataset: Dataset, state: TrainState) -> None:
-    """Writes `config.json`, `dataset.json` and `environment.json`, prints the tables of parameters (process 0 only)."""
+    """Writes `config.json`, `dataset.json`, `environment.json` and `parameters.txt`, prints a summary (process 0)."""
     if jax.process_index():
         return
+    note(workdir, config, dataset)
+    tables = [
+        f"{name}:\n{parameter_overview.get_parameter_overview(merge(network.params, network.fixed), max_lines=None)}\n"
+        for name, network in state.networks.items()
+    ]
+    with files.atomic_write(workdir / "parameters.txt") as file:
+        file.write("\n".join(tables).encode())
+    print("\n".join(f"{name + ':':9}{value}" for name, value in _summary(workdir, config, dataset, state).items()))
+
+
+def note(workdir: pathlib.Path, config: ConfigDict, dataset: Dataset) -> None:
+    """Writes `config.json`, `dataset.json` and `environment.json`."""
     workdir.mkdir(parents=True, exist_ok=True)
     files.write_json(workdir / "config.json", config_lib.to_dict(config))
     files.write_json(workdir / "dataset.json", _describe_dataset(dataset, config.data.image_size))
     files.write_json(workdir / "environment.json", collect())
-    for name, network in state.networks.items():
-        params = merge(network.params, network.fixed)
-        print(f"{name}:\n{parameter_overview.get_parameter_overview(params, include_stats=False, max_lines=40)}")
+
+
+def _summary(workdir: pathlib.Path, config: ConfigDict, dataset: Dataset, state: TrainState) -> dict[str, str]:
+    """Returns what a person wants to know before the first step, a line each."""
+    devices = jax.devices()
+    number = f"{len(devices)} × " if len(devices) > 1 else ""
+    sizes = ", ".join(f"{split} {len(source):,}" for split, source in dataset.splits.items())
+    classes = f"; {len(dataset.class_names)} classes" if dataset.class_names else ""
+    networks = " + ".join(
+        f"{f'{name} ' if len(state.networks) > 1 else ''}"
+        f"{sum(leaf.size for leaf in jax.tree.leaves((network.params, network.fixed))):,}"
+        for name, network in state.networks.items()
+    )
+    data, train = config.data, len(dataset.splits["train"])
+    steps = config_lib.steps(config.train, "", batch_size=data.batch_size, train_examples=train)
+    epochs = steps * data.batch_size / train
+    return {
+        "device": f"{number}{devices[0].device_kind}, {config.train.dtype}",
+        "data": f"{dataset.name}: {sizes}{classes}",
+        "network": f"{config.model.name}, {networks} parameters (listed in {workdir / 'parameters.txt'})",
+        "length": f"{steps:,} steps of {data.batch_size} examples, {epochs:.3g} epochs",
+        "results": f"{workdir}",
+    }
 
 
 def _describe_dataset(dataset: Dataset, image_size: int) -> dict[str, Any]:
     """Returns what the use of the trained network and pages need to know: names, counts, the shape of an image."""
-    shape = (image_size, image_size, 3) if image_size else np.shape(dataset.splits["train"][0]["image"])
+    shape = (image_size, image_size, 3) if image_size else np.shape(next(iter(dataset.splits.values()))[0]["image"])
     return {
         "name": dataset.name,
         "class_names": list(dataset.class_names),

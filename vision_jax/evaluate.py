@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax import parallel, progress
+from vision_jax import environment, parallel, progress
 from vision_jax.analysis.record import Record
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.data import datasets, pipeline, sources
@@ -187,6 +187,8 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
     if writer:
         writer.write_final(step, results["metrics"], shown)
     if jax.process_index() == 0:
+        if not (run.workdir / "config.json").exists():  # An evaluation on other data than the run's.
+            environment.note(run.workdir, run.config, run.dataset)
         _report(run, results)
     return results
 

@@ -1,8 +1,10 @@
 """Trains or evaluates one config: `python -m vision_jax.main --config=configs/digits_cnn.py --workdir=runs/digits`.
 
-Options of the config are set after it: `--config.optimizer.learning_rate=3e-4`. Without --config, lists the configs.
+Options of the config are set after it: `--config.optimizer.learning_rate=3e-4`. Without --config, a --workdir that has
+a run continues or evaluates that run; without either, the configs are listed.
 """
 
+import json
 import pathlib
 from collections.abc import Sequence
 
@@ -12,14 +14,15 @@ if __name__ == "__main__":
     allocator.start("vision_jax.main")  # May start the program again: before JAX is imported.
 
 import jax
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
+from ml_collections import ConfigDict
 
-from vision_jax import command_line, listing, memory, parallel
+from vision_jax import command_line, config_files, listing, memory, parallel
 from vision_jax import config as config_lib
+from vision_jax.config import ConfigError
 from vision_jax.utils import files
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
+_CONFIG = flags.DEFINE_string("config", None, "Config file, FILE.py or FILE.py:VARIANT; also a packaged one's name.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of all that the run writes; by default runs/<config name>.")
 _MODE = flags.DEFINE_enum(
     "mode",
@@ -28,6 +31,10 @@ _MODE = flags.DEFINE_enum(
     "'train' starts or continues training; 'eval' makes metrics and report again from a checkpoint in --workdir.",
 )
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint to evaluate; by default the best.")
+_DATA = flags.DEFINE_string(
+    "data", "", "With --mode=eval: evaluate on this data set, or folder of photos, of the same classes instead."
+)
+_PREPARE = flags.DEFINE_bool("prepare", False, "Fetch and prepare the config's data set first, if that was not done.")
 _ALLOW_CHANGE = flags.DEFINE_bool("allow_config_change", False, "Continue a run although its config has changed.")
 _OPTIONS = flags.DEFINE_string("options", "", "List the options: 'config', or those of a network by its name.")
 _COORDINATOR = flags.DEFINE_string(
@@ -37,31 +44,47 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes ma
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
 
 
-def _config_name() -> str:
-    path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    return "_".join(filter(None, (pathlib.Path(path).stem, variant)))
+def _config(workdir: pathlib.Path) -> ConfigDict:
+    """Returns the config that the command line names; without one, that of the run in `workdir`."""
+    if _CONFIG.value is not None:
+        config = config_files.load(_CONFIG.value)
+    else:
+        if not (workdir / "config.json").is_file():
+            raise ConfigError(
+                f"There is no run in {workdir} (no config.json); name its folder, or a config with --config=FILE."
+            )
+        config = config_lib.from_dict(json.loads((workdir / "config.json").read_text()))
+    config_files.override(config, command_line.options)
+    config_lib.validate(config)
+    return config
 
 
 def main(argv: Sequence[str]) -> None:
     """Sets up processes and compilation cache, then trains or evaluates."""
     command_line.quiet()
     if len(argv) > 1:
-        raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
+        raise SystemExit(f"ERROR: Unexpected argument {argv[1]!r}; flags start with '--', `--help` lists them.")
     if _OPTIONS.value:
         with command_line.sentences(ValueError):
             print(listing.options(_OPTIONS.value))
         return
-    if _CONFIG.value is None:
+    if _CONFIG.value is None and not _WORKDIR.value:
+        if command_line.options or _MODE.value != "train":
+            raise SystemExit("ERROR: Which run? Name a config with --config=FILE, or the folder of a run by --workdir.")
         print(listing.configs())
         return
-    config = _CONFIG.value
-    with command_line.sentences(config_lib.ConfigError):
-        for name, value in command_line.network_options.items():
-            config_lib.assign(config, name, value)
-        config_lib.validate(config)
+    evaluating = _MODE.value == "eval"
+    with command_line.sentences(ValueError, OSError):
+        workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config_files.name_of(_CONFIG.value or ""))
+        config = _config(workdir)
+        if _DATA.value and not evaluating:
+            raise ConfigError("--data is for --mode=eval; training data is chosen by --config.data.name.")
+        if evaluating and not (workdir / "checkpoints").is_dir():
+            raise ConfigError(f"There is no trained run in {workdir}; train first, with --mode=train.")
+        if workdir.exists() and not workdir.is_dir():
+            raise ConfigError(f"--workdir={workdir} is a file; name a folder.")
     memory.keep_freed_memory()
     parallel.start_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / _config_name())
     if not _WORKDIR.value and jax.process_index() == 0:
         print(f"No --workdir given; writing to {workdir}.")
     if config.train.compilation_cache:
@@ -70,13 +93,15 @@ def main(argv: Sequence[str]) -> None:
     from vision_jax import checkpoints, evaluate, monitor, run, train  # After the processes have found each other.
 
     with command_line.sentences(ValueError, OSError):
-        built = run.build(config, workdir)
-    expected = checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
+        if _PREPARE.value:
+            run.prepare_data(config)
+        built = run.build_for(config, workdir, _DATA.value) if _DATA.value else run.build(config, workdir)
+    expected = ConfigError, checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
     with built, command_line.sentences(*expected), memory.explained():
-        if _MODE.value == "train":
+        if not evaluating:
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)
         else:
-            if not _ALLOW_CHANGE.value:
+            if (_CONFIG.value or command_line.options) and not _ALLOW_CHANGE.value:
                 built.checkpoints.refuse_other_config(config_lib.to_dict(built.config))
             step = built.checkpoints.best() if _CHECKPOINT.value is None else _CHECKPOINT.value
             evaluate.final(built, step, evaluate.Evaluation(built))
@@ -84,7 +109,7 @@ def main(argv: Sequence[str]) -> None:
 
 def run_main() -> None:
     """Entry point of `python -m vision_jax.main`."""
-    app.run(main, flags_parser=command_line.parse_flags)
+    command_line.run(main, command_line.parse_flags_and_options)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Everything that a run needs before its first step, built from the config alone."""
 
 import dataclasses
+import json
 import pathlib
+import re
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -106,10 +109,29 @@ def validate(config: ConfigDict) -> None:
     network_options.check(config.model, tasks.TASKS[config.task].suffixes)
 
 
-def build(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
+def prepare_data(config: ConfigDict) -> None:
+    """Fetches and prepares the config's data set, unless that was done or there is nothing to prepare.
+
+    Raises:
+        ValueError, OSError: see `vision_jax.data.prepare.prepare`.
+    """
+    from vision_jax.data import prepare
+
+    name = config.data.name
+    if jax.process_index() == 0 and (name in prepare.names() or name.startswith("tfds:")):
+        prepare.prepare(name, config.data.data_dir or None)
+    parallel.all_processes(True)  # Nobody goes on before it is there.
+
+
+def build(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset | None = None) -> Run:
     """Builds a run: opens its data and its checkpoints and, where it starts from pretrained weights, reads these.
 
     What the config leaves to the weights (preprocessing) is filled in, in a copy.
+
+    Args:
+        config: its options.
+        workdir: the folder of everything it writes.
+        dataset: takes the place of the one that the config names.
 
     Raises:
         ConfigError: options that are wrong, or contradict the data, the weights or the devices.
@@ -123,7 +145,7 @@ def build(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
             del config.model[network]
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.data.batch_size, mesh, "config.data.batch_size")
-    dataset = datasets.load(config.data)
+    dataset = datasets.load(config.data) if dataset is None else dataset
     durations = _durations(config, len(dataset.splits["train"]))
     finetune.resolve_preprocessing(config, photos=not isinstance(dataset.splits["train"], ArraySource))
     task = tasks.build(config, dataset, durations)
@@ -133,6 +155,36 @@ def build(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, best_metric=best, higher_is_better=higher_is_better)
     key = parallel.put_replicated_key(config.seed, mesh)
     return Run(config, workdir, mesh, dataset, task, evaluators, durations, checkpoints, key)
+
+
+def build_for(config: ConfigDict, workdir: str | pathlib.Path, data: str) -> Run:
+    """Builds a trained run for its evaluation on other data: what is written goes to `WORKDIR/evaluations/DATA`.
+
+    Neither the data that it was trained on nor its optimizer's state are needed.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        data: name of a data set, whose test split is taken (all of one without), or a folder of photos, all of which
+            are. Their classes have to be among the run's; they are matched by name.
+
+    Raises:
+        ConfigError: the run is a GAN's, or the data do not fit its network.
+        ValueError, OSError: the data cannot be used (see the message).
+    """
+    workdir = pathlib.Path(workdir)
+    if config.task == "gan":
+        raise ConfigError("--data is not for GANs; `vision-jax fid DATA WORKDIR` compares their images.")
+    trained = json.loads((workdir / "dataset.json").read_text())
+    other = datasets.for_evaluation(data, config.data, tuple(trained["class_names"]))
+    source = other.splits["test"]
+    shape = list(np.shape(source[0]["image"]))
+    if not config.data.image_size and shape != trained["image_shape"]:
+        raise ConfigError(f"Images of {data} are {shape}, but {workdir} was trained on {trained['image_shape']}.")
+    built = build(config, workdir, dataclasses.replace(other, splits={"train": source, "val": source, "test": source}))
+    target = workdir / "evaluations" / re.sub(r"[^A-Za-z0-9_.-]+", "_", data).strip("_.")
+    evaluators = [evaluator for evaluator in built.evaluators if evaluator.split == "test"]
+    return dataclasses.replace(built, workdir=target, dataset=other, evaluators=evaluators)
 
 
 def _best_metric(name: str, evaluators: list[Evaluator]) -> tuple[str, bool]:

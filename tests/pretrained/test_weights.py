@@ -14,11 +14,11 @@ from flax import traverse_util
 
 from tests.torchvision_import import import_torchvision
 from vision_jax import models
-from vision_jax.pretrained import download, port, torch_file, torch_writer, weights
-from vision_jax.pretrained.download import DownloadError
+from vision_jax.pretrained import port, torch_file, torch_writer, weights
 from vision_jax.pretrained.torch_file import TorchFileError
 from vision_jax.pretrained.weights import Preprocessing, Record
-from vision_jax.utils import files
+from vision_jax.utils import download, files
+from vision_jax.utils.download import DownloadError
 
 
 def random_variables(name, seed=0, **options):

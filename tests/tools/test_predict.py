@@ -47,13 +47,13 @@ def network(weight_file):
 
 
 def paths(folder):
-    return list(predict.pictures([str(folder)]))
+    return list(inference.picture_files([str(folder)]))
 
 
 def test_folders_are_walked_for_pictures(pictures):
     names = [path.relative_to(pictures).as_posix() for path in paths(pictures)]
     assert names == ["a.png", "b.jpg", "broken.jpg", "more/c.png", "more/d.JPG", "more/e.jpg"]
-    assert list(predict.pictures(["x/none.jpg", "y.txt"])) == [pathlib.Path("x/none.jpg"), pathlib.Path("y.txt")]
+    assert list(inference.picture_files(["x/none.jpg", "y.txt"])) == [pathlib.Path("x/none.jpg"), pathlib.Path("y.txt")]
 
 
 def test_a_file_knows_its_names_and_preprocessing(network):

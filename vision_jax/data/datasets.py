@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vision_jax.data import splits
-from vision_jax.data.sources import ArraySource, Dataset, Source, Subset
+from vision_jax.data.sources import ArraySource, Dataset, Relabeled, Source, Subset
 from vision_jax.utils import files
 from vision_jax.utils.text import closest
 
@@ -161,14 +161,61 @@ def load(options: Options) -> Dataset:
             made |= {part: take(source, indices) for part, indices in cut.items()}
     for split, source in made.items():
         if not len(source):
-            raise ValueError(
-                f"The split {split!r} of {name} is empty; set config.data.{split}_fraction above 0."
-                if split != "train"
-                else f"The training split of {name} is empty; lower config.data.val_fraction and test_fraction."
-            )
+            raise ValueError(_empty(split, name, dataset, options))
         made[split] = limited(source, options["limit"])
     ordered = {split: made[split] for split in dict.fromkeys(("train", "val", "test", *made)) if split in made}
     return dataclasses.replace(dataset, splits=ordered)
+
+
+def _empty(split: str, name: str, dataset: Dataset, options: Options) -> str:
+    """Returns a sentence about a split without an example."""
+    train, count = dataset.splits["train"], max(len(dataset.class_names), 1)
+    if split == "train":
+        return f"The training split of {name} is empty; lower config.data.val_fraction and test_fraction."
+    fraction = options[f"{split}_fraction"]
+    if not fraction:
+        return f"The split {split!r} of {name} is empty; set config.data.{split}_fraction above 0."
+    return (
+        f"The split {split!r} of {name} is empty: of {len(train):,} training images in {count} "
+        f"class{'es' * (count > 1)}, each of which keeps one to train on, config.data.{split}_fraction={fraction:g} "
+        "leaves none. Add images, or raise it."
+    )
+
+
+def for_evaluation(data: str, options: Options, class_names: tuple[str, ...]) -> Dataset:
+    """Returns other data to evaluate a network on, as the one split 'test'.
+
+    Args:
+        data: name of a data set, whose test split is taken (all of one without), or a folder of photos, of which all
+            are taken, or its test folder.
+        options: the config's section `data`, of which the rest holds.
+        class_names: that the network knows; labels become places among them. Empty where it knows no classes.
+
+    Raises:
+        ValueError: neither a data set nor a folder, or classes that the network does not know.
+    """
+    if data in DATASETS or data.startswith("tfds:"):
+        found = original({**options, "name": data})
+    elif pathlib.Path(data).expanduser().is_dir():
+        from vision_jax.data import folder as folder_lib
+
+        whole = folder_lib.load(data, val_fraction=0.0, test_fraction=0.0, seed=0, on_broken=options["on_broken"])
+        found = dataclasses.replace(whole, name=data)
+    else:
+        raise ValueError(
+            f"--data={data} is no folder and no data set{closest(data, DATASETS)}; there are {', '.join(DATASETS)}."
+        )
+    source = found.splits.get("test", found.splits["train"])
+    if class_names and found.class_names != class_names:
+        if unknown := [name for name in found.class_names if name not in class_names]:
+            raise ValueError(
+                f"{data} has {', '.join(unknown[:5])}{', …' * (len(unknown) > 5)}{closest(unknown[0], class_names)}, "
+                f"which the network does not know; its classes are {', '.join(class_names[:20])}."
+            )
+        if not found.class_names:
+            raise ValueError(f"{data} has no classes; put its photos into folders named {', '.join(class_names[:20])}.")
+        source = Relabeled(source, np.array([class_names.index(name) for name in found.class_names], np.int32))
+    return dataclasses.replace(found, splits={"test": source}, class_names=class_names, superclasses=())
 
 
 def evenly(count: int, limit: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vision_jax.data import checks, decode, splits
-from vision_jax.data.sources import Dataset, Example, Source, Subset
+from vision_jax.data.sources import Dataset, Example, Relabeled, Source, Subset
 from vision_jax.utils.text import closest
 
 _SPLITS = {
@@ -84,6 +84,8 @@ def undecoded(source: Source) -> Source:
     """Photos that are kept as files as their bytes, see `FolderSource.undecoded`; any other source as it is."""
     if isinstance(source, Subset):
         return Subset(undecoded(source.source), source.indices)
+    if isinstance(source, Relabeled):
+        return Relabeled(undecoded(source.source), source.places)
     method = getattr(source, "undecoded", None)
     return source if method is None else method()
 

@@ -76,6 +76,30 @@ class Subset:
         return self.source[int(self.indices[index])]
 
 
+class Relabeled:
+    """The examples of `source` with other labels: `places[k]` instead of `k`."""
+
+    def __init__(self, source: Source, places: np.ndarray):
+        self.source, self.places = source, np.asarray(places, np.int32)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The new labels, int32 [N]."""
+        return self.places[self.source.labels]
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the source's examples and of the new labels, in order."""
+        return hashlib.sha256(fingerprint(self.source).encode() + self.places.astype("<i4").tobytes()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self.source[index]
+        return {**example, "label": self.places[example["label"]]}
+
+
 def fingerprint(source: Source) -> str:
     """Returns the SHA-256 digest, hexadecimal, of the examples of a split: its attribute `fingerprint`.
 

@@ -1,6 +1,6 @@
 """Trained and published networks ready for pictures: what is on them, what decided, and new ones."""
 
-from vision_jax.inference.answers import Answer, predict
+from vision_jax.inference.answers import Answer, picture_files, predict
 from vision_jax.inference.explain import grad_cam, last_map, overlay
 from vision_jax.inference.generator import ImageGenerator, generator_of_run
 from vision_jax.inference.upscaler import ImageUpscaler, upscaler_of_run
@@ -26,6 +26,7 @@ __all__ = [
     "last_map",
     "open_run",
     "overlay",
+    "picture_files",
     "predict",
     "preprocessing_of_run",
     "pretrained_classifier",

@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import itertools
+import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.data.decode import ImageError
+from vision_jax.data.decode import EXTENSIONS, ImageError
 from vision_jax.inference.explain import grad_cam, last_map, overlay
 from vision_jax.pretrained.classifiers import ImageClassifier
 
@@ -24,10 +25,29 @@ class Answer:
     error: str = ""
     explanation: str = ""
 
+    @property
+    def label(self) -> str:
+        """The likeliest class; '' where the picture was not read."""
+        return self.predictions[0][0] if self.predictions else ""
+
+    @property
+    def probability(self) -> float:
+        """Of the likeliest class; 0 where the picture was not read."""
+        return self.predictions[0][2] if self.predictions else 0.0
+
+
+def picture_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[pathlib.Path]:
+    """Yields files as they are named, and of folders all picture files in them at any depth, sorted."""
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        else:
+            yield path
+
 
 def predict(
     network: ImageClassifier,
-    paths: Iterable[pathlib.Path],
+    paths: Iterable[pathlib.Path | np.ndarray],
     *,
     top: int,
     batch_size: int,
@@ -37,7 +57,7 @@ def predict(
 
     Args:
         network: what to ask.
-        paths: picture files.
+        paths: picture files, or pictures, uint8 [H, W, 3 or 1], which are then called 'array NUMBER'.
         top: how many classes to name; at most as many as there are.
         batch_size: pictures at a time, at most.
         explain_in: folder for Grad-CAM pictures, if they are wanted.
@@ -59,11 +79,13 @@ def predict(
     def explained(variables, images, classes):
         return grad_cam(network.model, variables, network.normalize(images), classes, stage)
 
-    def opened(path: pathlib.Path) -> np.ndarray | str:
+    def opened(path: pathlib.Path | np.ndarray) -> np.ndarray | str:
         try:
             return network.open(path)
         except (ImageError, OSError) as error:
-            return str(error) if isinstance(error, ImageError) else f"{path}: {error.strerror or error}"
+            return (
+                str(error) if isinstance(error, ImageError) else f"{path}: {getattr(error, 'strerror', None) or error}"
+            )
 
     def answer(good: list[tuple[int, Answer, np.ndarray]]) -> None:
         """Fills in the answers of the pictures (number, answer, image) of one batch."""
@@ -89,7 +111,8 @@ def predict(
             answers, good = [], []
             images = pool.map(opened, [path for _, path in chunk])
             for (number, path), image in zip(chunk, images, strict=True):
-                answers.append(Answer(str(path), error=image if isinstance(image, str) else ""))
+                name = f"array {number}" if isinstance(path, np.ndarray) else str(path)
+                answers.append(Answer(name, error=image if isinstance(image, str) else ""))
                 if not isinstance(image, str):
                     good.append((number, answers[-1], image))
             if good:

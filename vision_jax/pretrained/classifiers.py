@@ -48,9 +48,20 @@ class ImageClassifier:
         image = view({"image": picture})["image"]
         return np.asarray(Image.fromarray(image).convert("L"))[..., None] if self.channels == 1 else image
 
-    def open(self, path: pathlib.Path) -> np.ndarray:
-        """Returns the prepared image of a file; raises `decode.ImageError` or `OSError` when it is none."""
-        return self.prepare(decode.decode_image(path))
+    def open(self, picture: pathlib.Path | np.ndarray) -> np.ndarray:
+        """Returns the prepared image of a file or of an array, uint8 [H, W, 3 or 1].
+
+        Raises:
+            ImageError, OSError: a file that is none.
+            ValueError: an array of another type or shape.
+        """
+        if not isinstance(picture, np.ndarray):
+            return self.prepare(decode.decode_image(picture))
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (1,), (3,)):
+            raise ValueError(
+                f"Expected a picture, uint8 [H, W, 3] or gray [H, W, 1]; found {picture.dtype} {list(picture.shape)}."
+            )
+        return self.prepare(np.broadcast_to(picture.reshape(*picture.shape[:2], -1), (*picture.shape[:2], 3)))
 
     def normalize(self, images: jax.Array) -> jax.Array:
         """uint8 [N, H, W, C], or float32 in [0, 1], to what the network sees, float32."""

@@ -21,9 +21,9 @@ import safetensors
 
 from vision_jax import models
 from vision_jax.models.network import Classifier
-from vision_jax.pretrained import download, port, torch_file, torch_writer
+from vision_jax.pretrained import port, torch_file, torch_writer
 from vision_jax.pretrained.torch_file import TorchFileError
-from vision_jax.utils import files, trees
+from vision_jax.utils import download, files, trees
 from vision_jax.utils.text import closest
 
 _METADATA = "vision_jax"

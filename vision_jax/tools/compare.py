@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from vision_jax import command_line
 from vision_jax import config as config_lib
@@ -77,4 +77,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main)

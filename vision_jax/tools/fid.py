@@ -35,7 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from vision_jax import command_line, inference, progress
 from vision_jax import config as config_lib
@@ -47,7 +47,6 @@ from vision_jax.metrics.inception_score import inception_score
 from vision_jax.metrics.receipt import UNKNOWN, Protocol, Receipt
 from vision_jax.pretrained import extractors, reference
 from vision_jax.pretrained.extractors import Extractor
-from vision_jax.tools.predict import pictures as pictures_in
 from vision_jax.utils.text import closest
 
 _KEPT = 10_000  # Features of each side that are kept for all but the Fréchet distance.
@@ -258,7 +257,7 @@ def _at_most(images: Images, n: int) -> Images:
 
 
 def _folder(path: pathlib.Path) -> Images:
-    files = list(pictures_in([str(path)]))
+    files = list(inference.picture_files([path]))
     if not files:
         raise ValueError(f"there is no picture ({', '.join(decode.EXTENSIONS)}) in {path}")
 
@@ -416,9 +415,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             name, equals, value = argument.partition("=")
             argument = "--" + name[2:].replace("-", "_") + equals + value
         written.append(argument)
-    return app.parse_flags_with_usage(written)
+    return command_line.parse_flags(written)
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

@@ -10,13 +10,12 @@ splits, and the training pictures after the config's augmentation; as one HTML f
 import pathlib
 import sys
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from vision_jax import command_line
+from vision_jax import command_line, config_files
 from vision_jax import config as config_lib
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
+_CONFIG = flags.DEFINE_string("config", None, "Config file, FILE.py or FILE.py:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run: rank its examples by disagreement with their label.")
 _NEAR = flags.DEFINE_bool("near_duplicates", True, "Look for near-duplicates, for which every picture is decoded.")
 _OUTPUT = flags.DEFINE_string("output", "", "Folder to write; by default runs/data_<name of the data set>.")
@@ -25,9 +24,9 @@ _OUTPUT = flags.DEFINE_string("output", "", "Folder to write; by default runs/da
 def main(argv: list[str]) -> None:
     """Surveys the data and writes the page."""
     if len(argv) > 1:
-        raise app.UsageError(f"Unexpected argument {argv[1]!r}; flags start with '--'.")
+        sys.exit(f"ERROR: Unexpected argument {argv[1]!r}; flags start with '--', `--help` lists them.")
     if (_CONFIG.value is None) == (_WORKDIR.value is None):
-        raise app.UsageError("Name a config, --config=configs/digits_cnn.py, or a run, --workdir=runs/digits_cnn.")
+        sys.exit("ERROR: Name a config, --config=configs/digits_cnn.py, or a run, --workdir=runs/digits_cnn.")
     command_line.quiet()
     from vision_jax.analysis.record import Record
     from vision_jax.data import datasets
@@ -35,7 +34,8 @@ def main(argv: list[str]) -> None:
 
     try:
         record = Record(_WORKDIR.value) if _WORKDIR.value else None
-        config = config_lib.from_dict(record.config) if record else _CONFIG.value
+        config = config_lib.from_dict(record.config) if record else config_files.load(_CONFIG.value)
+        config_files.override(config, command_line.options)
         config_lib.validate(config)
         dataset = datasets.load(config.data)
         folder = pathlib.Path(
@@ -47,4 +47,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, command_line.parse_flags_and_options)

@@ -17,7 +17,7 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from vision_jax import command_line, inference, models
 from vision_jax.checkpoints import CheckpointError
@@ -94,8 +94,7 @@ def convert(
     Raises:
         ValueError, OSError, CheckpointError: with a sentence for the person at the keyboard.
     """
-    target = pathlib.Path(out)
-    if not torch and target.suffix != ".safetensors":
+    if out and not torch and pathlib.Path(out).suffix != ".safetensors":
         raise ValueError(f"--out={out} has to end in .safetensors (or add --to_torch for a file for PyTorch)")
     if workdir is not None and file is None:
         step = int(checkpoint) if checkpoint.isdigit() else checkpoint
@@ -104,6 +103,9 @@ def convert(
         variables, record = from_file(pathlib.Path(file), model, options)
     else:
         raise ValueError("name one file, or --workdir of a run")
+    target = pathlib.Path(out or record.model + (".pth" if torch else ".safetensors"))
+    if not out and target.exists():
+        raise ValueError(f"{target} is there already; name another file with --out.")
     if torch:
         to_torch(target, variables, record)
     else:
@@ -113,7 +115,7 @@ def convert(
 
 def define_flags() -> None:
     """Defines the command line."""
-    flags.DEFINE_string("out", None, "The file to write.", required=True)
+    flags.DEFINE_string("out", "", "The file to write; by default NETWORK.safetensors, for PyTorch NETWORK.pth.")
     flags.DEFINE_bool("to_torch", False, "Write a state dict for PyTorch instead of a file of this project.")
     flags.DEFINE_string("model", None, "The network that the file is of, where the file does not tell.")
     flags.DEFINE_string("options", "{}", "Options of the network as JSON, such as '{\"aux_logits\": true}'.")
@@ -147,4 +149,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main)

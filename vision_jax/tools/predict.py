@@ -14,20 +14,11 @@ import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from absl import app, flags
+from absl import flags
 
 from vision_jax import command_line, inference, progress
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.data.decode import EXTENSIONS
-
-
-def pictures(paths: Iterable[str]) -> Iterator[pathlib.Path]:
-    """Yields files as they are named, and of folders all picture files in them at any depth, sorted."""
-    for path in map(pathlib.Path, paths):
-        if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
-        else:
-            yield path
 
 
 def write(answers: Iterable[inference.Answer], form: str, explained: bool) -> tuple[int, int]:
@@ -98,7 +89,9 @@ def run(
             raise ValueError("give either --workdir of a run or --model with the name of a network.")
         print(f"{network.name}. {network.note}".strip(), file=sys.stderr)
         folder = pathlib.Path(explain_in) if explain_in else None
-        answers = inference.predict(network, pictures(paths), top=top, batch_size=batch_size, explain_in=folder)
+        answers = inference.predict(
+            network, inference.picture_files(paths), top=top, batch_size=batch_size, explain_in=folder
+        )
         read, unread = write(answers, form, folder is not None)
         if not read + unread:
             raise ValueError(f"there is no picture ({', '.join(EXTENSIONS)}) in {', '.join(paths)}.")
@@ -141,4 +134,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from vision_jax import command_line, inference
 from vision_jax.checkpoints import CheckpointError
@@ -149,4 +149,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main)

@@ -5,15 +5,17 @@ With `--operation` (repeatable) it draws several draws of the operations given, 
     python -m vision_jax.tools.show_augment --image=cat.jpg --operation="affine(degrees=30)" --operation=mixup
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from vision_jax.data import augment
+from vision_jax import command_line
+from vision_jax.data import augment, decode
 
 _OUTPUT = flags.DEFINE_string("output", "augmentations.png", "The PNG file to write.")
 _IMAGE = flags.DEFINE_string("image", None, "A picture; by default scikit-learn's photo of a temple.")
@@ -95,7 +97,7 @@ def _load(path: str | None) -> np.ndarray:
     from sklearn.datasets import load_sample_image
 
     partner = Image.fromarray(load_sample_image("flower.jpg"))
-    picture = Image.open(path).convert("RGB") if path else Image.fromarray(load_sample_image("china.jpg"))
+    picture = Image.fromarray(decode.decode_image(path)) if path else Image.fromarray(load_sample_image("china.jpg"))
     fitted = [ImageOps.fit(p, (TILE, TILE), Image.Resampling.BICUBIC) for p in (picture, partner)]
     return np.stack([np.asarray(p) for p in fitted])
 
@@ -103,15 +105,17 @@ def _load(path: str | None) -> np.ndarray:
 def main(argv: Sequence[str]) -> None:
     """Writes the picture."""
     if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    pictures = _load(_IMAGE.value)
+        sys.exit(f"ERROR: Unexpected argument {argv[1]!r}; flags start with '--', `--help` lists them.")
+    command_line.quiet()
+    with command_line.sentences(ValueError, OSError):
+        pictures = _load(_IMAGE.value)
+        if _OPERATIONS.value:
+            tiles = draw(pictures, _OPERATIONS.value, _SEED.value, 3 * COLUMNS - 1)
+            labels = [", ".join(_OPERATIONS.value), *[""] * (len(tiles) - 1)]
+        else:
+            tiles = [draw(pictures, (spec,), _SEED.value, 1)[0] for spec in SHOWN]
+            labels = list(SHOWN)
     original = pictures[0].astype(np.float32) / 255
-    if _OPERATIONS.value:
-        tiles = draw(pictures, _OPERATIONS.value, _SEED.value, 3 * COLUMNS - 1)
-        labels = [", ".join(_OPERATIONS.value), *[""] * (len(tiles) - 1)]
-    else:
-        tiles = [draw(pictures, (spec,), _SEED.value, 1)[0] for spec in SHOWN]
-        labels = list(SHOWN)
     sheet = grid([original, *tiles], ["original", *labels])
     output = Path(_OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -121,4 +125,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

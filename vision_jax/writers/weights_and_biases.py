@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from vision_jax.utils.options import ConfigError
+
 _ID = "wandb_id.txt"
 
 
@@ -18,7 +20,7 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError as error:
-            raise ImportError(
+            raise ConfigError(
                 f"config.wandb.project is {config.wandb.project!r}, but wandb cannot be imported ({error}). "
                 "Type: pip install 'vision_jax[wandb]', or leave --config.wandb.project empty."
             ) from error
@@ -26,13 +28,19 @@ class WeightsAndBiases:
         id_file = workdir / _ID
         if not (resumed and id_file.exists()):
             id_file.write_text(secrets.token_hex(4) + "\n")
-        self._run = wandb.init(
-            project=config.wandb.project,
-            name=config.wandb.name or workdir.resolve().name,
-            id=id_file.read_text().strip(),
-            resume="allow",  # the server keeps what it has for the steps that a resumed run repeats
-            dir=str(workdir),
-        )
+        try:
+            self._run = wandb.init(
+                project=config.wandb.project,
+                name=config.wandb.name or workdir.resolve().name,
+                id=id_file.read_text().strip(),
+                resume="allow",  # the server keeps what it has for the steps that a resumed run repeats
+                dir=str(workdir),
+            )
+        except wandb.errors.Error as error:
+            raise ConfigError(
+                f"config.wandb.project is {config.wandb.project!r}, but Weights & Biases refuses: {error} "
+                "WANDB_MODE=offline writes without an account."
+            ) from error
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes numbers."""

@@ -341,8 +341,8 @@ def test_damage_after_preparation_is_noticed(small, tmp_path):
 def test_opening_says_which_command_prepares(tmp_path):
     with pytest.raises(prepare.NotPreparedError) as error:
         prepare.open_prepared("cifar10", tmp_path)
-    assert f"python -m vision_jax.tools.prepare_data cifar10 --data_dir {tmp_path}\n" in str(error.value)
-    with pytest.raises(FileNotFoundError, match=r"prepare_data tfds:eurosat\n"):
+    assert f"vision-jax prepare cifar10 --data_dir {tmp_path}\n" in str(error.value)
+    with pytest.raises(FileNotFoundError, match=r"prepare tfds:eurosat\n"):
         prepare.open_prepared("tfds:eurosat")
 
 
@@ -356,7 +356,7 @@ def test_names():
 def test_without_network_it_says_what_to_fetch(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds, "prepare_named", None)  # TFDS and its retries are not reached
     with pytest.raises(ConnectionError) as error:
-        prepare.prepare("oxford_iiit_pet", tmp_path)
+        prepare.prepare("oxford_iiit_pet", tmp_path, through="tfds")
     for part in (
         "https://thor.robots.ox.ac.uk cannot be reached",
         "all of",
@@ -417,10 +417,10 @@ def test_fetching_takes_room_for_archives_and_copies(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds, "prepare_named", fetch)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed - 1))
     with pytest.raises(OSError, match=f"{needed / 1e9:.1f} GB free; about {needed / 1e9:.1f} GB are needed"):
-        prepare.prepare("svhn_cropped", tmp_path, say=lambda line: None)
+        prepare.prepare("svhn_cropped", tmp_path, through="tfds", say=lambda line: None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=needed))
     with pytest.raises(Fetched):
-        prepare.prepare("svhn_cropped", tmp_path, say=lambda line: None)
+        prepare.prepare("svhn_cropped", tmp_path, through="tfds", say=lambda line: None)
 
 
 def test_the_folder_of_data_is_made_with_all_above_it(small, tmp_path):

@@ -53,7 +53,10 @@ def both_ways(served, tmp_path, monkeypatch):
         entry = dataclasses.replace(entry, examples=examples, files=at_home)
         monkeypatch.setattr(manifest, "entries", lambda: {name: entry})
         opened = []
-        for way, options in (("online", {}), ("archives", {"archives": folder, "allow_unverified": True})):
+        for way, options in (
+            ("online", {"through": "tfds"}),
+            ("archives", {"archives": folder, "allow_unverified": True}),
+        ):
             target = prepare.prepare(name, tmp_path / way, say=lambda line: None, **options)
             opened.append((prepare.open_prepared(name, tmp_path / way), store.read_info(target)))
         assert not list((tmp_path / "online").glob(".*.partial"))
@@ -147,7 +150,7 @@ def test_any_other_set_of_tfds(served, tmp_path, monkeypatch):
     monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 30)
     monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 10)
     monkeypatch.setattr(tfds, "unreachable", lambda urls: [])
-    with pytest.raises(prepare.NotPreparedError, match="prepare_data tfds:kmnist"):
+    with pytest.raises(prepare.NotPreparedError, match="vision-jax prepare tfds:kmnist"):
         prepare.open_prepared("tfds:kmnist", tmp_path)
     prepare.prepare("tfds:kmnist", tmp_path)
     dataset = prepare.open_prepared("tfds:kmnist", tmp_path)

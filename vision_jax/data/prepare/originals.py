@@ -107,6 +107,12 @@ def prepare(
     return folder.notes
 
 
+def to_fetch(entry: manifest.Entry) -> list[manifest.File]:
+    """Returns the files to fetch: where any of them suffices, the first whose SHA-256 is known, else all."""
+    known = [file for file in entry.files.values() if any("sha256" in checksum for checksum in file.checksums)]
+    return known[:1] if entry.any_file_suffices else known
+
+
 def what_to_fetch(entry: manifest.Entry) -> str:
     """The files of `entry` with sizes and URLs, one line each."""
     lines = [

@@ -1,8 +1,8 @@
 """Preparing data sets once, and opening what was prepared.
 
 The sets of the manifest (`third_party/datasets.json`) end in one form, whichever way they came: a folder
-`DATA_DIR/NAME` as `store` describes it, examples in the publisher's order. They come through TensorFlow Datasets
-(online), or from the publisher's files in a folder (`archives`). Any other image-classification set of TFDS is
+`DATA_DIR/NAME` as `store` describes it, examples in the publisher's order. They come from the publisher's files, which
+are fetched or lie in a folder (`archives`), or through TensorFlow Datasets. Any other image-classification set of TFDS is
 named 'tfds:NAME' and stays in TFDS's own ArrayRecord files under `DATA_DIR/tfds`.
 
 What is being prepared stands in `DATA_DIR/.NAME.partial` and is moved into place when complete. A process that died
@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 
 from vision_jax.data.prepare import manifest, originals, store, tfds
 from vision_jax.data.sources import Dataset
-from vision_jax.utils import files
+from vision_jax.utils import download, files
 from vision_jax.utils.text import closest
 
 TFDS_PREFIX = "tfds:"
+_WAYS = ("publisher", "tfds")
 # Data sets that are there without preparation, and why.
 _NEED_NOTHING = {
     "digits": "comes with scikit-learn",
@@ -36,6 +37,12 @@ class NotPreparedError(FileNotFoundError):
 def names() -> tuple[str, ...]:
     """The data sets that can be prepared by name (besides 'tfds:NAME')."""
     return tuple(manifest.entries())
+
+
+def is_prepared(name: str, data_dir: str | os.PathLike | None = None) -> bool:
+    """Whether the data set lies in `data_dir` (default `$VISION_JAX_HOME/data`), ready to be opened."""
+    folder = _folder(name, data_dir)
+    return tfds.is_complete(folder) if name.startswith(TFDS_PREFIX) else store.is_complete(folder)
 
 
 def open_prepared(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -60,8 +67,9 @@ def open_prepared(name: str, data_dir: str | os.PathLike | None = None) -> Datas
         elsewhere = "" if root in (None, files.cache_dir("data")) else f" --data_dir {root}"
         raise NotPreparedError(
             f"The data set {name!r} is not prepared (looked in {folder}). Prepare it once with\n"
-            f"  python -m vision_jax.tools.prepare_data {name}{elsewhere}\n"
-            "or, without network, add --archives DIR with the folder of the publisher's files."
+            f"  vision-jax prepare {name}{elsewhere}\n"
+            "or add --prepare to the command that trains; both fetch it. Without network add --archives DIR to the "
+            "former, with the folder of the publisher's files."
         )
     if is_tfds:
         return tfds.open_record(folder)
@@ -74,6 +82,7 @@ def prepare(
     *,
     archives: str | os.PathLike | None = None,
     allow_unverified: bool = False,
+    through: str = "publisher",
     say: Callable[[str], None] = print,
 ) -> pathlib.Path:
     """Prepares a data set, unless that has been done.
@@ -84,6 +93,8 @@ def prepare(
       archives: a folder with the publisher's original files, to do without network. For a 'tfds:' set, the
         folder with the files that TFDS asks to fetch by hand.
       allow_unverified: use files of `archives` that differ from the published ones.
+      through: 'publisher' fetches the publisher's files, 'tfds' lets TensorFlow Datasets do it, which needs TensorFlow;
+        both end in the same examples, labels and order. 'tfds:' sets come through TFDS.
       say: receives one line per step.
 
     Returns:
@@ -92,7 +103,8 @@ def prepare(
     Raises:
       ValueError: no such data set; or files that are damaged, hostile, or not the published ones.
       FileNotFoundError: originals are missing in `archives`.
-      ConnectionError: no network and no `archives`; within seconds, with what to fetch and where to put it.
+      DownloadError: an OSError: a file cannot be fetched; within seconds, with what to fetch and where to put it.
+      ConnectionError: TFDS's servers cannot be reached; within seconds.
       OSError: too little space on the disk, or another process is preparing the same set.
     """
     target = _folder(name, data_dir)
@@ -112,7 +124,7 @@ def prepare(
             tfds.prepare_any(name.removeprefix(TFDS_PREFIX), target, manual_dir=_path(archives), work=work, say=say)
         else:
             with files.atomic_folder(target, temporary=work):
-                _prepare_named(manifest.entries()[name], root, work, _path(archives), allow_unverified, say)
+                _prepare_named(manifest.entries()[name], root, work, _path(archives), allow_unverified, through, say)
         say(f"{name} is prepared: {target}")
         return target
 
@@ -123,13 +135,27 @@ def _prepare_named(
     work: pathlib.Path,
     archives: pathlib.Path | None,
     allow_unverified: bool,
+    through: str,
     say: Callable[[str], None],
 ) -> None:
+    if through not in _WAYS:
+        raise ValueError(f"through={through!r}: a data set comes through one of {', '.join(_WAYS)}.")
+    downloads = root / "downloads" / entry.name
+    if archives is None and through == "publisher":
+        wanted = originals.to_fetch(entry)
+        missing = sum(file.bytes or 0 for file in wanted if not (downloads / file.name).exists())
+        _check_space(root, missing + entry.prepared_bytes)
+        for file in wanted:
+            checksum = next(checksum["sha256"] for checksum in file.checksums if "sha256" in checksum)
+            download.fetch(file.url, downloads / file.name, sha256=checksum, size=file.bytes)
+        archives = downloads
     if archives is not None:
         _check_space(root, entry.prepared_bytes)
         say(f"Reading {entry.title} from the files in {archives}")
         for file, note in originals.prepare(entry, archives, work, allow_unverified=allow_unverified).items():
             say(f"  {file}: {note}")
+        if archives == downloads:
+            say(f"The fetched files stay in {downloads}; they may be deleted.")
         return
     urls = [file.url for file in entry.files.values()]
     if silent := tfds.unreachable(urls):
@@ -139,9 +165,9 @@ def _prepare_named(
             f"{originals.what_to_fetch(entry)}\nand run\n"
             f"  python -m vision_jax.tools.prepare_data {entry.name} --archives DIR"
         )
-    download = entry.tfds_download_bytes or sum(file.bytes or 0 for file in entry.files.values())
-    _check_space(root, 2 * download + 2 * entry.prepared_bytes)  # archives, unpacked archives, TFDS's files, ours
-    tfds.prepare_named(entry, root / "downloads" / entry.name, work, say=say)
+    fetched = entry.tfds_download_bytes or sum(file.bytes or 0 for file in entry.files.values())
+    _check_space(root, 2 * fetched + 2 * entry.prepared_bytes)  # archives, unpacked archives, TFDS's files, ours
+    tfds.prepare_named(entry, downloads, work, say=say)
 
 
 def _path(path: str | os.PathLike | None) -> pathlib.Path | None:

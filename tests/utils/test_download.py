@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from vision_jax.pretrained import download
-from vision_jax.pretrained.download import DownloadError, fetch
+from vision_jax.utils import download
+from vision_jax.utils.download import DownloadError, fetch
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
