@@ -14,7 +14,7 @@ COMMANDS = {
     "eval": ("vision_jax.main", ("--mode=eval",), "workdir", "WORKDIR [--data=NAME or FOLDER]"),
     "predict": ("vision_jax.tools.predict", (), "", "PICTURES --workdir=DIR or --model=resnet18"),
     "sample": ("vision_jax.tools.sample", (), "workdir", "WORKDIR [--n=64] [--out=samples.png]"),
-    "upscale": ("vision_jax.tools.upscale", (), "", "PICTURES --workdir=DIR"),
+    "upscale": ("vision_jax.tools.upscale", (), "", "IN OUT --workdir=DIR [--scale=2]"),
     "compare": ("vision_jax.tools.compare", (), "", "WORKDIR WORKDIR … [--out=DIR]"),
     "study": ("vision_jax.tools.study", (), "", "STUDY [--out=DIR]"),
     "fid": ("vision_jax.tools.fid", (), "", "REAL GENERATED (folders, .npz, data sets, runs)"),

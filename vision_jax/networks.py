@@ -18,6 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vision_jax import config_files, inference, models, run, train
+from vision_jax.data import decode
 from vision_jax.models.layers import at_least_float32
 from vision_jax.utils.text import closest
 
@@ -62,8 +63,8 @@ class LoadedNetwork:
         """Makes images (generators); see `Generator.sample`."""
         raise self._refusal("sample")
 
-    def upscale(self, image: Picture) -> np.ndarray:
-        """Returns an enlarged image (super-resolution networks)."""
+    def upscale(self, image: Picture, scale: float | None = None) -> np.ndarray:
+        """Returns an enlarged image (super-resolution networks); see `Upscaler.upscale`."""
         raise self._refusal("upscale")
 
     def _refusal(self, wanted: str) -> WrongNetworkError:
@@ -193,26 +194,29 @@ class Generator(LoadedNetwork):
 
 
 class Upscaler(LoadedNetwork):
-    """A super-resolution network; `network` is what `vision_jax.inference.upscaler_of_run` returns."""
+    """A super-resolution network; `network` is the `vision_jax.inference.ImageUpscaler` that it asks."""
 
     _can = ("upscale",)
 
-    def __init__(self, network: Any):
+    def __init__(self, network: inference.ImageUpscaler):
         self.network = network
         self.name, self.class_names, self.variables = network.name, (), network.variables
 
-    def upscale(self, image: Picture) -> np.ndarray:
+    def upscale(self, image: Picture, scale: float | None = None) -> np.ndarray:
         """Returns an enlarged image.
 
         Args:
-            image: a file, or an array uint8 [H, W, 3].
+            image: a file, or an array uint8 [H, W, 1 or 3].
+            scale: how many times as large the result is; None is the network's own.
 
         Returns:
-            uint8 [scale * H, scale * W, 3].
-        """
-        from vision_jax.data import decode
+            uint8 [round(H * scale), round(W * scale), channels].
 
-        return self.network(image if isinstance(image, np.ndarray) else decode.decode_image(image))
+        Raises:
+            ValueError: another type or shape, or a scale of 1 or less.
+            ImageError, OSError: the file cannot be read.
+        """
+        return self.network(image if isinstance(image, np.ndarray) else decode.decode_image(image), scale)
 
 
 def load(
@@ -247,10 +251,7 @@ def load(
         return Classifier(inference.classifier_of_run(folder, checkpoint))
     if task == "gan":
         return Generator(inference.generator_of_run(folder, checkpoint))
-    opened = getattr(inference, "upscaler_of_run", None)
-    if opened is None:
-        raise ValueError(f"{folder} is a run of the task {task!r}, whose networks cannot be loaded yet.")
-    return Upscaler(opened(folder, checkpoint))
+    return Upscaler(inference.upscaler_of_run(folder, checkpoint))
 
 
 def fit(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+import vision_jax
 from vision_jax import config as config_lib
 from vision_jax import environment, inference, models
 from vision_jax import run as run_lib
@@ -114,6 +115,13 @@ def test_a_run_s_network_is_deployed_as_it_was_evaluated(sr_folder):
         pictures = run.task.pictures(state, {}, {"image": image[None]})
         low = np.asarray(pictures["low_resolution"])[0, ::2, ::2]
         assert np.abs(upscaler(low).astype(int) - np.asarray(pictures["restored"])[0]).max() <= 2
+
+
+def test_from_python_it_is_three_lines(sr_folder, tmp_path):
+    Image.fromarray(photo(20, 24)).save(tmp_path / "a.png")
+    net = vision_jax.load(sr_folder)
+    np.testing.assert_array_equal(net.upscale(tmp_path / "a.png"), net.upscale(photo(20, 24)))
+    assert net.upscale(photo(20, 24), 1.5).shape == (30, 36, 3)
 
 
 def test_transparency_and_color_profile_stay(sr_folder, tmp_path):
