@@ -109,6 +109,16 @@ def test_a_distance_has_the_interval_of_its_receipt(tmp_path):
     assert (row[4], row[6]) == ("3.12 (2.90–3.30)", "2.0 h")
 
 
+def test_another_metric_stands_beside(tmp_path):
+    kept = tmp_path / "kept"
+    published(kept, "test/psnr")
+    known = json.loads((kept / "published.json").read_text())
+    known["x.py:best"]["beside"] = "test/bicubic_psnr"
+    files.write_json(kept / "published.json", known)
+    kept_runs.keep(a_run(tmp_path, metrics={"test/psnr": 37.345, "test/bicubic_psnr": 33.66}), kept, "a")
+    assert cells(kept_runs.table(kept).splitlines()[2])[4] == "37.34, bicubic 33.66"
+
+
 def test_what_the_published_figures_do_not_know_is_said(tmp_path):
     kept_runs.keep(a_run(tmp_path), tmp_path / "kept", "a")
     files.write_json(tmp_path / "kept" / "published.json", {})

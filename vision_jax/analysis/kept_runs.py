@@ -4,6 +4,8 @@ A folder of kept runs has a folder of each, and `published.json`: for each confi
 counts, and what others published for the same experiment:
 
     {"cifar10_fcn.py:best": {"metric": "test/accuracy", "published": "53–55 %"}}
+
+`"beside"` names a metric of the same run that is shown with it, such as that of bicubic interpolation.
 """
 
 import dataclasses
@@ -25,7 +27,7 @@ PUBLISHED = "published.json"
 _RESULTS, _RUN = "results.json", "run.json"
 _MACHINE = ("cpu", "cpu_count", "backend", "device_kind", "device_count", "process_count", "python", "packages")
 # What is shown of a run when its page is not there, if it drew it.
-_PICTURES = ("curve_accuracy", "confusion_matrix", "losses", "samples", "comparison")
+_PICTURES = ("curve_accuracy.png", "confusion_matrix.png", "losses.png", "samples.png", "details_*.png")
 HEADER = ("config", "data", "parameters", "metric", "this code", "published", "training", "machine")
 
 
@@ -56,13 +58,9 @@ def keep(workdir: str | pathlib.Path, folder: str | pathlib.Path, name: str) -> 
     }
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
-    pictures = (record.workdir / "report" / f"{picture}.png" for picture in _PICTURES)
-    small = (
-        record.workdir / "report" / _RESULTS,
-        record.workdir / writers.METRICS,
-        *filter(pathlib.Path.is_file, pictures),
-    )
-    for path in small:
+    report = record.workdir / "report"
+    pictures = (path for pattern in _PICTURES for path in report.glob(pattern))
+    for path in (report / _RESULTS, record.workdir / writers.METRICS, *pictures):
         shutil.copyfile(path, kept / path.name)
     files.write_json(kept / _RUN, run)
     return kept
@@ -128,7 +126,7 @@ def _row(runs: Sequence[Kept], published: dict[str, str]) -> list[str]:
         first.results["data"],
         f"{first.results['parameters']:,}",
         f"`{name}`, {evaluator}, n = {n:,}",
-        _measured(metric, n, runs),
+        _measured(metric, n, runs) + _beside(published.get("beside"), first),
         published["published"],
         _time([kept.results["training_seconds"] for kept in runs]),
         _machine(first.run["machine"]),
@@ -147,9 +145,16 @@ def _measured(metric: str, n: int, runs: Sequence[Kept]) -> str:
     if share:
         found = intervals.wilson(round(value * n), n)
         return f"{shown} ({100 * found.low:.1f}–{100 * found.high:.1f})"
-    if receipt and receipt["interval"]:
+    if receipt and receipt.get("interval"):
         return f"{shown} ({receipt['interval']['low']:.2f}–{receipt['interval']['high']:.2f})"
     return shown
+
+
+def _beside(metric: str | None, kept: Kept) -> str:
+    """Returns ", bicubic 33.66" for 'Set5/bicubic_psnr_y_x2_shave2'."""
+    if metric is None:
+        return ""
+    return f", {metric.partition('/')[2].partition('_')[0]} {kept.results['metrics'][metric]:.2f}"
 
 
 def _time(seconds: Sequence[float]) -> str:
