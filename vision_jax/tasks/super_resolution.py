@@ -27,6 +27,7 @@ from vision_jax.tasks.state import NetworkState, TrainState
 from vision_jax.utils.options import ConfigError
 
 _HIGHEST_PSNR = 100.0  # Of a flat picture restored exactly, whose PSNR is infinite, so that means stay finite.
+_ERROR_SHOWN = 8.0  # Times the error; 32 of 255 is white.
 _LUMA = np.array([65.481, 128.553, 24.966], np.float32)  # As `image_quality.luma`, on the host.
 
 
@@ -232,7 +233,10 @@ class SuperResolution(base.Task):
         }
 
     def pictures(self, state: TrainState, constants: base.Constants, batch: base.Batch) -> base.Arrays:
-        """Returns the images in low resolution (its pixels enlarged), by bicubic interpolation, restored and as is."""
+        """Returns the images in low resolution (its pixels enlarged), by bicubic interpolation, restored and as is.
+
+        'error' is the absolute error of the restored, a mean over channels, eightfold, in gray.
+        """
         del constants
         original = upscaling.cropped(batch["image"], self.scale)
         low = self.reduce(base.to_unit(original))
@@ -242,6 +246,9 @@ class SuperResolution(base.Task):
             "bicubic": base.to_bytes(upscaling.enlarge(low, self.scale)),
             "restored": base.to_bytes(restored),
             "original": original,
+            "error": base.to_bytes(
+                _ERROR_SHOWN * jnp.mean(jnp.abs(restored - base.to_unit(original)), -1, keepdims=True)
+            ),
         }
 
 
