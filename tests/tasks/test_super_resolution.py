@@ -162,7 +162,13 @@ def evaluated(request):
 def test_evaluation_measures_the_network_and_bicubic_interpolation_on_every_image(evaluated):
     task, state, batch, (sums, outputs) = evaluated
     psnr, ssim = "psnr_y_x2_shave2", "ssim_y_x2_shave2"
-    assert task.metrics == dict.fromkeys((psnr, f"bicubic_{psnr}", f"gain_{psnr}", ssim, f"bicubic_{ssim}"), True)
+    names = [psnr, f"bicubic_{psnr}", f"gain_{psnr}", ssim, f"bicubic_{ssim}"]
+    if not task.luma:
+        names += ["psnr_rgb_x2_shave2", "bicubic_psnr_rgb_x2_shave2"]
+        enlarged = np.round(np.asarray(upscaling.enlarge(task.reduce(task.planes(batch["image"])), 2)) * 255.0)
+        errors = ((enlarged - np.asarray(batch["image"], np.float64))[:, 2:-2, 2:-2] ** 2).mean((1, 2, 3))
+        np.testing.assert_allclose(outputs[names[-1]], 10.0 * np.log10(255.0**2 / errors), rtol=1e-3)
+    assert task.metrics == dict.fromkeys(names, True) and list(task.metrics) == names
     luma = np.asarray(image_quality.luma(base.to_unit(batch["image"])))
     if task.luma:
         luma = np.round(luma)
