@@ -7,7 +7,8 @@ on one core of an AMD EPYC, shared. Published: ESPCN 36.8 (21,000 parameters), F
 It trains with 145,088 parameters. The learning rate was chosen on 5 held-out images of T91 after 800 steps: gains over
 bicubic interpolation of 1.25 dB at 0.0005 and 1.40 at 0.001; from 0.002 on it stayed below. Record:
 configs/results/light_sr_t91_x2.
-x3, x4: not measured yet.
+x3: 33.38 dB (psnr_y_x3_shave3), SSIM 0.9187; bicubic interpolation 30.39 dB, 0.8682. 30,000 steps in 21 min. Record:
+configs/results/light_sr_t91_x3. x4: not measured yet.
 """
 
 from vision_jax import config as config_lib

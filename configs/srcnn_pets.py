@@ -5,7 +5,10 @@ evaluated by PSNR, SSIM and the distance in the same features, beside bicubic in
 are the same on a folder of photos, for those who have their own, with ResNet-18 in place of VGG-16:
 `--config.data.root=FOLDER --config.super_resolution.perceptual.weights=FILE`.
 
-Not measured yet. `:smoke` needs neither pets nor weights: it minimizes the squared error alone.
+Full runs are not measured yet. The weight of the perceptual loss was looked at in 300 steps of `:photos` on nine
+classes of clothing, on 30 validation photos: PSNR on luma 35.04, 35.09 and 35.13 dB for weights 0, 0.02 and 0.1
+(bicubic 34.01), distance in ResNet-18's features 0.0806, 0.0776 and 0.0719 (bicubic 0.0942). `:smoke` needs neither
+pets nor weights: it minimizes the squared error alone.
 """
 
 from vision_jax import config as config_lib
@@ -49,6 +52,7 @@ def get_config(variant: str = ""):
         config.data.name = "folder"
         config.data.batch_size = 8
         config.model.srcnn.kernel_sizes = (9, 1, 5)
+        config.super_resolution.losses.perceptual = 0.0 if variant == "photos_mse" else 0.1
         config.super_resolution.perceptual.network = "resnet18"
         config.super_resolution.perceptual.layers = ("stem", "layer1")
         config.super_resolution.perceptual.layer_weights = (1.0, 1.0)

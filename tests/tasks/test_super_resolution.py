@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from vision_jax import config as config_lib
-from vision_jax import parallel
+from vision_jax import parallel, train
+from vision_jax import run as run_lib
 from vision_jax.data import datasets
 from vision_jax.data.pipeline import Loader
 from vision_jax.metrics import image_quality
@@ -161,7 +162,13 @@ def evaluated(request):
 def test_evaluation_measures_the_network_and_bicubic_interpolation_on_every_image(evaluated):
     task, state, batch, (sums, outputs) = evaluated
     psnr, ssim = "psnr_y_x2_shave2", "ssim_y_x2_shave2"
-    assert task.metrics == dict.fromkeys((psnr, f"bicubic_{psnr}", f"gain_{psnr}", ssim, f"bicubic_{ssim}"), True)
+    names = [psnr, f"bicubic_{psnr}", f"gain_{psnr}", ssim, f"bicubic_{ssim}"]
+    if not task.luma:
+        names += ["psnr_rgb_x2_shave2", "bicubic_psnr_rgb_x2_shave2"]
+        enlarged = np.round(np.asarray(upscaling.enlarge(task.reduce(task.planes(batch["image"])), 2)) * 255.0)
+        errors = ((enlarged - np.asarray(batch["image"], np.float64))[:, 2:-2, 2:-2] ** 2).mean((1, 2, 3))
+        np.testing.assert_allclose(outputs[names[-1]], 10.0 * np.log10(255.0**2 / errors), rtol=1e-3)
+    assert task.metrics == dict.fromkeys(names, True) and list(task.metrics) == names
     luma = np.asarray(image_quality.luma(base.to_unit(batch["image"])))
     if task.luma:
         luma = np.round(luma)
@@ -204,6 +211,9 @@ def test_pictures_are_four_versions_of_the_same_images(evaluated):
     task, state, batch, _ = evaluated
     pictures = jax.device_get(task.pictures(state, {}, batch))
     low = np.asarray(base.to_bytes(task.reduce(base.to_unit(batch["image"]))))
+    error = pictures.pop("error")
+    expected = 8.0 * np.abs(pictures["restored"].astype(float) - pictures["original"]).mean(-1, keepdims=True)
+    np.testing.assert_allclose(error, np.minimum(expected, 255.0), atol=5.0)  # The restored is rounded.
     assert set(pictures) == {"low_resolution", "bicubic", "restored", "original"}
     np.testing.assert_array_equal(pictures["low_resolution"], low.repeat(2, axis=1).repeat(2, axis=2))
     enlarged = base.to_bytes(upscaling.enlarge(base.to_unit(jnp.asarray(low)), 2))
@@ -231,3 +241,44 @@ def test_a_border_is_restored_as_if_the_image_went_on():
     flat = task.restore(state, jnp.full((1, 10, 10, 3), 0.4))
     inner = np.asarray(flat)[0].reshape(10, 2, 10, 2, 3)
     np.testing.assert_allclose(inner, np.broadcast_to(inner[5:6, :, 5:6], inner.shape), atol=1e-6)
+
+
+def test_a_run_on_pictures_of_mixed_sizes_is_tested_on_the_sets_beside_them(tmp_path):
+    rng = np.random.default_rng(0)
+    sizes = {"T91": [(40, 53), (61, 37), (36, 36), (48, 40), (44, 50)], "Set5": [(45, 38), (33, 52)]}
+    for folder, shapes in sizes.items():
+        (tmp_path / folder).mkdir()
+        for number, (height, width) in enumerate(shapes):
+            image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((width, height))
+            image.save(tmp_path / folder / f"{number}_HR.png")
+    (tmp_path / "Set5" / "0_LR.png").write_bytes((tmp_path / "Set5" / "0_HR.png").read_bytes())
+    config = config_lib.default("super_resolution")
+    config.data.name, config.data.data_dir = "t91", str(tmp_path)
+    config.data.val_fraction, config.data.test_fraction, config.data.batch_size = 0.2, 0.0, 2
+    config.model.name, config.model.srcnn = "srcnn", dict(NETWORKS["srcnn"])
+    config.super_resolution.channels, config.super_resolution.patch_size = "y", 24
+    config.train.steps, config.eval.every_steps, config.log.tensorboard = 2, 1, False
+    with run_lib.build(config, tmp_path / "run") as run:
+        assert {name: len(source) for name, source in run.dataset.splits.items()} == {"train": 4, "val": 1, "Set5": 2}
+        results = train.train(run)
+    outputs = np.load(tmp_path / "run" / "outputs" / "Set5.npz")
+    assert outputs["index"].tolist() == [0, 1]
+    mean = results["metrics"]["Set5/bicubic_psnr_y_x2_shave2"]
+    assert mean == pytest.approx(outputs["bicubic_psnr_y_x2_shave2"].mean(), rel=1e-6)
+    # Each picture at its own size, as it is measured alone.
+    for number in (0, 1):
+        image = jnp.asarray(np.asarray(Image.open(tmp_path / "Set5" / f"{number}_HR.png")))[None]
+        high = run.task.planes(image)
+        expected = image_quality.psnr(upscaling.enlarge(run.task.reduce(high), 2), high, 2)
+        np.testing.assert_allclose(outputs["bicubic_psnr_y_x2_shave2"][number], expected[0], rtol=1e-4)
+    assert results["receipts"]["Set5/bicubic_psnr_y_x2_shave2"]["value"] == pytest.approx(mean, rel=1e-6)
+    pictures = np.load(tmp_path / "run" / "outputs" / "Set5_pictures.npz")
+    assert pictures["restored"].shape == (2, 32, 38, 3)  # The middle that both have.
+    assert "Pictures: Set5" in (tmp_path / "run" / "report" / "index.html").read_text()
+
+
+def test_without_the_pictures_a_sentence_says_where_they_belong(tmp_path):
+    config = config_lib.default("super_resolution")
+    config.data.name, config.data.data_dir = "t91", str(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*T91\. Put the 91 training pictures there"):
+        datasets.load(config.data)

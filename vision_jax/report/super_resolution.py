@@ -15,6 +15,11 @@ from vision_jax.report.images import ImagesOf
 from vision_jax.writers import pictures as pictures_lib
 
 _VERSIONS = {"low_resolution": "low resolution", "bicubic": "bicubic", "restored": "network", "original": "original"}
+_CHANNELS = {
+    "y": "luma (y) of ITU-R BT.601 in [16, 235], peak 255",
+    "rgb": "all values (rgb), peak 255",
+    "gray": "gray, peak 255",
+}
 _MEASURED = {"bicubic": "bicubic_", "restored": ""}  # Version -> beginning of its metrics.
 _DETAIL = 48  # Side in pixels of the details, which are enlarged.
 _STEPS = 7  # Shown of the course of training, at most.
@@ -40,6 +45,7 @@ def _figures(record: Record) -> Iterator[page.Block]:
     metrics = record.results["metrics"]
     rows: list[list[page.Cell]] = []
     protocol: dict[str, Any] = {}
+    channels: dict[str, None] = {}  # In order.
     for name, value in metrics.items():
         evaluator, _, metric = name.partition("/")
         bicubic = metrics.get(f"{evaluator}/bicubic_{metric}")
@@ -48,15 +54,15 @@ def _figures(record: Record) -> Iterator[page.Block]:
             rows.append([evaluator, examples, metric, bicubic, value, value - bicubic])
         if receipt := record.results.get("receipts", {}).get(name):
             protocol = receipt["protocol"]
+            channels[_CHANNELS[protocol["channel"]]] = None
     if rows:
         yield page.Table(("evaluation", "pictures", "measure", "bicubic", "network", "difference"), rows)
     if protocol:
-        measured = "luma of ITU-R BT.601 in [16, 235], peak 255" if protocol["channel"] == "y" else "all values"
         yield page.KeyValues(
             {
                 "low resolution": f"1/{protocol['scale']} of the sides; {protocol['reduction']}; "
                 + ("rounded to 8 bits" if protocol["rounded"] else "not rounded"),
-                "measured on": measured
+                "measured on": " and ".join(channels)
                 + (", which is reduced and restored as a picture of its own" if protocol["planes"] else ""),
                 "cut off": f"{protocol['shave']} pixels at each border",
             }
@@ -112,7 +118,7 @@ def _pictures(record: Record, evaluator: str, found: Arrays) -> Iterator[page.Bl
 def _captions(record: Record, evaluator: str, count: int) -> list[list[str]]:
     """What was measured of each version of the first pictures, PSNR and SSIM."""
     outputs = record.outputs(evaluator)
-    names = [name for name in outputs if name.startswith(("psnr", "ssim"))]
+    names = [name for name in outputs if name.startswith(("psnr", "ssim")) and "_rgb_" not in name]
     texts = []
     for number in range(count):
         row = np.flatnonzero(outputs["index"] == number)

@@ -6,7 +6,7 @@ alone, as the papers that compare on Set5 do: a picture's luma, rounded to 8 bit
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ from vision_jax.tasks.state import NetworkState, TrainState
 from vision_jax.utils.options import ConfigError
 
 _HIGHEST_PSNR = 100.0  # Of a flat picture restored exactly, whose PSNR is infinite, so that means stay finite.
+_ERROR_SHOWN = 8.0  # Times the error; 32 of 255 is white.
 _LUMA = np.array([65.481, 128.553, 24.966], np.float32)  # As `image_quality.luma`, on the host.
 
 
@@ -68,13 +69,30 @@ class SuperResolution(base.Task):
             if self.channels != 3:
                 raise ConfigError("config.super_resolution.perceptual compares RGB images; set channels='rgb'.")
             self.perceptual = restoration_losses.load(options.perceptual)
-        measured = "y" if self.luma or self.channels == 3 else "gray"
-        self.protocol = image_quality.Protocol(self.scale, self.scale, measured, self.luma, options.rounded)
-        psnr, ssim = self.protocol.metric("psnr"), self.protocol.metric("ssim")
-        self.metrics = {psnr: True, f"bicubic_{psnr}": True, f"gain_{psnr}": True, ssim: True, f"bicubic_{ssim}": True}
+        self.measures = self._measures()
+        self.psnr, *others = self.measures
+        self.metrics = {self.psnr: True, f"bicubic_{self.psnr}": True, f"gain_{self.psnr}": True}
+        for name in others:
+            self.metrics |= {name: True, f"bicubic_{name}": True}
         if self.perceptual:
             distance = f"{self.perceptual.name}_distance_x{self.scale}"
             self.metrics |= {distance: False, f"bicubic_{distance}": False}
+
+    def _measures(self) -> dict[str, "_Measure"]:
+        """Returns what is measured of whole pictures, by name; the first picks the best checkpoint."""
+
+        def protocol(channel: str) -> image_quality.Protocol:
+            rounded = self.config.super_resolution.rounded
+            return image_quality.Protocol(self.scale, self.scale, channel, self.luma, rounded)
+
+        # Luma that is restored is a picture of its own; of RGB, luma is computed.
+        of_planes, color = (image_quality.psnr, image_quality.ssim), (image_quality.psnr_y, image_quality.ssim_y)
+        channel = "gray" if self.channels == 1 and not self.luma else "y"
+        psnr, ssim = of_planes if self.channels == 1 else color
+        measures = [("psnr", _Measure(psnr, protocol(channel))), ("ssim", _Measure(ssim, protocol(channel)))]
+        if self.channels == 3:
+            measures.append(("psnr", _Measure(image_quality.psnr, protocol("rgb"))))
+        return {measure.protocol.metric(name): measure for name, measure in measures}
 
     def _check_sizes(self, height: int, width: int) -> None:
         options = self.config.super_resolution
@@ -188,17 +206,11 @@ class SuperResolution(base.Task):
         del key
         high = self.planes(batch["image"])
         low = self.reduce(high)
-        # Luma is a picture of its own here; of RGB, the luma is computed.
-        psnr, ssim = (
-            (image_quality.psnr, image_quality.ssim)
-            if self.channels == 1
-            else (image_quality.psnr_y, image_quality.ssim_y)
-        )
         outputs = {}
         for prefix, found in (("", self.restore(state, low)), ("bicubic_", upscaling.enlarge(low, self.scale))):
-            decibels = psnr(found, high, self.protocol.shave)
-            outputs[prefix + self.protocol.metric("psnr")] = jnp.minimum(decibels, _HIGHEST_PSNR)
-            outputs[prefix + self.protocol.metric("ssim")] = ssim(found, high, self.protocol.shave)
+            for name, measure in self.measures.items():
+                values = measure.function(found, high, measure.protocol.shave)
+                outputs[prefix + name] = jnp.minimum(values, _HIGHEST_PSNR)  # SSIM is 1 at most.
             if self.perceptual:
                 of = [self.perceptual.features(constants["perceptual"], x) for x in (found, high)]
                 distance = image_quality.feature_distance(*of)
@@ -207,16 +219,15 @@ class SuperResolution(base.Task):
 
     def summarize(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Returns means over pictures: PSNR in dB, SSIM, of the network and of bicubic interpolation, and the gain."""
-        gain = f"gain_{self.protocol.metric('psnr')}"
+        gain = f"gain_{self.psnr}"
         means = {name: float(sums[name]) / int(sums["count"]) for name in self.metrics if name != gain}
-        psnr = gain.removeprefix("gain_")
-        means[gain] = means[psnr] - means[f"bicubic_{psnr}"]
+        means[gain] = means[self.psnr] - means[f"bicubic_{self.psnr}"]
         return {name: means[name] for name in self.metrics}
 
     def evaluators(self) -> list[base.Evaluator]:
         """Returns the evaluations of every task, which say at the end how they measured."""
         return [
-            dataclasses.replace(evaluator, collector=lambda: _Receipts(self.protocol))
+            dataclasses.replace(evaluator, collector=lambda: _Receipts(self.measures))
             for evaluator in super().evaluators()
         ]
 
@@ -232,7 +243,10 @@ class SuperResolution(base.Task):
         }
 
     def pictures(self, state: TrainState, constants: base.Constants, batch: base.Batch) -> base.Arrays:
-        """Returns the images in low resolution (its pixels enlarged), by bicubic interpolation, restored and as is."""
+        """Returns the images in low resolution (its pixels enlarged), by bicubic interpolation, restored and as is.
+
+        'error' is the absolute error of the restored, a mean over channels, eightfold, in gray.
+        """
         del constants
         original = upscaling.cropped(batch["image"], self.scale)
         low = self.reduce(base.to_unit(original))
@@ -242,7 +256,18 @@ class SuperResolution(base.Task):
             "bicubic": base.to_bytes(upscaling.enlarge(low, self.scale)),
             "restored": base.to_bytes(restored),
             "original": original,
+            "error": base.to_bytes(
+                _ERROR_SHOWN * jnp.mean(jnp.abs(restored - base.to_unit(original)), -1, keepdims=True)
+            ),
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measure:
+    """A function of (images, references, shave) -> [N], and what is to be known of its figures."""
+
+    function: Callable[[jax.Array, jax.Array, int], jax.Array]
+    protocol: image_quality.Protocol
 
 
 class _Pictures:
@@ -271,8 +296,8 @@ class _Pictures:
 class _Receipts(base.Collector):
     """Says how figures were measured."""
 
-    def __init__(self, protocol: image_quality.Protocol):
-        self.protocol = protocol
+    def __init__(self, measures: Mapping[str, "_Measure"]):
+        self.measures = measures
         self.outputs: dict[str, list[np.ndarray]] = {}
 
     def add(self, outputs: Mapping[str, np.ndarray]) -> None:
@@ -285,7 +310,9 @@ class _Receipts(base.Collector):
     def final(self) -> base.Measured:
         found = {name: np.concatenate(values) for name, values in self.outputs.items()}
         receipts = {
-            name: self.protocol.receipt(name, float(values.mean()), len(values)) for name, values in found.items()
+            name: measure.protocol.receipt(name, float(values.mean()), len(values))
+            for name, values in found.items()
+            if (measure := self.measures.get(name.removeprefix("bicubic_")))
         }
         return base.Measured({}, receipts)
 
