@@ -31,6 +31,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 QUICK = {
     "": (
         "test_checkpoints.py",
+        "test_cli.py",
         "test_config.py",
         "test_configs.py::test_one_step_fits_the_data_and_the_published_size",
         "test_environment.py",
@@ -81,6 +82,7 @@ QUICK = {
         "metrics/test_intervals.py",
         "metrics/test_memorization.py",
         "metrics/test_receipt.py",
+        "metrics/test_words.py",
     ),
     "models": ("models/test_layers.py", "models/test_registry.py::test_classifiers_have_a_head_of_the_asked_width"),
     "ops": ("ops/test_pooling.py", "ops/test_resize.py", "ops/test_updates.py"),

@@ -22,8 +22,8 @@ def run_some(total=200):
 def test_without_a_terminal_one_plain_line_per_row_of_metrics(capsys):
     run_some()
     first, second, third, message = capsys.readouterr().err.splitlines()
-    pattern = r"step 150/200 \(75%\)  \S+ steps/s  \S+ examples/s  ETA \d\d:\d\d  train/loss 0.1235  "
-    assert re.fullmatch(pattern + "train/accuracy 0.375", first)
+    pattern = r"step 150/200 \(75%\)  \S+ steps/s  \S+ examples/s  ETA \d\d:\d\d  train/accuracy 0.375  "
+    assert re.fullmatch(pattern + "train/loss 0.1235", first)
     assert second.startswith("step 200/200 (100%)")
     assert "ETA 00:00" in second
     assert third.endswith("ETA 00:00  val/loss 0.5")
@@ -58,7 +58,8 @@ def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch)
     assert "200/200" in last
     assert "100%" in last
     assert "step/s" in last
-    assert "train/loss 0.1235  val/loss 0.5  train/accuracy 0.5" in last
+    assert "train/accuracy 0.5  train/loss 0.1235" in last and "val/" not in last
+    assert "step 200/200  val/loss 0.5" in shown
     assert "evaluated at step 200" in shown
 
 

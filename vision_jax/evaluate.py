@@ -14,6 +14,7 @@ from vision_jax import environment, parallel, progress
 from vision_jax.analysis.record import Record
 from vision_jax.checkpoints import CheckpointError
 from vision_jax.data import datasets, pipeline, sources
+from vision_jax.metrics import words
 from vision_jax.report import run_page
 from vision_jax.run import Run
 from vision_jax.tasks import base
@@ -211,7 +212,13 @@ def _report(run: Run, results: dict[str, Any]) -> None:
     names = [evaluator.name for evaluator in run.evaluators]
     metrics = results["metrics"]
     measured = list(dict.fromkeys(metric.partition("/")[2] for metric in metrics))
-    rows = [[metric, *(metrics.get(f"{name}/{metric}", "") for name in names)] for metric in measured]
+    sizes = {name: results["evaluations"][name]["examples"] for name in names}
+
+    def cell(name: str, metric: str) -> str:
+        number = metrics.get(f"{name}/{metric}")
+        return "" if number is None else words.value(metric, number, sizes[name])
+
+    rows = [[words.label(metric), *(cell(name, metric) for name in names)] for metric in measured]
     print(f"\nCheckpoint of step {results['checkpoint_step']}, best by {results['chosen_by']}:")
     progress.print_table(("metric", *names), rows)
     print(f"Report: {page}")

@@ -131,7 +131,9 @@ class Classifier(LoadedNetwork):
         network, image = self.network, self.prepare([picture])
         stage = inference.last_map(network.model, network.variables, jax.ShapeDtypeStruct(image.shape, np.float32))
         best = self.logits(image).argmax(-1)
-        cam = inference.grad_cam(network.model, network.variables, network.normalize(image), best, stage)
+        cam = inference.grad_cam(
+            network.model, network.variables, network.normalize(jax.numpy.asarray(image)), best, stage
+        )
         return np.asarray(inference.overlay(image[0], np.asarray(cam)[0]))
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,14 +10,16 @@ from typing import Self
 import jax
 from tqdm import tqdm
 
+_FIRST = ("accuracy", "psnr", "fid", "fd_", "frechet", "loss")  # What metrics that matter begin with.
+
 
 class Progress:
     """Shows step, rate, time left and current metrics on stderr; shows nothing in any process but the first.
 
-    On a terminal this is one bar. Elsewhere (a file, a pipe, a cluster's log, a terminal that knows no size, as some
-    containers have) it is one line per row of metrics. The rate is that over the last eight lines, the time left
-    follows from all since the first update: both include what happens between steps, like evaluation, and neither
-    includes the compilation before the first update.
+    On a terminal this is one bar, above which each evaluation leaves a line. Elsewhere (a file, a pipe, a cluster's
+    log, a terminal that knows no size, as some containers have) it is one line per row of metrics. The rate is that
+    over the last eight lines, the time left follows from all since the first update: both include what happens between
+    steps, like evaluation, and neither includes the compilation before the first update.
     """
 
     def __init__(self, total_steps: int, initial_step: int = 0, *, unit_examples: int = 0, unit: str = "step"):
@@ -25,7 +27,6 @@ class Progress:
         self._total, self._examples, self._unit = total_steps, unit_examples, unit
         self._first: tuple[int, float] | None = None  # step and time of the first update
         self._recent: deque[tuple[int, float]] = deque(maxlen=8)  # the same of the last lines
-        self._metrics: dict[str, float] = {}
         self._silent = jax.process_index() != 0
         self._bar: tqdm | None = None
         if not self._silent and sys.stderr.isatty() and all(os.get_terminal_size(sys.stderr.fileno())):
@@ -42,9 +43,10 @@ class Progress:
         if self._silent:
             return
         if self._bar is not None:
-            if metrics is not None:
-                self._metrics |= metrics  # the bar shows train and val side by side
-                self._bar.set_postfix_str(_numbers(self._metrics), refresh=False)
+            if metrics is not None and all(name.startswith("train/") for name in metrics):
+                self._bar.set_postfix_str(_numbers(metrics), refresh=False)
+            elif metrics is not None:  # An evaluation, which a narrow bar would cut off, stays as a line.
+                self.message(f"{self._unit} {step}/{self._total}  {_numbers(metrics)}")
             self._bar.update(step - self._bar.n)
             return
         now = time.monotonic()
@@ -97,6 +99,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def _numbers(metrics: Mapping[str, float]) -> str:
-    """Returns the metrics in a line, losses first: on a narrow terminal the end is cut off."""
-    ordered = sorted(metrics, key=lambda name: not name.endswith("loss"))
+    """Returns the metrics in a line, those that matter first: on a narrow terminal the end is cut off."""
+
+    def place(name: str) -> int:
+        metric = name.rpartition("/")[2]
+        return next((i for i, start in enumerate(_FIRST) if metric.startswith(start)), len(_FIRST))
+
+    ordered = sorted(metrics, key=lambda name: (place(name), not name.endswith("loss")))
     return "  ".join(f"{name} {metrics[name]:.4g}" for name in ordered)

@@ -21,6 +21,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#00
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\")
+DRAWN = "vision_jax_drawn"  # Key of the text in a PNG file without a photograph in it.
 _NAME = 24  # characters of a class's name in a plot
 
 PathLike = str | os.PathLike[str]
@@ -29,7 +30,7 @@ PathLike = str | os.PathLike[str]
 @contextlib.contextmanager
 def chart(path: PathLike, width: float, height: float, title: str, colors: int = 128) -> Iterator[Any]:
     """Yields the axes of a figure of `width` × `height` inches and writes it to `path` afterwards."""
-    with new_figure(path, width, height, colors) as figure:
+    with new_figure(path, width, height, colors, drawn=True) as figure:
         ax = figure.add_subplot()
         ax.set_title(title, parse_math=False, fontsize=12)
         ax.spines[["top", "right"]].set_visible(False)
@@ -37,15 +38,18 @@ def chart(path: PathLike, width: float, height: float, title: str, colors: int =
 
 
 @contextlib.contextmanager
-def new_figure(path: PathLike, width: float, height: float, colors: int = 128) -> Iterator[Any]:
-    """Yields a figure of `width` × `height` inches and writes it to `path` in so many `colors` afterwards."""
+def new_figure(path: PathLike, width: float, height: float, colors: int = 128, *, drawn: bool = False) -> Iterator[Any]:
+    """Yields a figure of `width` × `height` inches and writes it to `path` in so many `colors` afterwards.
+
+    A `drawn` one has no photograph in it: a page in dark colors may invert it.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     yield figure
-    save(figure, path, colors)
+    save(figure, path, colors, drawn=drawn)
 
 
 def short(name: str, most: int = _NAME) -> str:
@@ -60,9 +64,10 @@ def legend(owner: Any, handles: Sequence[Any], names: Sequence[str], **place: An
         text.set_parse_math(False)
 
 
-def save(figure: Any, path: PathLike, colors: int | None = None) -> None:
+def save(figure: Any, path: PathLike, colors: int | None = None, *, drawn: bool = False) -> None:
     """Writes the figure, in few `colors` if given, as a PNG that holds no date and no version, whole or not at all."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,5 +75,8 @@ def save(figure: Any, path: PathLike, colors: int | None = None) -> None:
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     if colors:  # a third of the size, to the eye the same
         picture = picture.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    notes = PngInfo()
+    if drawn:
+        notes.add_text(DRAWN, "yes")
     with files.atomic_write(path) as file:
-        picture.save(file, format="png", optimize=True, dpi=(figure.dpi, figure.dpi))
+        picture.save(file, format="png", optimize=True, dpi=(figure.dpi, figure.dpi), pnginfo=notes)

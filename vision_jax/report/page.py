@@ -29,6 +29,7 @@ h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.25rem 0 .75rem; padding-bot
 summary h2 { display: inline; border: 0; }
 summary { cursor: pointer; margin: 2rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
 p { max-width: 46rem; }
+.headline { font-size: 1.2rem; font-weight: 600; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
@@ -41,13 +42,20 @@ td.number { white-space: nowrap; }
 figure { margin: 0; padding: .5rem; background: #ffffff; color: #1c1e21; border: 1px solid var(--line);
   border-radius: .4rem; max-width: 100%; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
+@media (prefers-color-scheme: dark) {
+  figure { background: var(--card); color: var(--text); }
+  figure.drawn img { filter: invert(.87) hue-rotate(180deg); } }
+@media (max-width: 40rem) { .scroll, figure[tabindex] { background:
+  linear-gradient(to right, var(--card), transparent 1.5rem) local,
+  linear-gradient(to right, rgb(128 128 128 / .45), transparent 1rem) 0 0 / 1rem 100% no-repeat scroll,
+  linear-gradient(to left, rgb(128 128 128 / .45), transparent 1rem) 100% 0 / 1rem 100% no-repeat scroll; } }
 figcaption { font-size: .9rem; padding: .35rem .25rem 0; }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr); gap: .2rem 1.25rem;
   margin: .75rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
 pre { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1px solid var(--line);
-  border-radius: .4rem; overflow-x: auto; font: .85rem/1.45 ui-monospace, monospace; }
+  border-radius: .4rem; overflow-x: auto; font: .85rem/1.45 ui-monospace, monospace; white-space: pre-wrap; }
 @media (max-width: 40rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .5rem; } }
 @media print { pre { white-space: pre-wrap; } figure { break-inside: avoid; } }
 """
@@ -60,6 +68,13 @@ Cell = str | int | float | bool | Interval | None
 @dataclasses.dataclass(frozen=True)
 class Text:
     """A paragraph."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+    """A paragraph in large type."""
 
     text: str
 
@@ -116,7 +131,7 @@ class Embedded:
     style: str = ""
 
 
-Block = Text | Table | Picture | KeyValues | Code | Embedded
+Block = Text | Headline | Table | Picture | KeyValues | Code | Embedded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +206,8 @@ def _block(block: Block, section: str) -> str:
     match block:
         case Text(text):
             return f"<p>{html.escape(text)}</p>"
+        case Headline(text):
+            return f'<p class="headline">{html.escape(text)}</p>'
         case Code(text):
             return f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
         case KeyValues(values):
@@ -234,6 +251,7 @@ def _picture(picture: Picture) -> str:
         raise ValueError(f"The picture {picture.path} needs an `alt` text that says what it shows.")
     data = pathlib.Path(picture.path).read_bytes()
     with Image.open(picture.path, formats=["PNG"]) as image:
+        drawn = ' class="drawn"' if "vision_jax_drawn" in image.info else ""
         dpi = image.info.get("dpi", (96, 96))[0]
         width, height = (round(side * 96 / dpi) for side in image.size)
     caption = f"\n<figcaption>{html.escape(picture.caption)}</figcaption>" if picture.caption else ""
@@ -243,6 +261,6 @@ def _picture(picture: Picture) -> str:
     least = f' style="min-width: {round(0.75 * width)}px"' if wide else ""
     source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     return (
-        f'<figure{scroll}><img src="{source}" alt="{html.escape(picture.alt)}" '
+        f'<figure{drawn}{scroll}><img src="{source}" alt="{html.escape(picture.alt)}" '
         f'width="{width}" height="{height}"{least}>{caption}</figure>'
     )

@@ -39,6 +39,8 @@ def curves(
         ax.set_ylabel(ylabel, parse_math=False)
         ax.set_yscale(yscale)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        if yscale == "linear":
+            ax.ticklabel_format(axis="y", useOffset=False)
         ax.grid(color="#dddddd", linewidth=0.8)
         lines = []
         others = itertools.count(len(_SPLITS) if set(_SPLITS) & set(series) else 0)
@@ -57,7 +59,12 @@ def curves(
                 markevery=1 if sparse else max(len(x) // 12, 1),
                 linewidth=1.5,
             )
-        figures.legend(ax, lines, list(series), loc="best")
+        values = [y for points in series.values() for _, y in points if np.isfinite(y)]
+        if values and yscale == "linear" and np.ptp(values) <= 1e-6 * max(map(abs, values)):
+            middle = values[0]  # A constant, whose rounding errors are no course.
+            ax.set_ylim(*sorted((0.5 * middle, 1.5 * middle)) if middle else (-1, 1))
+        if len(series) > 1:
+            figures.legend(ax, lines, list(series), loc="best")
 
 
 def noisy_curves(

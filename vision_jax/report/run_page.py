@@ -4,12 +4,13 @@ import json
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from vision_jax import config as config_lib
 from vision_jax.analysis.record import Record
-from vision_jax.metrics import intervals
+from vision_jax.metrics import intervals, words
 from vision_jax.report import classification, gan, page, plots, super_resolution
 from vision_jax.report.images import ImagesOf
 
@@ -29,16 +30,56 @@ def of_run(record: Record, images_of: ImagesOf) -> pathlib.Path:
         images_of: gives images of its data set.
     """
     results = record.results
-    shown = ("parameters", "checkpoint_step", "training_seconds")
     return write(
         record.workdir,
         title=f"{results['model']} on {results['data']}",
-        summary={**with_intervals(results), **{name: results[name] for name in shown}},
+        headline=_headline(record),
+        summary={**_in_words(results), **_facts(record)},
         metrics=record.rows(),
         config=record.config,
         environment=record.environment,
         sections=_SECTIONS[results["task"]](record, images_of),
     )
+
+
+def _headline(record: Record) -> str:
+    """Returns the one number: the metric that chose the checkpoint, of the test split where there is one."""
+    results, evaluator = record.results, record.best_test()
+    metric = (results.get("chosen_by") or "").rpartition("/")[2]
+    if (value := results["metrics"].get(f"{evaluator}/{metric}")) is None:
+        return ""
+    said = words.value(metric, value, results["evaluations"][evaluator]["examples"])
+    return f"{evaluator.capitalize()}: {words.label(metric)} {said}."
+
+
+def _in_words(results: Mapping[str, Any]) -> dict[str, page.Cell]:
+    """Returns the metrics by 'evaluator/what people call it', with units, numbers of examples and intervals."""
+    found: dict[str, page.Cell] = {}
+    for name, value in results["metrics"].items():
+        evaluator, _, metric = name.rpartition("/")
+        examples = results["evaluations"].get(evaluator, {}).get("examples")
+        found[f"{evaluator}/{words.label(metric)}"] = words.value(metric, value, examples)
+    return found
+
+
+def _facts(record: Record) -> dict[str, page.Cell]:
+    """Returns what the numbers are of: the run, its network, its data, where and when."""
+    results, environment, provenance = record.results, record.environment, record.dataset.get("provenance", {})
+    devices = environment.get("device_count", 1)
+    device = environment.get("cpu") if environment.get("backend") == "cpu" else environment.get("device_kind")
+    facts: dict[str, Any] = {
+        "run": record.workdir.resolve().name,
+        "network": f"{results['model']}, {results['parameters']:,} parameters",
+        "weights at the start": record.config.get("model", {}).get("weights") or "random",
+        "checkpoint": f"step {results['checkpoint_step']:,}",
+        "training time": words.duration(results["training_seconds"]),
+        "device": f"{f'{devices} × ' if devices > 1 else ''}{device or ''}",
+        "started": environment.get("started", "").replace("T", " ").replace("+00:00", " UTC"),
+        "data": ", ".join(f"{split} {count:,}" for split, count in results.get("examples", {}).items()),
+        "source of the data": provenance.get("source") or provenance.get("title") or provenance.get("root"),
+        "license of the data": provenance.get("license"),
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def with_intervals(results: Mapping[str, Any]) -> dict[str, page.Cell]:
@@ -57,6 +98,7 @@ def write(
     workdir: str | os.PathLike[str],
     *,
     title: str,
+    headline: str = "",
     summary: Mapping[str, page.Cell],
     metrics: Sequence[Mapping[str, float]],
     config: Mapping[str, Any],
@@ -68,6 +110,7 @@ def write(
     Args:
         workdir: folder of the run.
         title: heading of the page.
+        headline: the one number, in words.
         summary: the headline results by name; of 'val/loss' and 'test/loss' each split is a column of a table.
         metrics: rows of `metrics.jsonl` (see `writers.read_rows`); 'train/loss' and 'val/loss' share a plot.
         config: the run's options, nested.
@@ -79,10 +122,10 @@ def write(
     """
     folder = pathlib.Path(workdir) / "report"
     around = [
-        page.Section("Results", list(_results(summary))),
+        page.Section("Results", [*([page.Headline(headline)] if headline else []), *_results(summary)]),
         page.Section("Training curves", list(_curves(folder, metrics))),
         *sections,
-        page.Section("How to make it again", list(_commands(environment))),
+        page.Section("How to make it again", list(_commands(environment, workdir))),
         page.Section("Configuration", [page.Code(json.dumps(config, indent=2, default=str))], folded=True),
         page.Section("Environment", [page.KeyValues(config_lib.flatten(environment))], folded=True),
     ]
@@ -126,7 +169,7 @@ def _curves(folder: pathlib.Path, metrics: Sequence[Mapping[str, float]]) -> Ite
     for plot in sorted(series, key=order):
         splits = series[plot]
         path = folder / f"curve_{re.sub('[^A-Za-z0-9_.-]', '_', plot)}.png"
-        name = plot.replace("_", " ")
+        name = words.label(plot)
         plots.curves(path, splits, title=name, ylabel=name)
         last = ", ".join(f"{split} {page.show(float(points[-1][1]))}" for split, points in splits.items())
         yield page.Picture(path, alt=f"{name} over the steps of training; at the end: {last}.")
@@ -141,11 +184,10 @@ def _place(split: str, metric: str, measured: Collection[str]) -> tuple[str, str
     return metric, split or metric
 
 
-def _commands(environment: Mapping[str, Any]) -> Iterator[page.Block]:
+def _commands(environment: Mapping[str, Any], workdir: str | os.PathLike[str]) -> Iterator[page.Block]:
     """Says how the run was made and how its report is made again from its checkpoint."""
     command = environment["command"]
-    evaluate = re.sub(r" --mode[= ]\S+", "", command) + " --mode=eval"
     yield page.Text(f"The run was started in {environment['folder']} with")
     yield page.Code(command)
     yield page.Text("The metrics and this report are made again from the best checkpoint with")
-    yield page.Code(evaluate)
+    yield page.Code(f"vision-jax eval {shlex.quote(os.fspath(workdir))}")

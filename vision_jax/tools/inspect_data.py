@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
 
     try:
         record = Record(_WORKDIR.value) if _WORKDIR.value else None
-        config = config_lib.from_dict(record.config) if record else config_files.load(_CONFIG.value)
+        config = config_lib.from_dict(record.config) if record else config_files.load(_CONFIG.value or "")
         config_files.override(config, command_line.options)
         config_lib.validate(config)
         dataset = datasets.load(config.data)

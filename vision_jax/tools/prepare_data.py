@@ -2,7 +2,7 @@
 
     python -m vision_jax.tools.prepare_data cifar10                     # fetched from its publisher
     python -m vision_jax.tools.prepare_data cifar10 --archives DIR      # from the publisher's files in DIR
-    python -m vision_jax.tools.prepare_data cifar10 --through=tfds      # by TensorFlow Datasets: the same, needs TensorFlow
+    python -m vision_jax.tools.prepare_data cifar10 --through=tfds      # by TensorFlow Datasets: the same set
     python -m vision_jax.tools.prepare_data tfds:eurosat                # any other image-classification set of TFDS
 
 A data set that is prepared already is left as it is.

@@ -1,9 +1,9 @@
 """Preparing data sets once, and opening what was prepared.
 
 The sets of the manifest (`third_party/datasets.json`) end in one form, whichever way they came: a folder
-`DATA_DIR/NAME` as `store` describes it, examples in the publisher's order. They come from the publisher's files, which
-are fetched or lie in a folder (`archives`), or through TensorFlow Datasets. Any other image-classification set of TFDS is
-named 'tfds:NAME' and stays in TFDS's own ArrayRecord files under `DATA_DIR/tfds`.
+`DATA_DIR/NAME` as `store` describes it, examples in the publisher's order. They come from the publisher's files,
+which are fetched or lie in a folder (`archives`), or through TensorFlow Datasets. Any other image-classification set of
+TFDS is named 'tfds:NAME' and stays in TFDS's own ArrayRecord files under `DATA_DIR/tfds`.
 
 What is being prepared stands in `DATA_DIR/.NAME.partial` and is moved into place when complete. A process that died
 leaves that folder behind; the next one deletes it and starts afresh (finished downloads are kept).
@@ -152,8 +152,8 @@ def _prepare_named(
     if archives is not None:
         _check_space(root, entry.prepared_bytes)
         say(f"Reading {entry.title} from the files in {archives}")
-        for file, note in originals.prepare(entry, archives, work, allow_unverified=allow_unverified).items():
-            say(f"  {file}: {note}")
+        for name, note in originals.prepare(entry, archives, work, allow_unverified=allow_unverified).items():
+            say(f"  {name}: {note}")
         if archives == downloads:
             say(f"The fetched files stay in {downloads}; they may be deleted.")
         return

@@ -1,0 +1,41 @@
+"""Metrics in words."""
+
+import pytest
+
+from vision_jax.metrics import words
+
+
+@pytest.mark.parametrize(
+    ("metric", "number", "examples", "text"),
+    [
+        ("accuracy", 147 / 185, 185, "79.5 % (n = 185, 95 % interval 73.1–84.7)"),
+        ("accuracy", 0.5, None, "50.0 %"),
+        ("macro_f1", 0.79459, 185, "79.5 %"),
+        ("psnr_y_x2_shave2", 38.3912, 24, "38.39 dB"),
+        ("loss", 0.123456, 5, "0.1235"),
+        ("loss", float("nan"), 5, "–"),
+        ("count", 11_181_129, None, "11,181,129"),
+    ],
+)
+def test_values(metric, number, examples, text):
+    assert words.value(metric, number, examples) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        ("macro_f1", "F1, mean of the classes"),
+        ("calibration_error_15_bins", "calibration error (15 bins)"),
+        ("psnr_y_x2_shave2", "PSNR of luma, ×2, without a border of 2 pixels"),
+        ("bicubic_psnr_y_x4_shave4", "bicubic PSNR of luma, ×4, without a border of 4 pixels"),
+        ("accuracy_tta6", "accuracy, mean of 6 views"),
+        ("fd_resnet56", "fd resnet56"),
+    ],
+)
+def test_labels(metric, text):
+    assert words.label(metric) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(38.2, "38 s"), (330, "5.5 min"), (7560, "2.1 h")])
+def test_durations(seconds, text):
+    assert words.duration(seconds) == text

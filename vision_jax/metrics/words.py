@@ -1,0 +1,65 @@
+"""Metrics in words: what a person calls them, and their values with unit, number of examples and interval.
+
+Files keep the raw names and numbers; tables and pages take theirs from here.
+"""
+
+import re
+
+from vision_jax.metrics.intervals import Interval, wilson
+
+_LABELS = {
+    "top5_accuracy": "top-5 accuracy",
+    "macro_f1": "F1, mean of the classes",
+    "weighted_f1": "F1, weighted by class size",
+    "gradient_norm": "norm of the gradient",
+}
+
+
+def label(metric: str) -> str:
+    """Returns a metric's name for people: 'calibration_error_15_bins' is 'calibration error (15 bins)'.
+
+    A number's protocol stays in its name.
+    """
+    if metric in _LABELS:
+        return _LABELS[metric]
+    if found := re.fullmatch(r"(bicubic_)?(psnr|ssim)_y_x(\d+)_shave(\d+)", metric):
+        bicubic, measure, scale, border = found.groups()
+        of = "bicubic " if bicubic else ""
+        return f"{of}{measure.upper()} of luma, ×{scale}, without a border of {border} pixels"
+    if found := re.fullmatch(r"calibration_error_(\d+)_bins", metric):
+        return f"calibration error ({found[1]} bins)"
+    if found := re.fullmatch(r"accuracy_tta(\d+)", metric):
+        return f"accuracy, mean of {found[1]} views"
+    return metric.replace("_", " ")
+
+
+def value(metric: str, number: float, examples: int | None = None) -> str:
+    """Returns a metric's value for people.
+
+    Args:
+        metric: its name.
+        number: its value.
+        examples: it was measured on. An accuracy then gets them and Wilson's interval:
+            '79.5 % (n = 185, 95 % interval 73.1–84.7)'.
+    """
+    if number != number:
+        return "–"
+    if "accuracy" in metric:
+        return percent(wilson(round(number * examples), examples), examples) if examples else f"{100 * number:.1f} %"
+    if metric.endswith("f1") or metric.startswith("calibration_error"):
+        return f"{100 * number:.1f} %"
+    if "psnr" in metric:
+        return f"{number:.2f} dB"
+    return f"{number:,.0f}" if abs(number) >= 1e4 else f"{number:.4g}"
+
+
+def percent(share: Interval, examples: int) -> str:
+    """Returns a share, its number of examples and its interval."""
+    return f"{100 * share.value:.1f} % (n = {examples:,}, 95 % interval {100 * share.low:.1f}–{100 * share.high:.1f})"
+
+
+def duration(seconds: float) -> str:
+    """Returns a time for people: '38 s', '5.5 min', '2.1 h'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
