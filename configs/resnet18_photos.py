@@ -20,6 +20,8 @@ VARIANTS = ("", "layer4", "smoke")
 
 def get_config(variant: str = ""):
     """Returns the config; variant 'smoke' trains for seconds on tiles of scikit-learn's photos, without weights."""
+    if variant not in VARIANTS:
+        raise ValueError(f"resnet18_photos has no variant {variant!r}; it has {', '.join(filter(None, VARIANTS))}.")
     config = config_lib.default("classification")
     config.data.name = "folder"
     config.data.batch_size = 32

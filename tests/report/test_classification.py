@@ -76,7 +76,7 @@ def test_accuracies_stand_with_their_intervals(full, workdir):
     p, z = hits / 60, 1.959964
     center, half = p + z**2 / 120, z * np.sqrt(p * (1 - p) / 60 + z**2 / 14400)
     low, high = ((center + sign * half) / (1 + z**2 / 60) for sign in (-1, 1))
-    assert f"{p:.5g} ({low:.4g}–{high:.4g})" in shown
+    assert f"{100 * p:.1f} % (n = 60, 95 % interval {100 * low:.1f}–{100 * high:.1f})" in shown
     own = outputs["label"] == 0
     recall = float((outputs["logits"].argmax(-1) == 0)[own].mean())
     assert re.search(rf"cat {own.sum()} {recall:.5g} \(", shown)

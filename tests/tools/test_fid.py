@@ -130,7 +130,7 @@ def test_data_sets(options):
         fid.side("digits+tets", options)
     with pytest.raises(ValueError, match="'digit' is no data set; did you mean 'digits'"):
         fid.side("digit+test", options)
-    with pytest.raises(FileNotFoundError, match="prepare_data cifar10"):
+    with pytest.raises(FileNotFoundError, match="vision-jax prepare cifar10"):
         fid.side("cifar10+test", options)
 
 

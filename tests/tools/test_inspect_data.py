@@ -26,7 +26,7 @@ def test_page_of_the_digits(tmp_path):
 def test_a_set_that_is_not_prepared_is_a_sentence(tmp_path):
     done = run("--config=configs/digits_cnn.py", "--config.data.name=cifar10", f"--output={tmp_path}")
     assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "python -m vision_jax.tools.prepare_data cifar10\n" in done.stderr
+    assert "vision-jax prepare cifar10\n" in done.stderr
 
 
 def test_a_run_s_own_data_and_labels(tmp_path):
