@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-import torch
 from jax import numpy as jnp
 
 from vision_jax import models
@@ -74,6 +73,7 @@ def test_a_pixel_changes_what_lies_within_the_context_and_nothing_beyond(name, s
 
 
 def test_pixels_are_shuffled_as_pytorch_does():
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 2 * 9)).astype(np.float32)
     expected = torch.nn.functional.pixel_shuffle(torch.from_numpy(x.transpose(0, 3, 1, 2)), 3).numpy()
     np.testing.assert_array_equal(upscaler.pixel_shuffle(jnp.asarray(x), 3), expected.transpose(0, 2, 3, 1))
