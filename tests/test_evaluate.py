@@ -246,6 +246,11 @@ def test_what_a_page_shows_is_read_from_the_folder(load_config, tmp_path):
     trained(smoke(load_config), tmp_path)
     found = Record(tmp_path)
     assert found.best_test() == "test"
+    evaluations = found.results["evaluations"]
+    evaluations["Set5"] = evaluations.pop("test") | {"split": "Set5"}
+    assert found.best_test() == "Set5"
+    del evaluations["Set5"]
+    assert found.best_test() == "val"
     assert found.results["metrics"]["test/accuracy"] <= 1.0
     assert found.dataset["class_names"] == list("0123456789")
     assert {split: sum(counts) for split, counts in found.dataset["examples_per_class"].items()} == {

@@ -26,8 +26,9 @@ def test_values(metric, number, examples, text):
     [
         ("macro_f1", "F1, mean of the classes"),
         ("calibration_error_15_bins", "calibration error (15 bins)"),
-        ("psnr_y_x2_shave2", "PSNR of luma, ×2, without a border of 2 pixels"),
-        ("bicubic_psnr_y_x4_shave4", "bicubic PSNR of luma, ×4, without a border of 4 pixels"),
+        ("psnr_y_x2_shave2", "PSNR (luma, ×2, shave 2)"),
+        ("bicubic_ssim_rgb_x4_shave4", "bicubic SSIM (RGB, ×4, shave 4)"),
+        ("gain_psnr_gray_x3_shave3", "gain in PSNR (gray, ×3, shave 3)"),
         ("accuracy_tta6", "accuracy, mean of 6 views"),
         ("fd_resnet56", "fd resnet56"),
     ],

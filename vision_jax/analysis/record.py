@@ -70,8 +70,11 @@ class Record:
         return self._arrays(name) if (self.workdir / name).exists() else {}
 
     def best_test(self) -> str:
-        """Returns the evaluator to show: 'test' where the data had a test split, else 'val'."""
-        return "test" if "test" in self.results["evaluations"] else "val"
+        """Returns the evaluator to show: 'test', else the first of another split held out, else 'val'."""
+        evaluations = self.results["evaluations"]
+        if "test" in evaluations:
+            return "test"
+        return next((name for name, found in evaluations.items() if found["split"] not in ("train", "val")), "val")
 
     def _json(self, name: str) -> Any:
         return json.loads((self.workdir / name).read_text())

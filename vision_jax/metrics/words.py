@@ -22,10 +22,11 @@ def label(metric: str) -> str:
     """
     if metric in _LABELS:
         return _LABELS[metric]
-    if found := re.fullmatch(r"(bicubic_)?(psnr|ssim)_y_x(\d+)_shave(\d+)", metric):
-        bicubic, measure, scale, border = found.groups()
-        of = "bicubic " if bicubic else ""
-        return f"{of}{measure.upper()} of luma, ×{scale}, without a border of {border} pixels"
+    if found := re.fullmatch(r"(bicubic_|gain_|)(psnr|ssim)_([a-z]+)_x(\d+)_shave(\d+)", metric):
+        of, measure, channel, scale, border = found.groups()
+        prefix = {"bicubic_": "bicubic ", "gain_": "gain in ", "": ""}[of]
+        shown = {"y": "luma", "rgb": "RGB"}.get(channel, channel)
+        return f"{prefix}{measure.upper()} ({shown}, ×{scale}, shave {border})"
     if found := re.fullmatch(r"calibration_error_(\d+)_bins", metric):
         return f"calibration error ({found[1]} bins)"
     if found := re.fullmatch(r"accuracy_tta(\d+)", metric):
