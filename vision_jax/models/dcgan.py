@@ -5,8 +5,7 @@ Source: Radford, Metz & Chintala 2016 (arXiv 1511.06434). Reference implementati
 What later papers add is optional, and named in `adversarial_layers`.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax
@@ -21,20 +20,11 @@ from vision_jax.models.adversarial_layers import (
     SpectralNorm,
     minibatch_stddev,
 )
-from vision_jax.models.layers import (
-    BatchNorm,
-    Conv,
-    ConvTranspose,
-    Dense,
-    activation,
-    at_least_float32,
-    square_conv,
-)
+from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose, Dense, at_least_float32
 from vision_jax.models.network import AdversarialNetwork, Discriminator
 from vision_jax.utils.options import Between, OneOf
 
 _KERNEL = nn.initializers.normal(0.02)
-_LEAKY_RELU = activation("leaky_relu")
 
 
 def _scale_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -53,22 +43,6 @@ def _upsamplings(image_size: int) -> int:
     return sizes[image_size]
 
 
-class Refinement(nn.Module):
-    """A residual 3×3 convolution, which lets a network of strided layers look again at one resolution."""
-
-    activation: Callable[[jax.Array], jax.Array]
-    norm: bool
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[N,H,W,C] → [N,H,W,C]."""
-        y = square_conv(x.shape[-1], 3, 1, self.dtype, "conv", kernel_init=_KERNEL)(x)
-        if self.norm:
-            y = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name="norm")(y, train=train)
-        return x + self.activation(y)
-
-
 class DCGANGenerator(AdversarialNetwork):
     """Noise [N,latent] → images [N,S,S,channels] in [-1, 1].
 
@@ -78,7 +52,6 @@ class DCGANGenerator(AdversarialNetwork):
         width: channels before the last layer; each earlier layer has twice as many.
         embedding: size of the vector of the class that a conditional generator gets beside the noise.
         modulation: the class also scales and shifts what BatchNorm normalized.
-        refine: have a residual 3×3 convolution at every resolution between 4×4 and the image's.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels", "latent")
@@ -89,7 +62,6 @@ class DCGANGenerator(AdversarialNetwork):
     latent: int = 100
     embedding: Annotated[int, Between(1)] = 32
     modulation: bool = False
-    refine: bool = False
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
@@ -97,12 +69,7 @@ class DCGANGenerator(AdversarialNetwork):
         n = _upsamplings(self.image_size)
         label = {"class": ("class",)} if self.num_classes else {}
         modulated = self.modulation and self.num_classes > 0
-        ups = {
-            f"up{i}": (f"convt{i}", f"norm{i}")
-            + (f"modulation{i}",) * modulated
-            + (f"refinement{i}",) * (self.refine and i > 0)
-            for i in range(n)
-        }
+        ups = {f"up{i}": (f"convt{i}", f"norm{i}") + (f"modulation{i}",) * modulated for i in range(n)}
         return {**label, **ups, "head": (f"convt{n}",)}
 
     @nn.compact
@@ -128,10 +95,7 @@ class DCGANGenerator(AdversarialNetwork):
             x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(up(x), train=train)
             if label is not None and self.modulation:
                 x = ClassModulation(name=f"modulation{i}")(x, embedded)
-            x = nn.relu(x)
-            if self.refine and i > 0:
-                x = Refinement(nn.relu, True, self.dtype, name=f"refinement{i}")(x, train=train)
-            x = self.keep(f"up{i}", x)
+            x = self.keep(f"up{i}", nn.relu(x))
         x = ConvTranspose(
             self.channels, 4, 2, 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL, name=f"convt{n}"
         )(x)
@@ -149,7 +113,6 @@ class DCGANDiscriminator(Discriminator):
         norm: 'batch', or 'none' (as gradient penalties ask for, which are of single images).
         spectral_norm: divide all kernels by their largest singular value.
         minibatch: what the last layer sees of the other images: 'none', 'discrimination' or 'stddev'.
-        refine: have a residual 3×3 convolution at every resolution between the image's and 4×4.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels")
@@ -160,18 +123,12 @@ class DCGANDiscriminator(Discriminator):
     norm: Annotated[str, OneOf(("batch", "none"))] = "batch"
     spectral_norm: bool = False
     minibatch: Annotated[str, OneOf(MINIBATCH)] = "none"
-    refine: bool = False
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per strided convolution, then the head."""
         n = _upsamplings(self.image_size)
-        downs = {
-            f"down{i}": (f"conv{i}",)
-            + (f"norm{i}",) * (i > 0 and self.norm == "batch")
-            + (f"refinement{i}",) * (self.refine and i < n - 1)
-            for i in range(n)
-        }
+        downs = {f"down{i}": (f"conv{i}",) + (f"norm{i}",) * (i > 0 and self.norm == "batch") for i in range(n)}
         extra = ("minibatch", "closeness") * (self.minibatch == "discrimination") + self.class_modules
         return {**downs, "head": (f"conv{n}", *extra)}
 
@@ -203,10 +160,7 @@ class DCGANDiscriminator(Discriminator):
             x = self._conv(x, self.width * 2**i, 2, 1, f"conv{i}", train)
             if i > 0 and self.norm == "batch":
                 x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(x, train=train)
-            x = _LEAKY_RELU(x)
-            if self.refine and i < n - 1:
-                x = Refinement(_LEAKY_RELU, self.norm == "batch", self.dtype, name=f"refinement{i}")(x, train=train)
-            x = self.keep(f"down{i}", x)
+            x = self.keep(f"down{i}", nn.leaky_relu(x, 0.2))
         self.keep("features", x.reshape(x.shape[0], -1))
         if self.minibatch == "stddev":
             x = minibatch_stddev(x)
