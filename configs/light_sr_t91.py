@@ -13,7 +13,10 @@ x4: 30.93 dB (psnr_y_x4_shave4), SSIM 0.8755; bicubic interpolation 28.42 dB, 0.
 configs/results/light_sr_t91_x4.
 """
 
-from vision_jax import config as config_lib
+import pathlib
+import runpy
+
+_T91 = runpy.run_path(str(pathlib.Path(__file__).with_name("srcnn_t91.py")))
 
 VARIANTS = ("", "x2", "x3", "x4", "smoke")
 
@@ -21,42 +24,17 @@ VARIANTS = ("", "x2", "x3", "x4", "smoke")
 def get_config(variant: str = ""):
     if variant not in VARIANTS:
         raise ValueError(f"light_sr_t91 has no variant {variant!r}; it has {', '.join(filter(None, VARIANTS))}")
-    scale = int(variant.removeprefix("x")) if variant.startswith("x") else 2
-    config = config_lib.default("super_resolution")
-    config.data.name = "t91"
-    config.data.val_fraction = 0.05
-    config.data.test_fraction = 0.0
-    config.data.batch_size = 16
-    config.data.augment = ("horizontal_flip", "rot90")
-
+    config = _T91["t91"](variant)
+    scale = config.super_resolution.scale
     config.model.name = "light_sr"
     config.model.light_sr = dict(depth=9 if scale == 4 else 10)  # x4 ends in more channels; at most 25,000 in use.
-    config.super_resolution.scale = scale
-    config.super_resolution.channels = "y"
-    config.super_resolution.rounded = False
-    config.super_resolution.shrink = (0.8, 0.6)
     config.super_resolution.patch_size = 32 * scale
     config.super_resolution.border = 2 * scale
     config.super_resolution.losses.mse = 0.0
     config.super_resolution.losses.charbonnier = 1.0
-
-    config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.ema_decay = 0.999
-    config.schedule.name = "cosine"
     config.schedule.warmup_steps = 500
     config.train.steps = 30_000
-    config.log.every_steps = 100
-    config.eval.every_steps = 1000
-
     if variant == "smoke":
-        config.data.name = "photo_tiles"
-        config.data.limit = 32
-        config.data.batch_size = 4
+        _T91["smoke"](config)
         config.model.light_sr.update(features=4, depth=2)
-        config.super_resolution.shrink = ()
-        config.schedule.warmup_steps = 2
-        config.train.steps = 12
-        config.log.every_steps = 4
-        config.eval.every_steps = 6
     return config

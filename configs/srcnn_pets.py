@@ -42,8 +42,9 @@ def get_config(variant: str = ""):
     config.super_resolution.perceptual.measure = True
 
     config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 3e-4  # As `srcnn_t91.py:955_x2`, which died at 0.001.
     config.schedule.name = "cosine"
+    config.schedule.warmup_steps = 500
     config.train.steps = 20_000
     config.log.every_steps = 100
     config.eval.every_steps = 2000
@@ -52,6 +53,8 @@ def get_config(variant: str = ""):
         config.data.name = "folder"
         config.data.batch_size = 8
         config.model.srcnn.kernel_sizes = (9, 1, 5)
+        config.optimizer.learning_rate = 1e-3
+        config.schedule.warmup_steps = 0
         config.super_resolution.losses.perceptual = 0.0 if variant == "photos_mse" else 0.1
         config.super_resolution.perceptual.network = "resnet18"
         config.super_resolution.perceptual.layers = ("stem", "layer1")
@@ -68,6 +71,7 @@ def get_config(variant: str = ""):
         config.super_resolution.patch_size = 32
         config.super_resolution.losses.perceptual = 0.0
         config.super_resolution.perceptual.measure = False
+        config.schedule.warmup_steps = 0
         config.train.steps = 12
         config.log.every_steps = 4
         config.eval.every_steps = 6
