@@ -30,6 +30,7 @@ ROOMS = (
     ("writers", "progress", "memory"),
     ("parallel", "allocator"),
     ("config",),
+    ("option_table",),
     ("utils",),
 )
 # Closer than the order says.
@@ -106,7 +107,7 @@ def test_what_all_tasks_share_knows_no_task():
     tasks = {f"vision_jax.tasks.{name}" for name in ("classification", "cached_features", "gan", "super_resolution")}
     for module in ("base", "state", "registry"):
         assert not imports()[f"vision_jax.tasks.{module}"] & tasks
-    assert {room(module) for module in imports()["vision_jax.config"]} == {"utils"}
+    assert {room(module) for module in imports()["vision_jax.config"]} == {"option_table", "utils"}
 
 
 def test_libraries_have_one_importer():

@@ -2,8 +2,9 @@
 
 import pytest
 
+from vision_jax import command_line, models, run
 from vision_jax import config as config_lib
-from vision_jax import models, run
+from vision_jax.option_table import OPTIONS, TASKS
 from vision_jax.tasks import registry
 
 
@@ -22,16 +23,16 @@ def valid(task="classification"):
     return config
 
 
-@pytest.mark.parametrize("task", config_lib.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_defaults_are_valid_and_hold_the_task_s_own_section_alone(task):
     config = valid(task)
     config_lib.validate(config)
-    sections = [name for name in config_lib.TASKS if name in config]
-    assert sections == [name for name in (task,) if name in config_lib.OPTIONS]
+    sections = [name for name in TASKS if name in config]
+    assert sections == [name for name in (task,) if name in OPTIONS]
 
 
 def test_every_option_has_a_meaning_that_is_a_sentence():
-    for name, option in config_lib.walk(config_lib.OPTIONS):
+    for name, option in config_lib.walk(OPTIONS):
         assert option.meaning[0].isalnum() or option.meaning[0] == "'", name
         assert option.meaning.endswith("."), name
         assert option.problem(option.default) is None, name
@@ -128,7 +129,7 @@ def test_none_unsets_an_option_of_a_network(tmp_path):
 def test_options_are_taken_from_the_command_line():
     arguments = ["--config.model.cnn.dropout=None", "-config.model.cnn.norm=batch", "--config.seed", "3"]
     others = ["main", "--config=a.py", "config.model.a.b=1", "--mode", "eval"]
-    rest, found = config_lib.take_options([*others, *arguments, "--config.log.tensorboard"])
+    rest, found = command_line.take_options([*others, *arguments, "--config.log.tensorboard"])
     assert rest == others
     assert found == {
         "model.cnn.dropout": "None",
@@ -181,7 +182,7 @@ def test_every_option_of_a_network_has_a_meaning_and_a_valid_default(name):
 
 
 def test_the_table_of_tasks_is_the_config_s():
-    assert tuple(registry.TASKS) == config_lib.TASKS
+    assert tuple(registry.TASKS) == TASKS
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 
 from vision_jax import config as config_lib
 from vision_jax import listing, models
+from vision_jax.option_table import OPTIONS
 
 
 @pytest.mark.parametrize("network", ["cnn", "resnet18", "dcgan_generator", "fcn_best"])
@@ -23,7 +24,7 @@ def test_presets_are_the_defaults():
 
 def test_all_other_options_are_listed_too():
     text = listing.options("config")
-    assert all(f"--config.{name}=" in text for name, _ in config_lib.walk(config_lib.OPTIONS))
+    assert all(f"--config.{name}=" in text for name, _ in config_lib.walk(OPTIONS))
 
 
 def test_unknown_networks_name_the_closest():

@@ -11,6 +11,7 @@ import pytest
 from jax import numpy as jnp
 
 from vision_jax import allocator, memory
+from vision_jax.option_table import OPTIONS
 
 MIB = 1 << 20
 GB = 10**9
@@ -217,7 +218,7 @@ def test_an_accelerator_says_what_it_has(step):
 def test_the_advice_names_options_that_exist():
     from vision_jax import config
 
-    known = {f"--config.{name}" for name, _ in config.walk(config.OPTIONS)}
+    known = {f"--config.{name}" for name, _ in config.walk(OPTIONS)}
     named = {word.strip("(),;.").partition("=")[0] for word in memory._ADVICE.split() if "--config" in word}
     assert named and named <= known
 

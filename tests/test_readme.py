@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax import cli, config_files, listing, run
-from vision_jax import config as config_lib
+from vision_jax import cli, command_line, config_files, listing, run
 
 # Needs a network, or other processes: what is run in its place.
 INSTEAD = {
@@ -63,7 +62,7 @@ def test_every_command_is_one_that_there_is(text, repository):
     assert len(found) > 10 and set(INSTEAD) <= set(commands(text))
     for arguments in found:
         module, rest = cli.translate(arguments)
-        rest, options = config_lib.take_options(rest)
+        rest, options = command_line.take_options(rest)
         source = (repository / f"{module.replace('.', '/')}.py").read_text()
         given = dict(argument.lstrip("-").partition("=")[::2] for argument in rest if argument.startswith("--"))
         for flag in given:

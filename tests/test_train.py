@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 import subprocess
 import sys
 import time
@@ -12,9 +11,9 @@ import numpy as np
 import pytest
 
 from vision_jax import checkpoints, monitor, parallel, train, writers
-from vision_jax import config as config_lib
 from vision_jax import run as run_lib
 from vision_jax.tasks import base, registry
+from vision_jax.tools import verify_resume
 from vision_jax.utils import trees
 
 CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_t91"}
@@ -64,52 +63,10 @@ def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(
     # The smoke variants give some of these in epochs.
     options += ["--config.log.every_epochs=0", "--config.eval.every_epochs=0"]
 
-    def start(workdir):
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "vision_jax.main",
-                f"--config={repository}/configs/{CONFIGS[task]}.py:smoke",
-                f"--workdir={workdir}",
-                *options,
-            ],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(whole)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    total = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])["step"]
-
-    generator = random.Random(task)
-    killings = 0
-    for target in sorted(generator.sample(range(4, total - 4), kills)):
-        process = start(killed)
-        metrics = killed / "metrics.jsonl"
-        while process.poll() is None and (not metrics.exists() or _last_step(metrics) < target):
-            time.sleep(0.005)
-        if process.poll() is None:
-            process.kill()
-            killings += 1
-        process.communicate()
-    assert killings, "the runs ended before they could be killed"
-    process = start(killed)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-
-    kept = [_record_of(folder) for folder in (whole, killed)]
+    options += [f"--config={repository}/configs/{CONFIGS[task]}.py:smoke"]
+    assert verify_resume.verify(options, tmp_path, kills, seed=5, say=print) == []
+    kept = [_record_of(tmp_path / name) for name in ("undisturbed", "killed")]
     assert kept[0] == kept[1] and ("steps.jsonl" in kept[0]) == (task == "gan")
-    results = [json.loads((folder / "report/results.json").read_text()) for folder in (whole, killed)]
-    assert results[0]["metrics"] == results[1]["metrics"]
-    newest = [_state_of(folder) for folder in (whole, killed)]
-    assert newest[0].keys() == newest[1].keys()
-    for name, leaf in newest[0].items():
-        np.testing.assert_array_equal(leaf, newest[1][name], err_msg=name)
 
 
 def _record_of(folder):
@@ -124,11 +81,6 @@ def _last_step(metrics):
         return json.loads(rows[-1])["step"] if rows else 0
     except json.JSONDecodeError:  # Half a line: it is being written.
         return 0
-
-
-def _state_of(workdir):
-    config = config_lib.from_dict(json.loads((workdir / "config.json").read_text()))
-    return final_state(config, workdir)
 
 
 @pytest.mark.usefixtures("no_page")

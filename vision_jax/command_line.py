@@ -9,8 +9,6 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from vision_jax import config as config_lib
-
 options: dict[str, str] = {}  # Of the config, as `--config.SECTION.OPTION=VALUE` gave them.
 
 
@@ -40,10 +38,34 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def parse_flags_and_options(argv: Sequence[str]) -> list[str]:
     """Parses absl's flags and puts the config's options that stand among them into `options`."""
-    rest, found = config_lib.take_options(argv)
+    rest, found = take_options(argv)
     options.clear()
     options.update(found)
     return parse_flags(rest)
+
+
+def take_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes `--config.SECTION.OPTION=VALUE`, or with a space for the '=', out of a command line.
+
+    Returns:
+        The other arguments, and the options as {'SECTION.OPTION': 'VALUE'}.
+    """
+    rest: list[str] = []
+    found: dict[str, str] = {}
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        if argument == "--":
+            return [*rest, argument, *left], found
+        flag, given, value = argument.partition("=")
+        name = flag.lstrip("-")
+        if not argument.startswith("-") or not name.startswith("config."):
+            rest.append(argument)
+            continue
+        if not given:
+            value = left.pop(0) if left and not left[0].startswith("--") else "True"
+        found[name.removeprefix("config.")] = value
+    return rest, found
 
 
 def quiet() -> None:

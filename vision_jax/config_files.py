@@ -4,6 +4,7 @@ A config file has `get_config(variant)`. The variants that it has stand in its `
 'smoke' alone, besides '', the full experiment.
 """
 
+import json
 import pathlib
 import runpy
 import traceback
@@ -79,6 +80,20 @@ def load(name: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"{path}: get_config() returned {type(config).__name__}, expected a ConfigDict.")
     return config
+
+
+def of_run(workdir: pathlib.Path) -> ConfigDict:
+    """Returns the config that a run was trained with.
+
+    Raises:
+        ConfigError: there is no run in `workdir`, or it has options that no longer exist.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no run in {workdir} (no config.json); name its folder, or a config with --config=FILE."
+        )
+    return config_lib.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def name_of(name: str) -> str:

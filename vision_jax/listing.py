@@ -13,6 +13,7 @@ from vision_jax import config as config_lib
 from vision_jax import config_files
 from vision_jax.models import registry
 from vision_jax.models.network_options import options as network_options
+from vision_jax.option_table import OPTIONS
 from vision_jax.utils.options import Option, type_name
 from vision_jax.utils.text import closest
 
@@ -82,7 +83,7 @@ def options(name: str) -> str:
         ValueError: no network has that name.
     """
     if name == _ALL:
-        found, prefix = dict(config_lib.walk(config_lib.OPTIONS)), "config."
+        found, prefix = dict(config_lib.walk(OPTIONS)), "config."
     elif name in registry.MODELS:
         found, prefix = network_options(name), f"config.model.{name}."
     else:

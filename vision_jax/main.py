@@ -4,7 +4,6 @@ Options of the config are set after it: `--config.optimizer.learning_rate=3e-4`.
 a run continues or evaluates that run; without either, the configs are listed.
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -46,14 +45,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, fro
 
 def _config(workdir: pathlib.Path) -> ConfigDict:
     """Returns the config that the command line names; without one, that of the run in `workdir`."""
-    if _CONFIG.value is not None:
-        config = config_files.load(_CONFIG.value)
-    else:
-        if not (workdir / "config.json").is_file():
-            raise ConfigError(
-                f"There is no run in {workdir} (no config.json); name its folder, or a config with --config=FILE."
-            )
-        config = config_lib.from_dict(json.loads((workdir / "config.json").read_text()))
+    config = config_files.of_run(workdir) if _CONFIG.value is None else config_files.load(_CONFIG.value)
     config_files.override(config, command_line.options)
     config_lib.validate(config)
     return config
@@ -88,8 +80,7 @@ def main(argv: Sequence[str]) -> None:
     if not _WORKDIR.value and jax.process_index() == 0:
         print(f"No --workdir given; writing to {workdir}.")
     if config.train.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(files.cache_dir("compilation")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        parallel.keep_programs(files.cache_dir("compilation"))
     from vision_jax import checkpoints, evaluate, monitor, run, train  # After the processes have found each other.
 
     with command_line.sentences(ValueError, OSError):

@@ -22,6 +22,7 @@ from vision_jax.analysis.record import Record, check_same_examples
 from vision_jax.metrics import classification as metrics
 from vision_jax.metrics import intervals
 from vision_jax.metrics.intervals import Interval
+from vision_jax.option_table import OPTIONS
 
 _VALUE_OF_A_RECEIPT = ("value", "interval")  # What a measurement gave; all else in a receipt says how it was made.
 
@@ -97,7 +98,7 @@ def rows(records: Sequence[Record]) -> list[Row]:
 
 def options(record: Record) -> dict[str, Any]:
     """Returns the options of a run that may change what it computes, flat, without the seed."""
-    neutral = {name for name, option in config_lib.walk(config_lib.OPTIONS) if option.neutral}
+    neutral = {name for name, option in config_lib.walk(OPTIONS) if option.neutral}
     flat = config_lib.flatten(record.config)
     return {name: value for name, value in flat.items() if name != "seed" and name not in neutral}
 

@@ -113,7 +113,7 @@ def verify(options: Sequence[str], out: pathlib.Path, kills: int, seed: int, say
         if _last_step(killed) >= target:  # A kill before it was as late: this one hits the start-up.
             time.sleep(generator.uniform(0.0, start_up))
         while process.poll() is None and _last_step(killed) < target:
-            time.sleep(0.005)
+            time.sleep(0.01)
         if process.poll() is not None:
             _finish(process)
             break
