@@ -61,6 +61,17 @@ def take(loader, count, **kwargs):
     return batches
 
 
+def test_what_is_not_asked_for_is_not_put_on_the_device(monkeypatch):
+    put = pipeline.parallel.put_replicated
+    placed = []
+    monkeypatch.setattr(pipeline.parallel, "put_replicated", lambda *a: placed.append(a) or put(*a))
+    loader = pipeline.Loader(source(), parallel.make_mesh())
+    mapped = loader.mapped_once(lambda images: images.reshape(len(images), -1).astype(np.float32), 4)
+    assert not placed
+    assert mapped.data["image"].ndim == 2 and mapped.data is mapped.data and len(placed) == 1
+    assert loader.data["image"].ndim == 4
+
+
 def test_resident_and_streamed_batches_are_the_same():
     mesh = parallel.make_mesh()
     resident = pipeline.Loader(source(), mesh, on_device="always")
@@ -133,7 +144,7 @@ def test_a_gibibyte_of_images_is_kept_on_the_device_and_no_byte_more(monkeypatch
     monkeypatch.setattr(parallel, "put_replicated", lambda arrays, mesh: placed.append(arrays) or arrays)
     images = np.broadcast_to(np.uint8(0), (2**20 + extra, 32, 32, 1))  # As large as it says, held in one byte.
     loader = pipeline.Loader(sources.ArraySource(images, np.zeros(len(images))), parallel.make_mesh())
-    assert loader.resident == fits and len(placed) == fits and bool(loader.data) == fits
+    assert loader.resident == fits and bool(loader.data) == fits and len(placed) == fits
     assert set(loader.arrays) == {"image", "label"}
 
 

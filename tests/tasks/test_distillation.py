@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import untrained_runs
 from vision_jax import config as config_lib
-from vision_jax import environment, models, run
+from vision_jax import models, run
 from vision_jax.data import pipeline
 from vision_jax.pretrained import classifiers, weights
 from vision_jax.utils.options import ConfigError
@@ -27,15 +28,9 @@ def small(*, teachers=(), **options):
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     """The folder of a run on the digits, of its first state, with a normalization of its own."""
-    workdir = tmp_path_factory.mktemp("teacher")
     config = small()
     config.data.mean, config.data.std = (0.3,), (0.5,)
-    with run.build(config, workdir) as built:
-        state = built.initial_state()
-        environment.describe(workdir, built.config, built.dataset, state)
-        built.checkpoints.save(1, state, {}, {"evaluations": [], "seconds": 0.0}, config_lib.to_dict(config))
-        built.checkpoints.wait()
-    return str(workdir)
+    return str(untrained_runs.write(config, tmp_path_factory.mktemp("teacher"), step=1))
 
 
 def first_batch(built, state):

@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import untrained_runs
 from vision_jax import config as config_lib
-from vision_jax import environment
-from vision_jax import run as run_lib
 
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory) -> pathlib.Path:
     """The workdir of a run on 8x8 gray digits with one checkpoint, of its first state."""
-    workdir = tmp_path_factory.mktemp("digits_run")
     config = config_lib.default("classification")
     config.data.name = "digits"
     config.data.val_fraction = config.data.test_fraction = 0.2
@@ -25,13 +23,7 @@ def run_folder(tmp_path_factory) -> pathlib.Path:
     config.model.cnn = dict(channels=(4, 6), norm="batch")
     config.optimizer.ema_decay = 0.9
     config.train.epochs = 1.0
-    with run_lib.build(config, workdir) as run:
-        state = run.initial_state()
-        environment.describe(run.workdir, run.config, run.dataset, state)
-        history = {"evaluations": [], "seconds": 0.0}
-        run.checkpoints.save(3, state, {}, history, config_lib.to_dict(config))
-        run.checkpoints.wait()
-    return workdir
+    return untrained_runs.write(config, tmp_path_factory.mktemp("digits_run"), step=3)
 
 
 @pytest.fixture

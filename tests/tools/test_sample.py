@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_jax import checkpoints, environment, inference
-from vision_jax import config as config_lib
+from tests import untrained_runs
+from vision_jax import checkpoints, inference
 from vision_jax import run as run_lib
 from vision_jax.tasks import base, latent
 from vision_jax.tools import sample
@@ -23,20 +23,16 @@ pytestmark = pytest.mark.compiled_quickly
 @pytest.fixture(scope="module")
 def gan_folder(tmp_path_factory, load_config):
     """The workdir of a GAN on 8x8 gray digits with one checkpoint, whose averaged parameters are not the last ones."""
-    workdir = tmp_path_factory.mktemp("gan_run")
     config = load_config("dcgan_digits:smoke")
     config.data.limit, config.data.batch_size = 40, 16
     config.model.dcgan_generator.width = config.model.dcgan_discriminator.width = 4
-    with run_lib.build(config, workdir) as run:
-        state = run.initial_state()
-        environment.describe(run.workdir, run.config, run.dataset, state)
+
+    def change(state):
         generator = state.networks["generator"]
         averaged = jax.tree.map(lambda leaf: 1.5 * leaf, generator.averaged)
-        networks = {**state.networks, "generator": generator.replace(averaged=averaged)}
-        history = {"evaluations": [], "seconds": 0.0}
-        run.checkpoints.save(2, state.replace(networks=networks), {}, history, config_lib.to_dict(config))
-        run.checkpoints.wait()
-    return workdir
+        return state.replace(networks={**state.networks, "generator": generator.replace(averaged=averaged)})
+
+    return untrained_runs.write(config, tmp_path_factory.mktemp("gan_run"), step=2, change=change)
 
 
 @pytest.fixture(scope="module")

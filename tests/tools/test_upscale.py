@@ -6,8 +6,8 @@ import pytest
 from PIL import Image, ImageCms
 
 import vision_jax
-from vision_jax import config as config_lib
-from vision_jax import environment, inference, models
+from tests import untrained_runs
+from vision_jax import inference, models
 from vision_jax import run as run_lib
 from vision_jax.ops import resize
 from vision_jax.tools import upscale
@@ -95,15 +95,7 @@ def test_gray_is_restored_like_color_without_color():
 @pytest.fixture(scope="module")
 def sr_folder(tmp_path_factory, load_config):
     """The workdir of a run on luma with one checkpoint, of its first state."""
-    workdir = tmp_path_factory.mktemp("sr_run")
-    config = load_config("light_sr_t91:smoke")
-    with run_lib.build(config, workdir) as run:
-        state = run.initial_state()
-        environment.describe(run.workdir, run.config, run.dataset, state)
-        history = {"evaluations": [], "seconds": 0.0}
-        run.checkpoints.save(2, state, {}, history, config_lib.to_dict(config))
-        run.checkpoints.wait()
-    return workdir
+    return untrained_runs.write(load_config("light_sr_t91:smoke"), tmp_path_factory.mktemp("sr_run"), step=2)
 
 
 def test_a_run_s_network_is_deployed_as_it_was_evaluated(sr_folder):

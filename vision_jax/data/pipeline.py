@@ -11,6 +11,7 @@ Small training sets live on the device as uint8 (`Loader.resident`); then only i
 import concurrent.futures
 import copy
 import dataclasses
+import functools
 import itertools
 import os
 import sys
@@ -118,7 +119,7 @@ class Loader:
 
     Attributes:
         data: arrays that live on the device and that compiled programs take beside the batch; `{}` if none.
-        resident: whether that is so.
+        resident: whether there are such.
     """
 
     def __init__(
@@ -151,7 +152,12 @@ class Loader:
         self.arrays = arrays
         fits = arrays and arrays["image"].nbytes <= RESIDENT_LIMIT
         self.resident = bool(self.on_device == "always" or (self.on_device == "auto" and fits))
-        self.data: Batch = parallel.put_replicated(arrays, self.mesh) if self.resident else {}
+        self.__dict__.pop("data", None)  # Of the arrays before.
+
+    @functools.cached_property
+    def data(self) -> Batch:
+        """The arrays on the device, put there when they are first asked for: a task may make others of them."""
+        return parallel.put_replicated(self.arrays, self.mesh) if self.resident else {}
 
     def mapped_once(self, function: Callable[[jax.Array], jax.Array], batch_size: int, name: str = "image") -> "Loader":
         """Returns a loader whose entry `name` is `function` of the images (evaluation transform), computed now.
