@@ -1,13 +1,15 @@
 """Checkpoints: strict restore, damage, the best one."""
 
 import pathlib
+import shutil
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.checkpoints import CheckpointError, Checkpoints
+from vision_jax.checkpoints import CheckpointError, Checkpoints, DamagedCheckpoint
 
 STATE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": {"c": np.int32(7), "d": np.ones(4, np.float32)}}
 
@@ -20,6 +22,7 @@ def abstract(tree):
 @pytest.fixture
 def checkpoints(tmp_path):
     made = Checkpoints(tmp_path, keep=2, best_metric="val/accuracy", higher_is_better=True)
+    made.begin_writing()
     yield made
     made.close()
 
@@ -51,8 +54,11 @@ def test_keeps_the_newest_and_the_best_and_restores_exactly(checkpoints, tmp_pat
 
 def test_lower_is_better(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1, best_metric="val/accuracy", higher_is_better=False)
+    checkpoints.begin_writing()
+    scores = {}
     for step, score in enumerate([3.0, 1.0, 2.0], 1):
-        save(checkpoints, step, {step: score})
+        scores[step] = score
+        save(checkpoints, step, scores)
     checkpoints.wait()
     assert checkpoints.best() == 2 and checkpoints.steps() == [2, 3]
     checkpoints.close()
@@ -90,7 +96,7 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(damage, checkpoin
         save(checkpoints, step, {step: 0.5})
     checkpoints.wait()
     damage(tmp_path / "checkpoints/2")
-    with pytest.warns(UserWarning, match=r"Checkpoint 2 is damaged .* trying the one before it"):
+    with pytest.warns(UserWarning, match=r"Checkpoint 2 is damaged .*; moved to .*damaged/2"):
         restored = checkpoints.restore_newest(abstract(STATE))
     assert restored.step == 1
     np.testing.assert_array_equal(restored.state["a"], STATE["a"] + 1)
@@ -108,11 +114,12 @@ def test_values_that_changed_unnoticed_by_the_file_format_are_damage(checkpoints
 
     def changed(step, args):
         items = restore(step, args=args)
-        items["state"]["a"] = items["state"]["a"].at[1, 2].add(1e-6)
+        if "state" in items:
+            items["state"]["a"] = items["state"]["a"].at[1, 2].add(1e-6)
         return items
 
     monkeypatch.setattr(checkpoints.manager, "restore", changed)
-    with pytest.raises(OSError, match="the values of a and 1 arrays in all have changed"):
+    with pytest.raises(DamagedCheckpoint, match="the values of a and 1 arrays in all have changed"):
         checkpoints.restore(1, abstract(STATE))
 
 
@@ -137,3 +144,96 @@ def test_another_model_is_refused_with_the_list_of_leaves(checkpoints):
     assert "a is float32[2, 3], expected float32[2, 4]" in message
     assert "b/c is int32[], expected float32[]" in message
     assert checkpoints.steps() == [1]  # Not damaged: nothing is moved away.
+
+
+def test_a_changed_score_is_damage(checkpoints, tmp_path):
+    """The history says which checkpoint is the best."""
+    save(checkpoints, 1, {1: 0.5})
+    checkpoints.wait()
+    file = tmp_path / "checkpoints/1/history/metadata"
+    file.write_text(file.read_text().replace("0.5", "0.9"))
+    with pytest.raises(DamagedCheckpoint, match="its input, history or config has changed"):
+        checkpoints.restore(1, abstract(STATE))
+
+
+@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.full) for n in (1, 2))])
+def test_any_damaged_file_of_an_old_checkpoint_is_passed_by(first, checkpoints, tmp_path):
+    """Each file of it, one after the other, is flipped, gone or empty: the newest is restored, and training goes on."""
+    scores = {1: 0.5, 2: 0.6, 3: 0.55}
+    for step in (2, 3):
+        save(checkpoints, step, {s: scores[s] for s in range(1, step + 1)})
+    checkpoints.wait()
+    checkpoints.close()
+    files = [path for path in (tmp_path / "checkpoints/2").rglob("*") if path.is_file()]
+    assert len(files) > 8
+    for number, file in enumerate(files):
+        workdir = tmp_path / f"copy{number}"
+        shutil.copytree(tmp_path / "checkpoints", workdir / "checkpoints")
+        damaged = workdir / file.relative_to(tmp_path)
+        content = damaged.read_bytes()
+        match (first + number) % 3:
+            case 0:
+                middle = len(content) // 2
+                damaged.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+            case 1:
+                damaged.unlink()
+            case 2:
+                damaged.write_bytes(b"")
+        again = Checkpoints(workdir, keep=2, best_metric="val/accuracy", higher_is_better=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            again.begin_writing()
+            assert again.restore_newest(abstract(STATE)).step == 3, file
+            assert again.restore_best(abstract(STATE)).step in (2, 3), file
+            save(again, 4, scores | {4: 0.7})
+            again.wait()
+            assert (again.best(), again.newest()) == (4, 4), file
+        again.close()
+
+
+def test_a_damaged_best_checkpoint_is_replaced_by_the_next_best(checkpoints, tmp_path):
+    scores = {1: 0.9, 2: 0.5, 3: 0.3}
+    for step in scores:
+        save(checkpoints, step, {s: scores[s] for s in range(1, step + 1)})
+    checkpoints.wait()
+    assert checkpoints.ranked() == [1, 2, 3]
+    _flip(tmp_path / "checkpoints/1")
+    reader = Checkpoints(tmp_path)
+    with pytest.warns(UserWarning, match=r"Checkpoint 1 is damaged .*; passed over"):
+        assert reader.restore_best(abstract(STATE)).step == 2
+    assert checkpoints.steps() == [1, 2, 3]  # Who only reads moves nothing.
+    reader.close()
+
+
+def test_a_reader_leaves_an_unfinished_save_alone(checkpoints, tmp_path):
+    """Orbax removes it when it opens a folder to write."""
+    save(checkpoints, 1, {1: 0.5})
+    checkpoints.wait()
+    unfinished = tmp_path / "checkpoints/2.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "checkpoints/1", unfinished)
+    reader = Checkpoints(tmp_path)
+    assert reader.restore_newest(abstract(STATE)).step == 1
+    reader.close()
+    assert unfinished.is_dir()
+    checkpoints.close()
+    checkpoints.begin_writing()
+    save(checkpoints, 3, {1: 0.5})
+    checkpoints.wait()
+    assert checkpoints.steps() == [1, 3] and not unfinished.exists()
+
+
+def test_one_writer_at_a_time(checkpoints, tmp_path):
+    other = Checkpoints(tmp_path, keep=2, best_metric="val/accuracy", higher_is_better=True)
+    with pytest.raises(CheckpointError, match=r"is written to by process \d+ on .*choose another --workdir"):
+        other.begin_writing()
+    checkpoints.close()
+    other.begin_writing()
+    other.close()
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    checkpoints = Checkpoints(tmp_path, keep=2, best_metric="val/accuracy", higher_is_better=True)
+    with pytest.raises(CheckpointError, match=r"checkpoints cannot be written to \(File exists\)"):
+        checkpoints.begin_writing()
+    assert not (tmp_path / "lock.json").exists()

@@ -19,6 +19,7 @@ def write(
 ) -> pathlib.Path:
     """Saves the first state, changed by `change`, as the checkpoint of a step; returns the folder."""
     with run_lib.build(config, workdir) as run:
+        run.checkpoints.begin_writing()
         state = run.initial_state()
         environment.describe(run.workdir, run.config, run.dataset, state)
         history = {"evaluations": [], "seconds": 0.0}

@@ -1,16 +1,20 @@
 """Checkpoints: the train state, the state of the input, the config and the history of a run, written by Orbax.
 
 The only file that knows Orbax. A checkpoint is written asynchronously into a temporary folder and renamed when it is
-complete. Its state is a flat mapping 'networks/model/params/…' -> array, so that tools can read it without this code,
-and carries a fingerprint of every array, so that damage is noticed and not trained on.
+complete. Its state is a flat mapping 'networks/model/params/…' -> array, so that tools can read it without this code.
+A fingerprint of every array and a seal over everything else are kept in it, so that damage is noticed and not trained
+on.
 """
 
 import contextlib
 import dataclasses
+import hashlib
+import json
+import math
 import pathlib
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,14 +24,21 @@ from absl import logging
 
 from vision_jax import config as config_lib
 from vision_jax import parallel
+from vision_jax.run_lock import FolderInUse, RunLock
 from vision_jax.utils import trees
 
 Tree = Any
 _FOLDER = "checkpoints"
+_PARTS = ("input", "history", "config")  # Beside the state, in JSON.
+_OWN = ("best", "fingerprints", "seal")  # In the history, not the caller's.
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be restored; the message lists what differs."""
+    """A checkpoint that cannot be restored or written; the message says why."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """What a checkpoint holds is not what was saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,43 +76,84 @@ def _fingerprints(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return jax.tree.map(one, leaves)
 
 
+def _seal(parts: Mapping[str, Any]) -> str:
+    """Returns a hash of the parts in JSON; of the history without its own seal."""
+    history = {name: value for name, value in parts["history"].items() if name != "seal"}
+    content = json.dumps([parts["input"], history, parts["config"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run, to read from; `begin_writing` is for the one process (or set of them) that trains.
 
     Args:
         workdir: folder of the run; checkpoints lie in `workdir/checkpoints/STEP`.
         keep: how many of the newest are kept, besides the best.
-        best_metric: metric of the validation split (a key of an evaluation's row) that picks the best.
+        best_metric: metric of the validation split (a key of an evaluation's row) that picks the best; by default, what
+            the run that wrote them was told.
         higher_is_better: whether a larger value of it is better.
-        read_only: change nothing in `workdir`, where another process may be training.
     """
 
-    def __init__(
-        self, workdir: pathlib.Path, *, keep: int, best_metric: str, higher_is_better: bool, read_only: bool = False
-    ):
+    def __init__(self, workdir: pathlib.Path, *, keep: int = 1, best_metric: str = "", higher_is_better: bool = True):
         self.folder = pathlib.Path(workdir).absolute() / _FOLDER
-        self.best_metric, self.sign = best_metric, 1.0 if higher_is_better else -1.0
-        policies = ocp.checkpoint_managers
+        self.keep, self.best_metric, self.sign = keep, best_metric, 1.0 if higher_is_better else -1.0
+        self._history: dict[str, Any] = {}  # The newest.
+        self._manager: ocp.CheckpointManager | None = None
+        self._lock: RunLock | None = None
+        self.writing = False
 
-        def score(metrics: Mapping[str, float]) -> float:
-            return metrics["score"]
+    @property
+    def manager(self) -> ocp.CheckpointManager:
+        """Orbax's manager; made when first asked for, changes nothing in the folder unless the run is written to."""
+        if self._manager is None:
+            policies = ocp.checkpoint_managers
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(self.keep), _Best(self)]),
+                cleanup_tmp_directories=self.writing,
+                read_only=not self.writing,
+                create=self.writing,
+                save_interval_steps=1 if self.writing else 0,
+            )
+            handlers = {name: ocp.JsonCheckpointHandler() for name in _PARTS}
+            handlers["state"] = ocp.StandardCheckpointHandler()
+            with _quietly():
+                self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        return self._manager
 
-        best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
-            best_fn=score,  # Without it Orbax does not read the scores of an earlier process.
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-            create=not read_only,
-            save_interval_steps=0 if read_only else 1,
-        )
-        handlers = {name: ocp.JsonCheckpointHandler() for name in ("input", "history", "config")}
-        handlers["state"] = ocp.StandardCheckpointHandler()
-        self.manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+    def begin_writing(self) -> None:
+        """From here to `close` this run alone writes checkpoints.
+
+        What an interrupted save left is removed, damaged ones are set aside.
+
+        Raises:
+            CheckpointError: another process writes to the folder of the run, or nobody can.
+        """
+        self.close()
+        problem = ""
+        if jax.process_index() == 0:
+            try:
+                self._lock = RunLock(self.folder.parent)
+                self.folder.mkdir(exist_ok=True)
+            except FolderInUse as error:
+                problem = str(error)
+            except OSError as error:
+                problem = f"{self.folder} cannot be written to ({error.strerror})."
+        if not parallel.all_processes(not problem):
+            self.close()
+            raise CheckpointError(problem or f"Process 0 cannot write to {self.folder}.")
+        self.writing = True
+        for step in self.steps():
+            try:
+                self._parts(step)
+                problem = ""
+            except DamagedCheckpoint as error:
+                problem = str(error)
+            if not parallel.all_processes(not problem):
+                self._set_aside(step, problem or "another process could not read it")
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, ascending."""
-        return sorted(self.manager.all_steps())
+        return sorted(self.manager.all_steps()) if self.writing or self.folder.is_dir() else []
 
     def save(
         self,
@@ -112,40 +164,82 @@ class Checkpoints:
         config: Mapping[str, Any],
     ) -> None:
         """Starts writing a checkpoint; returns when `state` may be changed or donated."""
+        if self._lock and not self._lock.held:
+            raise CheckpointError(f"Another process took {self.folder.parent} over while this one did not answer.")
         leaves = trees.flatten(state)
         fingerprints = {name: int(value) for name, value in parallel.to_host(_fingerprints(leaves)).items()}
-        last = history["evaluations"][-1] if history["evaluations"] else {}
-        evaluated = last.get("step") == step and self.best_metric in last
-        self.manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(leaves),
-                input=ocp.args.JsonSave(dict(input_state)),
-                history=ocp.args.JsonSave({**history, "fingerprints": fingerprints}),
-                config=ocp.args.JsonSave(dict(config)),
-            ),
-            metrics={"score": self.sign * last[self.best_metric]} if evaluated else None,
-            force=True,
-        )
+        self._history = history = {**history, "best": [self.best_metric, self.sign], "fingerprints": fingerprints}
+        parts: dict[str, Any] = {"input": dict(input_state), "history": history, "config": dict(config)}
+        history["seal"] = _seal(parts)
+        saved = {name: ocp.args.JsonSave(part) for name, part in parts.items()}
+        with self._written():
+            self.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), **saved), force=True)
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Turns whatever goes wrong in writing, also of the checkpoint before, into a sentence."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            raise CheckpointError(
+                f"No checkpoint could be written to {self.folder}: {reason[-1] if reason else type(error).__name__}. "
+                "Once there is room and the folder can be written to, the same command continues from the last one."
+            ) from error
 
     def newest(self) -> int | None:
         """Returns the step of the newest checkpoint, None without any."""
         return max(self.steps(), default=None)
 
+    def ranked(self, steps: Sequence[int] | None = None) -> list[int]:
+        """Returns `steps` (all of them by default) from the best to the worst; of equals the last is better.
+
+        Those that were not evaluated come last, the newest first.
+        """
+        steps = self.steps() if steps is None else steps
+        history = self._newest_history()
+        if not self.best_metric:
+            self.best_metric, self.sign = history["best"]
+        rows = {row["step"]: row.get(self.best_metric, math.nan) for row in history["evaluations"]}
+        scores = {step: self.sign * rows.get(step, math.nan) for step in steps}
+        return sorted(steps, key=lambda step: (math.isfinite(scores[step]), scores[step], step), reverse=True)
+
     def best(self) -> int | None:
-        """Returns the step of the best evaluated checkpoint (of equals the last), the newest if none was evaluated."""
-        scores = {step: self.manager.metrics(step) for step in self.steps()}
-        evaluated = [(metrics["score"], step) for step, metrics in scores.items() if metrics]
-        return max(evaluated)[1] if evaluated else self.newest()
+        """Returns the step of the best evaluated checkpoint, the newest if none was evaluated, None without any."""
+        return next(iter(self.ranked()), None)
+
+    def _newest_history(self) -> dict[str, Any]:
+        """Returns the history in the newest checkpoint that can be read."""
+        for step in reversed(self.steps()) if not self._history else ():
+            with contextlib.suppress(DamagedCheckpoint):
+                self._history = self._parts(step)["history"]
+                break
+        return self._history or {"evaluations": [], "best": ["", 1.0]}
+
+    def _parts(self, step: int) -> dict[str, Any]:
+        """Returns the input state, the history and the config of a checkpoint, as they were saved.
+
+        Raises:
+            DamagedCheckpoint: they are not.
+        """
+        try:
+            read = {name: ocp.args.JsonRestore() for name in _PARTS}
+            parts = dict(self.manager.restore(step, args=ocp.args.Composite(**read)).items())
+            whole = parts["history"].get("seal") == _seal(parts)
+        except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
+            raise DamagedCheckpoint(_first_line(error)) from error
+        if not whole:
+            raise DamagedCheckpoint("its input, history or config has changed")
+        return parts
 
     def seconds(self) -> float:
         """Returns how long the run has trained up to its newest checkpoint, all restarts together."""
-        restored = self.manager.restore(self.newest(), args=ocp.args.Composite(history=ocp.args.JsonRestore()))
-        return restored["history"]["seconds"]
+        newest = self.newest()
+        return self._parts(newest)["history"]["seconds"] if newest is not None else 0.0
 
     def config_of(self, step: int) -> dict[str, Any]:
         """Returns the options of the run that wrote checkpoint `step`."""
-        return self.manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+        return self._parts(step)["config"]
 
     def refuse_other_config(self, config: Mapping[str, Any]) -> None:
         """Raises `CheckpointError` when the newest checkpoint was written with options that compute something else."""
@@ -154,7 +248,7 @@ class Checkpoints:
             return
         try:
             written = self.config_of(newest)
-        except Exception:  # A damaged checkpoint: restoring it sets it aside and reports it.
+        except DamagedCheckpoint:  # Restoring it sets it aside and reports it.
             return
         if changed := config_lib.differences(written, config):
             raise CheckpointError(
@@ -174,62 +268,84 @@ class Checkpoints:
             CheckpointError: a checkpoint is whole but holds another tree, or all are damaged.
         """
         found = self.steps()
-        for step in reversed(found):
-            restored, problem = None, ""
-            try:
-                restored = self.restore(step, abstract)
-            except CheckpointError:
-                raise
-            except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
-                problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            if parallel.all_processes(restored is not None):
-                return restored
-            self._set_aside(step, problem or "another process could not read it")
-        if found:
+        restored = self._first_whole(reversed(found), abstract)
+        if found and restored is None:
             raise CheckpointError(
                 f"All checkpoints in {self.folder} were damaged ({found}); they lie in "
                 f"{self.folder.parent / 'damaged'} now. Start the same command again to train from the beginning."
             )
+        return restored
+
+    def restore_best(self, abstract: Tree) -> Restored | None:
+        """Restores the best checkpoint that is whole; None when there is none. See `restore_newest`."""
+        return self._first_whole(self.ranked(), abstract)
+
+    def _first_whole(self, steps: Iterable[int], abstract: Tree) -> Restored | None:
+        for step in steps:
+            restored, problem = None, ""
+            try:
+                restored = self.restore(step, abstract)
+            except DamagedCheckpoint as error:
+                problem = str(error)
+            if parallel.all_processes(restored is not None):
+                return restored
+            self._set_aside(step, problem or "another process could not read it")
         return None
 
     def restore(self, step: int, abstract: Tree) -> Restored:
-        """Restores checkpoint `step` strictly; raises `CheckpointError` when it holds another tree than `abstract`."""
+        """Restores checkpoint `step` strictly.
+
+        Raises:
+            DamagedCheckpoint: it is not what was saved.
+            CheckpointError: it holds another tree than `abstract`.
+        """
         leaves, structure = trees.flatten(abstract), jax.tree.structure(abstract)
+        parts = self._parts(step)
         self._check_same_leaves(step, leaves)
-        items = self.manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(leaves),
-                input=ocp.args.JsonRestore(),
-                history=ocp.args.JsonRestore(),
-                config=ocp.args.JsonRestore(),
-            ),
-        )
-        history = dict(items["history"])
-        expected = history.pop("fingerprints")
-        found = parallel.to_host(_fingerprints(items["state"]))
-        damaged = [name for name in leaves if int(found[name]) != expected[name]]
-        if damaged:
-            raise OSError(f"the values of {', '.join(damaged[:3])} and {len(damaged)} arrays in all have changed")
-        state = jax.tree.unflatten(structure, [items["state"][name] for name in leaves])
-        return Restored(step, state, items["input"], history, items["config"])
+        try:
+            asked = ocp.args.Composite(state=ocp.args.StandardRestore(leaves))
+            restored = self.manager.restore(step, args=asked)["state"]
+        except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
+            raise DamagedCheckpoint(_first_line(error)) from error
+        history = {name: value for name, value in parts["history"].items() if name not in _OWN}
+        expected, found = parts["history"]["fingerprints"], parallel.to_host(_fingerprints(restored))
+        changed = [name for name in leaves if int(found[name]) != expected[name]]
+        if changed:
+            raise DamagedCheckpoint(
+                f"the values of {', '.join(changed[:3])} and {len(changed)} arrays in all have changed"
+            )
+        state = jax.tree.unflatten(structure, [restored[name] for name in leaves])
+        return Restored(step, state, parts["input"], history, parts["config"])
 
     def _check_same_leaves(self, step: int, expected: Mapping[str, Any]) -> None:
-        metadata = self.manager.item_metadata(step)["state"]
-        if metadata is None:
-            raise OSError("its description of the state is missing")
-        found = metadata.tree if hasattr(metadata, "tree") else metadata
+        found = self.description(step)
         if lines := trees.differences(expected, found):
             raise CheckpointError(
                 f"Checkpoint {self.folder / str(step)} does not fit this config's model and optimizer:"
                 f"{trees.shown(lines)}\nTrain into another --workdir, or go back to the config that wrote it."
             )
 
+    def description(self, step: int) -> dict[str, Any]:
+        """Returns shape and type of every array of a checkpoint's state.
+
+        Raises:
+            DamagedCheckpoint: that is missing or unreadable.
+        """
+        try:
+            metadata = self.manager.item_metadata(step)["state"]
+        except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
+            raise DamagedCheckpoint(_first_line(error)) from error
+        if metadata is None:
+            raise DamagedCheckpoint("its description of the state is missing")
+        return metadata.tree if hasattr(metadata, "tree") else metadata
+
     def _set_aside(self, step: int, problem: str) -> None:
+        """Moves a damaged checkpoint away, if this run is written to, and says so."""
         target = self.folder.parent / "damaged" / str(step)
-        warnings.warn(
-            f"Checkpoint {step} is damaged ({problem}); moved to {target}, trying the one before it.", stacklevel=3
-        )
+        done = f"moved to {target}" if self.writing else "passed over"
+        warnings.warn(f"Checkpoint {step} is damaged ({problem}); {done}.", stacklevel=3)
+        if not self.writing:
+            return
         if jax.process_index() == 0:
             target.parent.mkdir(exist_ok=True)
             shutil.rmtree(target, ignore_errors=True)
@@ -238,12 +354,41 @@ class Checkpoints:
         self.manager.reload()
 
     def wait(self) -> None:
-        """Returns when every checkpoint started is complete; raises what went wrong in writing one."""
-        self.manager.wait_until_finished()
+        """Returns when every checkpoint started is complete.
+
+        Raises:
+            CheckpointError: one could not be written.
+        """
+        with self._written():
+            self.manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and releases Orbax's threads."""
-        self.manager.close()
+        """Waits, releases Orbax's threads, and lets others write."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        self.writing = False
+
+
+@dataclasses.dataclass
+class _Best(ocp.checkpoint_managers.PreservationPolicy):
+    """Preserves the best checkpoint."""
+
+    checkpoints: Checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Returns which of them (Orbax's descriptions, with `step`) are kept."""
+        steps = [info.step for info in checkpoints]
+        best = self.checkpoints.ranked(steps)[:1]
+        return [step in best for step in steps]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @contextlib.contextmanager
@@ -273,25 +418,22 @@ def read(workdir: pathlib.Path, step: int | str = "best") -> Restored:
     folder = pathlib.Path(workdir).absolute() / _FOLDER
     if not folder.is_dir():
         raise CheckpointError(f"There are no checkpoints in {folder}; is {workdir} the --workdir of a run?")
-    checkpoints = Checkpoints(workdir, keep=1, best_metric="", higher_is_better=True, read_only=True)
+    checkpoints = Checkpoints(workdir)
     try:
         found = checkpoints.steps()
-        named: dict[int | str, Callable[[], int | None]] = {"best": checkpoints.best, "newest": checkpoints.newest}
-        chosen = named[step]() if step in named else step
-        if not isinstance(chosen, int) or chosen not in found:
+        named = {"best": checkpoints.best, "newest": checkpoints.newest}
+        chosen = named[step]() if isinstance(step, str) else step
+        if chosen not in found:
             raise CheckpointError(f"There is no checkpoint {step} in {folder}; there are {found or 'none'}.")
-        metadata = checkpoints.manager.item_metadata(chosen)["state"]
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
-            for name, leaf in (metadata.tree if hasattr(metadata, "tree") else metadata).items()
-        }
         try:
+            abstract = {
+                name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+                for name, leaf in checkpoints.description(chosen).items()
+            }
             restored = checkpoints.restore(chosen, abstract)
-        except CheckpointError:
-            raise
-        except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
-            raise CheckpointError(f"Checkpoint {chosen} in {folder} is damaged ({error}).") from error
+        except DamagedCheckpoint as error:
+            raise DamagedCheckpoint(f"Checkpoint {chosen} in {folder} is damaged ({error}).") from error
         return dataclasses.replace(restored, state=parallel.to_host(restored.state))
     finally:
         checkpoints.close()

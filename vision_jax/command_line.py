@@ -1,30 +1,29 @@
 """What commands share: flags that speak in sentences, and errors that a person can act on."""
 
 import contextlib
-import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import app, flags, logging
 
+from vision_jax import ending
+
 options: dict[str, str] = {}  # Of the config, as `--config.SECTION.OPTION=VALUE` gave them.
 
 
 def run(main: Callable[[list[str]], Any], flags_parser: Callable[[Sequence[str]], list[str]] | None = None) -> None:
     """Runs a command's `main`; its flags are parsed by `parse_flags` unless it has a parser of its own."""
-    stop_at_once()
-    app.run(main, flags_parser=flags_parser or parse_flags)
-
-
-def stop_at_once() -> None:
-    """Lets Ctrl-C end the process at once and silently, also while XLA compiles.
-
-    Python's own handler waits for the compiler, and what it raises is lost where C++ called Python. The loop installs
-    its own to save before it stops.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    ending.watch_signals()
+    try:
+        app.run(main, flags_parser=flags_parser or parse_flags)
+    except SystemExit as end:
+        if end.code:
+            ending.leave(*((end.code,) if isinstance(end.code, int) else (1, str(end.code))))
+    except Exception:
+        ending.leave(1, traceback.format_exc())
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -135,29 +135,34 @@ class Evaluation:
 
 
 def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | None = None) -> dict[str, Any]:
-    """Runs all evaluators on checkpoint `step`, writes `outputs/` and `report/`, and returns the results.
+    """Runs all evaluators on a checkpoint, writes `outputs/` and `report/`, and returns the results.
 
     Args:
         run: whose checkpoint it is.
-        step: of the checkpoint.
+        step: of the checkpoint; None takes the best that is whole.
         evaluation: with whose programs and splits.
         writer: gets the metrics and pictures, too.
 
     Raises:
         CheckpointError: there is no such checkpoint.
     """
-    if step is None or step not in run.checkpoints.steps():
+    steps = run.checkpoints.steps()
+    if not steps or step not in (None, *steps):
         raise CheckpointError(
             f"There is no checkpoint {'' if step is None else f'{step} '}in {run.checkpoints.folder}; there are "
-            f"{run.checkpoints.steps() or 'none'}. Train first, with --mode=train."
+            f"{steps or 'none'}. Train first, with --mode=train."
         )
-    state = run.checkpoints.restore(step, run.abstract_state()).state
+    abstract = run.abstract_state()
+    restored = run.checkpoints.restore_best(abstract) if step is None else run.checkpoints.restore(step, abstract)
+    if restored is None:
+        raise CheckpointError(f"All checkpoints in {run.checkpoints.folder} are damaged ({steps}).")
+    state = restored.state
     results: dict[str, Any] = {
         "task": run.config.task,
         "data": run.dataset.name,
         "model": run.config.model.name,
         "parameters": state.parameter_count(),
-        "checkpoint_step": step,
+        "checkpoint_step": restored.step,
         "chosen_by": run.checkpoints.best_metric,
         "training_seconds": round(run.checkpoints.seconds(), 1),
         "examples": {split: len(source) for split, source in run.dataset.splits.items()},
@@ -186,7 +191,7 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
             arrays = pictures | found.measured.arrays
             _write_arrays(run.workdir / "outputs" / f"{evaluator.name}_pictures.npz", arrays, found.fingerprint)
     if writer:
-        writer.write_final(step, results["metrics"], shown)
+        writer.write_final(restored.step, results["metrics"], shown)
     if jax.process_index() == 0:
         if not (run.workdir / "config.json").exists():  # An evaluation on other data than the run's.
             environment.note(run.workdir, run.config, run.dataset)

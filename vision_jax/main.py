@@ -7,10 +7,11 @@ a run continues or evaluates that run; without either, the configs are listed.
 import pathlib
 from collections.abc import Sequence
 
-from vision_jax import allocator
+from vision_jax import allocator, ending
 
 if __name__ == "__main__":
     allocator.start("vision_jax.main")  # May start the program again: before JAX is imported.
+    ending.watch_signals()
 
 import jax
 from absl import flags
@@ -94,8 +95,7 @@ def main(argv: Sequence[str]) -> None:
         else:
             if (_CONFIG.value or command_line.options) and not _ALLOW_CHANGE.value:
                 built.checkpoints.refuse_other_config(config_lib.to_dict(built.config))
-            step = built.checkpoints.best() if _CHECKPOINT.value is None else _CHECKPOINT.value
-            evaluate.final(built, step, evaluate.Evaluation(built))
+            evaluate.final(built, _CHECKPOINT.value, evaluate.Evaluation(built))
 
 
 def run_main() -> None:

@@ -1,6 +1,6 @@
 """What watches over the loop: metric sums and their guard, rates, early stopping, signals, the profiler."""
 
-import signal
+import contextlib
 import time
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vision_jax import parallel
+from vision_jax import ending, parallel
 from vision_jax.run import Run
 
 
@@ -122,18 +122,15 @@ class Termination:
 
     def __enter__(self) -> "Termination":
         self.received = False
-        self.before: dict[int, Any] = {
-            number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        self._told = contextlib.ExitStack()
+        self._told.enter_context(ending.told(self._receive))
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        self._told.close()
 
-    def _receive(self, number: int, frame: Any) -> None:
+    def _receive(self) -> None:
         self.received = True
-        signal.signal(number, self.before[number])  # A second one acts at once.
 
     def requested(self, step: int) -> bool:
         """Whether to stop after `step`; all processes of a run agree on it."""

@@ -37,6 +37,7 @@ def start_processes(coordinator: str = "", num_processes: int = 0, process_id: i
         num_processes: how many processes make up the run (not needed with 'auto').
         process_id: which of them this one is, from 0 (not needed with 'auto').
     """
+    jax.config.update("jax_enable_preemption_service", False)  # Its handler of SIGTERM would take the place of ours.
     if coordinator == "auto":
         jax.distributed.initialize()
     elif coordinator:

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from vision_jax import config as config_lib
-from vision_jax import environment, evaluate, memory, parallel, progress, writers
+from vision_jax import ending, environment, evaluate, memory, parallel, progress, writers
 from vision_jax.checkpoints import CheckpointError, Restored
 from vision_jax.data import pipeline
 from vision_jax.monitor import MetricSums, Monitor, Profiler, Termination
@@ -28,7 +28,6 @@ from vision_jax.run import Run
 from vision_jax.tasks.base import Constants, Durations, Evaluator, Task
 from vision_jax.tasks.state import TrainState
 
-STOPPED = 75  # Exit status after a signal: saved but not finished (EX_TEMPFAIL of sysexits.h).
 Carry = tuple[TrainState, MetricSums]
 
 
@@ -163,6 +162,7 @@ class Training:
         self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
         self.newest: dict[str, float] = {}  # The last one written.
         self.monitor = Monitor(run, restored.history if restored else None, started_at=self.step)
+        self.termination = Termination(run.durations.log)
 
     def __enter__(self) -> Self:
         run, durations = self.run, self.run.durations
@@ -173,7 +173,6 @@ class Training:
             self.shown = stack.enter_context(
                 progress.Progress(durations.total, self.step, unit_examples=run.config.data.batch_size)
             )
-            self.termination = stack.enter_context(Termination(durations.log))
             self.profiler = stack.enter_context(Profiler(run))
             self._stack = stack.pop_all()
         if self.restored:
@@ -251,7 +250,7 @@ class Training:
         """Ends the process: the same command continues from the checkpoint just saved."""
         self.run.checkpoints.wait()
         self.shown.message(f"Stopped by a signal after step {self.step}; the same command continues from there.")
-        raise SystemExit(STOPPED)
+        raise SystemExit(ending.STOPPED)
 
 
 def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
@@ -260,10 +259,11 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
     Once the step is compiled, JAX's caches are emptied: what else the process has compiled is compiled again when used.
 
     Raises:
-        CheckpointError: the run's checkpoints do not fit the config.
+        CheckpointError: another process trains this run, its checkpoints do not fit the config, or none can be written.
         NotFiniteError: a metric became NaN or infinite.
     """
     config, save_every = run.config, run.durations.save
+    run.checkpoints.begin_writing()
     loader = run.loader("train")
     input_state = {"examples": len(loader.source), "batch_size": config.data.batch_size, "seed": config.seed}
     if not allow_config_change:
@@ -273,18 +273,19 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
     if restored and not allow_config_change:
         _refuse_other_data(restored, input_state)
     with Training(run, restored, loader, input_state) as training:
-        while not training.last and not training.monitor.should_stop:
-            training.dispatch()
-            training.write_row()  # Of the interval before: the device is already at work on the next.
-            training.end_row()
-            evaluated = training.evaluate()
-            stopping = training.termination.requested(training.step)
-            if evaluated or stopping or (save_every and training.step % save_every == 0):
-                training.save()
-            if stopping:
-                training.leave()
-        run.checkpoints.wait()
-        return evaluate.final(run, run.checkpoints.best(), training.evaluation, training.writer)
+        with training.termination:
+            while not training.last and not training.monitor.should_stop:
+                training.dispatch()
+                training.write_row()  # Of the interval before: the device is already at work on the next.
+                training.end_row()
+                evaluated = training.evaluate()
+                stopping = training.termination.requested(training.step)
+                if evaluated or stopping or (save_every and training.step % save_every == 0):
+                    training.save()
+                if stopping:
+                    training.leave()
+            run.checkpoints.wait()
+        return evaluate.final(run, None, training.evaluation, training.writer)
 
 
 def _refuse_other_data(restored: Restored, input_state: dict[str, Any]) -> None:

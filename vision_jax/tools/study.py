@@ -24,12 +24,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vision_jax import progress
+from vision_jax import ending, progress
 from vision_jax.study import Run, Study, StudyError, load
 from vision_jax.tools import compare
 from vision_jax.utils import files
 
-_STOPPED = 75  # Exit status of a run that a signal stopped, saved and not finished; see train.py.
 _RECORD = "study.json"  # In a run's folder: what it was started with.
 _ETA = 3  # Of successive halving: one setting in three goes on, for three times as long.
 
@@ -63,7 +62,7 @@ def train(run: Run, out: pathlib.Path, more: Sequence[str], launch: Launcher) ->
     print(f"{run.name}: {shlex.join(command)}", flush=True)
     status = launch(command)
     found = result(workdir)
-    if status == _STOPPED:
+    if status == ending.STOPPED:
         raise StudyError(f"{run.name} was stopped by a signal and has saved; the same command continues the study.")
     if status or found is None:
         raise StudyError(f"{run.name} failed with status {status}; what it was started with is in {written}.")
