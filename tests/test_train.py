@@ -1,10 +1,6 @@
 """The loop: exact resume after a kill, guards, early stopping, one compilation, no hidden transfers."""
 
 import contextlib
-import json
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -73,14 +69,6 @@ def _record_of(folder):
     """Contents of the rows and pictures of training, by name."""
     paths = [folder / "metrics.jsonl", *folder.glob("steps.jsonl"), *(folder / "pictures").rglob("*.png")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-
-
-def _last_step(metrics):
-    rows = metrics.read_text().splitlines()
-    try:
-        return json.loads(rows[-1])["step"] if rows else 0
-    except json.JSONDecodeError:  # Half a line: it is being written.
-        return 0
 
 
 @pytest.mark.usefixtures("no_page")
@@ -246,31 +234,6 @@ def test_dispatches_end_where_something_is_due():
     while stops[-1] < 23:
         stops.append(train.next_stop(stops[-1], 4, durations, evaluators))
     assert stops == [0, 4, 7, 8, 10, 12, 14, 16, 20, 21, 23]
-
-
-def test_a_signal_saves_and_the_same_command_continues(tmp_path, repository):
-    command = [
-        sys.executable,
-        "-m",
-        "vision_jax.main",
-        f"--config={repository}/configs/digits_cnn.py:smoke",
-        f"--workdir={tmp_path / 'run'}",
-        "--config.log.tensorboard=False",
-        "--config.train.epochs=4000",
-        "--config.log.every_steps=5",
-        "--config.log.every_epochs=0",
-        "--config.eval.every_epochs=1000",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    metrics = tmp_path / "run/metrics.jsonl"
-    while process.poll() is None and (not metrics.exists() or _last_step(metrics) < 5):
-        time.sleep(0.01)
-    process.terminate()
-    _, errors = process.communicate()
-    assert process.returncode == 75
-    assert "the same command continues from there" in errors
-    saved = [int(p.name) for p in (tmp_path / "run/checkpoints").iterdir()]
-    assert len(saved) == 1 and f"after step {saved[0]};" in errors
 
 
 @pytest.mark.usefixtures("no_page")

@@ -234,8 +234,7 @@ class Checkpoints:
 
     def seconds(self) -> float:
         """Returns how long the run has trained up to its newest checkpoint, all restarts together."""
-        newest = self.newest()
-        return self._parts(newest)["history"]["seconds"] if newest is not None else 0.0
+        return self._newest_history().get("seconds", 0.0)
 
     def config_of(self, step: int) -> dict[str, Any]:
         """Returns the options of the run that wrote checkpoint `step`."""

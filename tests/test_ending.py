@@ -1,0 +1,103 @@
+"""How runs end, on the real process: signals at any moment, a second writer, a disk that is full."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+LONG = ("--config.train.epochs=4000", "--config.eval.every_epochs=1000", "--config.log.every_epochs=20")
+
+
+@pytest.fixture
+def start(repository, tmp_path):
+    """Starts the smoke run of the digits in `tmp_path/run`; what still runs at the end is killed."""
+    started = []
+
+    def start(*options, **settings):
+        command = [
+            *(sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke"),
+            *("--workdir=run", "--config.log.tensorboard=False", *options),
+        ]
+        started.append(
+            subprocess.Popen(
+                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("number", "file"),
+    [
+        (signal.SIGTERM, "lock.json"),  # Before the first step, of which the program is compiled.
+        (signal.SIGINT, "outputs/val.npz"),  # After the last.
+    ],
+)
+def test_a_signal_at_any_moment_ends_with_status_75_and_the_same_command_continues(number, file, start, tmp_path):
+    process = start()
+    wait_for(tmp_path / "run" / file, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 75, errors
+    assert "Stopped by a signal." in errors and "Traceback" not in errors
+    assert not (tmp_path / "run/lock.json").exists()
+    again = start()
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert json.loads((tmp_path / "run/report/results.json").read_text())["metrics"]["test/accuracy"] > 0
+
+
+def test_a_signal_while_training_saves(start, tmp_path):
+    process = start(*LONG)
+    wait_for(tmp_path / "run/metrics.jsonl", process)
+    process.terminate()
+    _, errors = process.communicate()
+    assert process.returncode == 75
+    saved = [int(path.name) for path in (tmp_path / "run/checkpoints").iterdir()]
+    assert len(saved) == 1 and f"after step {saved[0]}; the same command continues from there" in errors
+
+
+def test_beside_a_training_another_is_refused_and_an_evaluation_does_no_harm(start, tmp_path):
+    training = start(*LONG, "--config.checkpoint.every_steps=200")
+    wait_for(tmp_path / "run/checkpoints/200", training)
+    second, evaluation = start(*LONG), start("--mode=eval", "--allow_config_change")
+    _, errors = second.communicate()
+    assert second.returncode == 1
+    assert f"is written to by process {training.pid} on" in errors and "Traceback" not in errors
+    _, errors = evaluation.communicate()
+    assert evaluation.returncode == 0, errors
+    assert training.poll() is None
+    training.terminate()
+    _, errors = training.communicate()
+    assert training.returncode == 75 and "Traceback" not in errors
+
+
+def test_a_disk_that_is_full_is_a_sentence_and_with_room_the_same_command_continues(start, tmp_path):
+    """Files may have 20 kB each: rows of metrics fit, arrays do not."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    full = start(preexec_fn=limit)
+    _, errors = full.communicate(timeout=120)
+    assert full.returncode == 1
+    assert "ERROR: " in errors and "File too large" in errors and "the same command continues" in errors
+    again = start()
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
