@@ -122,9 +122,10 @@ def read_cifar(layout: CifarLayout, contents: Mapping[str, bytes], class_names: 
         found = contents[layout.names].decode("utf-8", "replace").split()
     else:
         listed = read_pickled_dict(contents[layout.names], layout.names).get(layout.names_key, [])
-        found = [name.decode("utf-8", "replace") for name in listed if isinstance(name, bytes)]
+        names = listed if isinstance(listed, list) else []
+        found = [name.decode("utf-8", "replace") for name in names if isinstance(name, bytes)]
     if found != list(class_names):
-        raise ArchiveError(f"{layout.names} names the classes {found}; expected are {list(class_names)}.")
+        raise ArchiveError(f"{layout.names} names the classes {found!r:.500}; expected are {list(class_names)}.")
 
     splits = {}
     for split, files in layout.splits.items():
