@@ -33,7 +33,7 @@ class Published:
     Attributes:
         model, weights: names in the config, such as 'resnet50' and 'imagenet_v2'.
         source: publisher and the publisher's name for them.
-        url, file, sha256: where, under which name, and the first digits of the checksum.
+        url, file, sha256: where, under which name, and the checksum, or its first digits where no more is published.
         mebibytes: size of the file, where its publisher tells it.
         license: SPDX identifier.
         classes: file of class names in `third_party/`.
@@ -54,6 +54,11 @@ class Published:
     parameters: int
     top1: float | None
     preprocessing: Preprocessing
+
+    @property
+    def max_bytes(self) -> int:
+        """Bound on the file's size, which is published rounded to 0.001 MiB; 1 GiB where it is not."""
+        return int(((self.mebibytes or 1024.0) + 0.001) * 2**20)
 
     def record(self, sha256: str) -> Record:
         """Returns what goes with the weights once their full checksum is known."""
@@ -179,7 +184,8 @@ def find(model_name: str, weights: str | os.PathLike, *, progress: bool = True) 
     models.entry(model_name)  # first of all, is there such a network?
     row = published(model_name, os.fspath(weights)) if weights else None
     if row is not None:
-        return download.fetch(row.url, files.cache_dir("weights") / row.file, sha256=row.sha256, progress=progress)
+        path = files.cache_dir("weights") / row.file
+        return download.fetch(row.url, path, sha256=row.sha256, max_bytes=row.max_bytes, progress=progress)
     path = Path(weights).expanduser()
     if path.is_file():
         return path
