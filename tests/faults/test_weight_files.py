@@ -11,8 +11,10 @@ import zipfile
 import numpy as np
 import pytest
 
+from vision_jax import config_files
 from vision_jax.pretrained import records, torch_file, torch_writer, weights
 from vision_jax.pretrained.weights import Record
+from vision_jax.utils.options import ConfigError, Option
 
 
 def refused(path, match):
@@ -118,3 +120,14 @@ def test_names_in_a_record_cannot_move_the_cursor(tmp_path):
     torch_writer.write_safetensors(path, {"a": np.zeros(1)}, {"vision_jax": json.dumps(values)})
     record = records.read(path)
     assert (record.source, record.class_names) == (r"\x1b[2Jme", (r"a\x07", "é"))
+
+
+@pytest.mark.parametrize("text", ["", "[", "[" * 100_000, "[]", '{"task": []}', '{"seed": {"a": 1}}', '{"train": 1}'])
+def test_a_damaged_config_of_a_run(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json(:| is damaged)"):
+        config_files.of_run(tmp_path)
+
+
+def test_a_number_that_is_a_list_is_a_problem_of_its_option():
+    assert "expected numbers" in Option((1, 2), "sizes", low=1).problem([[1], 2])
