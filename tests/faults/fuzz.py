@@ -70,7 +70,7 @@ def outcome(reader: fuzz_readers.Reader, content: bytes, folder: pathlib.Path) -
     try:
         reader.read(content, folder)
     except reader.refusal as error:
-        if type(error) is not reader.refusal:
+        if type(error) not in reader.refusal:
             return f"{type(error).__name__}: {error}"
         return "refused" if reader.named in str(error) else f"the error does not say {reader.named}: {error}"
     except Exception as error:

@@ -27,7 +27,7 @@ from vision_jax.data.decode import ImageError, decode_image
 from vision_jax.data.prepare import formats
 from vision_jax.data.prepare.archives import ArchiveError, read_tar
 from vision_jax.models import registry
-from vision_jax.pretrained import torch_file, torch_writer, weights
+from vision_jax.pretrained import port, torch_file, torch_writer, weights
 from vision_jax.utils import trees
 from vision_jax.utils.options import ConfigError
 
@@ -38,11 +38,11 @@ _rng = np.random.default_rng(0)
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """A reader: `read(content, scratch folder)` returns or raises `refusal`, whose message has `named` in it."""
+    """A reader: `read(content, scratch folder)` returns or raises one of `refusal`, whose message has `named` in it."""
 
     seeds: list[Seed]
     read: Callable[[bytes, pathlib.Path], object]
-    refusal: type[Exception]
+    refusal: tuple[type[Exception], ...]
     named: str
 
 
@@ -51,7 +51,7 @@ def whole(content: bytes) -> bytes:
     return content
 
 
-def _from_file(seeds: list[Seed], read: Callable[[pathlib.Path], object], refusal, file="input") -> Reader:
+def _from_file(seeds: list[Seed], read: Callable[[pathlib.Path], object], *refusal, file="input") -> Reader:
     def write_and_read(content: bytes, folder: pathlib.Path) -> object:
         path = folder / file
         path.write_bytes(content)
@@ -132,7 +132,7 @@ def _own_safetensors() -> Reader:
 
     seeds: list[Seed] = [(pack(text.encode()), whole), (text.encode(), pack), (text.encode(), pack)]
     read = lambda path: weights.load("cnn", path)  # noqa: E731
-    return _from_file(seeds, read, torch_file.TorchFileError)
+    return _from_file(seeds, read, torch_file.TorchFileError, port.PortError)
 
 
 # Data sets.
@@ -164,7 +164,7 @@ def _cifar(binary: bool) -> Reader:
     if not binary:
         start = tiny.index(b"T\x00\x0c\x00\x00")  # the string of pixels
         seeds += [(tiny[:start], lambda changed: changed + tiny[start:])] * 2
-    return Reader(seeds, read_names, ArchiveError, "batch")
+    return Reader(seeds, read_names, (ArchiveError,), "batch")
 
 
 def _idx() -> Reader:
@@ -265,7 +265,7 @@ def _photos() -> Reader:
         dataset = photo_folder.load(folder / "photos", val_fraction=0.3, test_fraction=0.3, seed=0)
         return [example["image"] for source in dataset.splits.values() for example in source]
 
-    return Reader(_encoded(), read, ValueError, "input.jpg")
+    return Reader(_encoded(), read, (ValueError,), "input.jpg")
 
 
 def _config() -> Reader:
@@ -283,7 +283,7 @@ def _config() -> Reader:
         except ConfigError as error:  # which names the option
             raise ConfigError(f"config.json: {error}") from None
 
-    return _from_file(seeds, read, ConfigError, "config.json")
+    return _from_file(seeds, read, ConfigError, file="config.json")
 
 
 # By name, and made where they are used: some start JAX, and whoever did so should not fork.

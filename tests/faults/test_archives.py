@@ -68,3 +68,9 @@ def test_thousands_of_extended_headers(tmp_path, kind):
     path.write_bytes(member.tobuf(tarfile.USTAR_FORMAT) * 5000)
     with pytest.raises(ArchiveError, match=f"^{path} is damaged"):
         list(read_tar(path, lambda name: True, max_bytes=1 << 30))
+
+
+def test_an_empty_idx_of_huge_dimensions(tmp_path):
+    (tmp_path / "a").write_bytes(b"\0\0\x08\x04" + bytes(4) + b"\xff" * 12)
+    with pytest.raises(ArchiveError, match=r"announces .* 0 bytes, and holds 0"):
+        formats.read_idx(tmp_path / "a", max_bytes=1000)

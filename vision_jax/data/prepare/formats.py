@@ -42,7 +42,8 @@ def read_idx(path: pathlib.Path, *, max_bytes: int) -> np.ndarray:
     ndim = content[3]
     shape = struct.unpack(f">{ndim}I", content[4 : 4 + 4 * ndim])
     found = len(content) - 4 - 4 * ndim
-    if math.prod(shape) != found:
+    # Where one size is 0, the others are still multiplied by NumPy.
+    if math.prod(shape) != found or math.prod(max(size, 1) for size in shape) >= 2**48:
         raise ArchiveError(f"{path} announces {shape}, {math.prod(shape):,} bytes, and holds {found:,}: refused.")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
