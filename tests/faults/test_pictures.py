@@ -12,6 +12,7 @@ from PIL import Image
 
 from vision_jax import command_line
 from vision_jax.data import checks, decode, folder
+from vision_jax.report import page
 
 
 def picture(path, seed=0, size=(9, 12)):
@@ -93,3 +94,8 @@ def test_odd_names_are_spelled_out(tmp_path):
     assert text.isprintable() and text.encode()
     shown = command_line.in_words(caught[0].message, "WARNING")
     assert shown.startswith("WARNING: 1 photo stands") and shown.replace("\n", "").isprintable()
+
+
+def test_a_page_takes_names_that_are_not_utf8(tmp_path):
+    page.write(tmp_path / "index.html", title=os.fsdecode(b"caf\xe9"), sections=[])
+    assert r"caf\udce9" in (tmp_path / "index.html").read_text(encoding="utf-8")
