@@ -10,10 +10,11 @@ What differs: 1,000 training images are held out; the whitening layer's bias kee
 trains for three epochs; the head has a bias, and the loss is a mean, so that their rates of biases and head (0.053,
 0.67 for the sum over 2,000 images, and logits over 256) read 106 and 1.75 for features over 9.
 
-One run (seed 0): 93.7 % test accuracy of six views (`accuracy_tta6`, 95 % interval 93.2 to 94.1; 92.8 % of one view), in
-57 minutes on one core of an AMD EPYC that did other work too. Record: configs/results/cifar10_speed. A step needs about
-4 GB. Not measured yet: the mean over seeds, and the time on both cores beside the published program. Variant 'cifar100' is
-the same network for a hundred classes, a teacher for `cifar100_tiny.py:distilled`.
+One run (seed 0): 93.7 % test accuracy of six views (`accuracy_tta6`, 95 % interval 93.2 to 94.1; 92.8 % of one view),
+in 57 minutes on one core of an AMD EPYC that did other work too. Record: configs/results/cifar10_speed. A step needs
+about 4 GB. Not measured yet: the mean over seeds, and the time on both cores beside the published program.
+
+Variant 'cifar100' is the same network for a hundred classes, a teacher for `cifar100_tiny.py:distilled`.
 """
 
 from vision_jax import config as config_lib

@@ -10,6 +10,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from vision_jax import ending
+from vision_jax.utils.text import printable
 
 options: dict[str, str] = {}  # Of the config, as `--config.SECTION.OPTION=VALUE` gave them.
 
@@ -80,7 +81,12 @@ def quiet() -> None:
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    print(f"WARNING: {message}", file=file or sys.stderr)
+    print(in_words(message, "WARNING"), file=file or sys.stderr)
+
+
+def in_words(message: object, kind: str = "ERROR") -> str:
+    """Returns a line about an error or warning, safe to print: it may quote names from files that anyone has made."""
+    return f"{kind}: {printable(str(message), keep=chr(10))}"
 
 
 @contextlib.contextmanager
@@ -90,4 +96,4 @@ def sentences(*expected: type[Exception]) -> Iterator[None]:
         yield
     except expected as error:
         logging.debug("Traceback:", exc_info=True)
-        raise SystemExit(f"ERROR: {error}") from error
+        raise SystemExit(in_words(error)) from error

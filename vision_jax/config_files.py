@@ -86,14 +86,19 @@ def of_run(workdir: pathlib.Path) -> ConfigDict:
     """Returns the config that a run was trained with.
 
     Raises:
-        ConfigError: there is no run in `workdir`, or it has options that no longer exist.
+        ConfigError: there is no run in `workdir`, its config is damaged, or has options that no longer exist.
     """
     path = workdir / "config.json"
     if not path.is_file():
         raise ConfigError(
             f"There is no run in {workdir} (no config.json); name its folder, or a config with --config=FILE."
         )
-    return config_lib.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return config_lib.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged: {str(error)[:200]}") from None
 
 
 def name_of(name: str) -> str:

@@ -6,7 +6,6 @@
 
 import contextlib
 import functools
-import json
 import os
 import pathlib
 import sys
@@ -246,9 +245,7 @@ def load(
         return Classifier(inference.pretrained_classifier(str(source), os.fspath(weights)))
     if weights:
         raise ValueError(f"{folder} is the folder of a run, which has weights of its own; leave `weights` out.")
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} is no folder of a run: it has no config.json.")
-    task = json.loads((folder / "config.json").read_text())["task"]
+    task = config_files.of_run(folder).task
     if task == "classification":
         return Classifier(inference.classifier_of_run(folder, checkpoint))
     if task == "gan":

@@ -50,8 +50,8 @@ def test_rows_are_consistent(key):
     assert row.parameters == entry.parameters
     assert row.url.startswith("https://")
     assert row.url.endswith("/" + row.file)
-    assert re.search(rf"-{row.sha256}\.pth?$|-{row.sha256}\.th$", row.file)
-    assert re.fullmatch("[0-9a-f]{8}", row.sha256)
+    assert re.search(rf"-{row.sha256[:8]}\.(pth?|th)$", row.file)
+    assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}", row.sha256)
     assert row.preprocessing.crop == entry.input_shape[0]
     assert weights.published(row.model, row.weights) is row
     if not row.weights.endswith("_v2"):
@@ -129,6 +129,7 @@ def server(monkeypatch, tmp_path):
         url=f"http://127.0.0.1:{server.server_port}/resnet20.th",
         file="resnet20.th",
         sha256=hashlib.sha256(content).hexdigest()[:8],
+        mebibytes=None,
     )
     rows = {"resnet20_cifar10": row}
     monkeypatch.setattr(weights, "manifest", lambda: rows)

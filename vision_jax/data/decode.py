@@ -40,6 +40,9 @@ _DAMAGE = (
 )
 
 
+_MAX_ASPECT = 100  # a panorama reaches 20; resizing by the short side multiplies the long one
+
+
 class ImageError(ValueError):
     """A file that is not a usable image; the message says why."""
 
@@ -73,12 +76,13 @@ def open_image(data: bytes | bytearray | memoryview) -> Image.Image:
     """Reads the header of an image file; no pixel is decoded yet.
 
     Raises:
-      ImageError: the bytes are empty, no image, or beyond Pillow's bound on pixels.
+      ImageError: the bytes are empty, no image, beyond Pillow's bound on pixels, or a strip more than 100 times as
+        long as wide.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
         raise ImageError(
             f"more pixels than Pillow's bound against decompression bombs allows ({e}); if the picture is "
@@ -89,6 +93,11 @@ def open_image(data: bytes | bytearray | memoryview) -> Image.Image:
         raise ImageError(f"not an image ({kinds}): the file begins with {bytes(data[:12])!r}") from e
     except _DAMAGE as e:
         raise _damaged(e) from e
+    if max(image.size) > _MAX_ASPECT * min(image.size):
+        raise ImageError(
+            f"{image.width}×{image.height} pixels are a strip; the long side may be {_MAX_ASPECT} times the short one"
+        )
+    return image
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

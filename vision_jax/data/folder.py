@@ -13,7 +13,7 @@ import numpy as np
 
 from vision_jax.data import checks, decode, splits
 from vision_jax.data.sources import Dataset, Example, Relabeled, Source, Subset
-from vision_jax.utils.text import closest
+from vision_jax.utils.text import closest, printable
 
 _SPLITS = {
     "train": "train",
@@ -104,7 +104,8 @@ def load(
     set has no classes.
 
     Every file is read and decoded once, in threads, and known again by path, size and time. Labels count the
-    classes by sorted name. Names that begin with a dot are ignored.
+    classes by sorted name; what a terminal would obey, or UTF-8 cannot say, is spelled out in it (`printable`). Names
+    that begin with a dot are ignored.
 
     ROOT/CLASS is split by class and content alone (`splits.stratified`), so renaming or copying the folder
     changes no split: first `test_fraction` of all photos, then `val_fraction` of the others. With ROOT/train,
@@ -135,13 +136,14 @@ def load(
     folders = _split_folders(root)
     flat = not any(map(_subfolders, folders.values())) and any(map(_photos, folders.values()))
     found = {name: {"": _photos(folder)} if flat else _classes(folder) for name, folder in folders.items()}
-    class_names = ("",) if flat else _class_names(root, found)
+    folder_names = ("",) if flat else _class_names(root, found)
     files = {
         split: [
-            (os.path.relpath(p, root), label) for label, name in enumerate(class_names) for p in classes.get(name, ())
+            (os.path.relpath(p, root), label) for label, name in enumerate(folder_names) for p in classes.get(name, ())
         ]
         for split, classes in found.items()
     }
+    class_names = tuple(map(printable, folder_names))
     photos, broken = checks.check_photos(root, [path for listed in files.values() for path, _ in listed])
     _report_broken(root, broken, len(photos) + len(broken), on_broken)
     own = {}
@@ -161,7 +163,7 @@ def load(
         splits=sources,
         class_names=() if flat else class_names,
         provenance={
-            "root": os.fspath(root.resolve()),
+            "root": printable(os.fspath(root.resolve())),
             "fingerprint": hashlib.sha256(together.encode()).hexdigest(),
             "splits": how + held,
             "broken_files": str(len(broken)),
@@ -171,7 +173,7 @@ def load(
 
 @dataclasses.dataclass(frozen=True)
 class Duplicate:
-    """Files of the same content: (split, class name, path) of each."""
+    """Files of the same content: (split, class name, path in printable characters) of each."""
 
     files: tuple[tuple[str, str, str], ...]
 
@@ -181,7 +183,7 @@ def duplicates(sources: Mapping[str, FolderSource], class_names: Sequence[str]) 
     groups = defaultdict(list)
     for split, source in sources.items():
         for path, label, digest in zip(source.paths, source.labels, source.digests, strict=True):
-            groups[digest].append((split, class_names[label], path))
+            groups[digest].append((split, class_names[label], printable(path)))
     return [Duplicate(tuple(g)) for g in groups.values() if len({(s, c) for s, c, _ in g}) > 1]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from vision_jax.data.decode import EXTENSIONS, ImageError
 from vision_jax.inference.explain import grad_cam, last_map, overlay
 from vision_jax.pretrained.classifiers import ImageClassifier
+from vision_jax.utils.text import printable
 
 
 @dataclasses.dataclass
@@ -111,8 +112,8 @@ def predict(
             answers, good = [], []
             images = pool.map(opened, [path for _, path in chunk])
             for (number, path), image in zip(chunk, images, strict=True):
-                name = f"array {number}" if isinstance(path, np.ndarray) else str(path)
-                answers.append(Answer(name, error=image if isinstance(image, str) else ""))
+                name = f"array {number}" if isinstance(path, np.ndarray) else printable(str(path))
+                answers.append(Answer(name, error=printable(image) if isinstance(image, str) else ""))
                 if not isinstance(image, str):
                     good.append((number, answers[-1], image))
             if good:

@@ -14,8 +14,6 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from vision_jax.pretrained.pickle_machine import TorchFileError
-
 SAFETENSORS_DTYPES: dict[str, np.dtype] = {
     name: np.dtype(kind)
     for name, kind in {
@@ -40,6 +38,10 @@ SAFETENSORS_DTYPES: dict[str, np.dtype] = {
 _MAX_DIMENSIONS = 32
 
 
+class TorchFileError(ValueError):
+    """A weight file that is damaged, hostile, or of a kind that is not read here."""
+
+
 def read_safetensors(data: bytes) -> dict[str, np.ndarray]:
     """Returns the tensors in the bytes of a .safetensors file; the library checks that header and bytes agree."""
     try:
@@ -55,9 +57,17 @@ def read_safetensors(data: bytes) -> dict[str, np.ndarray]:
     return tensors
 
 
+def check_empty(shape: Sequence[int], dtype: np.dtype) -> None:
+    """Refuses an array without elements whose other dimensions are beyond what NumPy can count."""
+    if math.prod(max(length, 1) for length in shape) * dtype.itemsize >= 2**48:
+        raise TorchFileError(f"an empty array has the shape {tuple(shape)}")
+
+
 def _array(raw: np.ndarray, dtype: np.dtype, shape: Sequence[int], order: Literal["C", "F"] = "C") -> np.ndarray:
     if dtype == np.bool_:
         raw = (raw != 0).view(np.uint8)  # bytes other than 0 and 1 are no valid booleans
+    if not raw.size:
+        check_empty(shape, dtype)
     array = raw.view(dtype).reshape(shape, order=order)
     array.flags.writeable = False
     return array

@@ -20,7 +20,8 @@ import ml_dtypes
 import numpy as np
 
 from vision_jax.pretrained import array_files
-from vision_jax.pretrained.pickle_machine import Builder, Machine, TorchFileError, check_key, check_plain
+from vision_jax.pretrained.array_files import TorchFileError
+from vision_jax.utils.pickle_machine import Builder, Machine, PickleError, check_key, check_plain
 
 __all__ = ["TorchFileError", "read", "state_dict"]
 
@@ -28,6 +29,7 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _MAX_PICKLE_BYTES = 64 * 2**20
 _MAX_DIMENSIONS = 32
+_ADVICE = "; save a state dict (torch.save(model.state_dict(), ...)) instead of whole objects"
 _NESTING = ("state_dict", "model_state_dict", "model", "net")  # where checkpoints keep the weights
 _WRAPPERS = ("module.", "_orig_mod.")  # prefixes of DataParallel and torch.compile
 
@@ -98,7 +100,7 @@ def read(path: str | os.PathLike) -> Any:
     data = path.read_bytes()
     try:
         return _read(data)
-    except TorchFileError as error:
+    except (TorchFileError, PickleError) as error:
         raise TorchFileError(f"{path}: {error}") from None
 
 
@@ -186,7 +188,7 @@ def _read_zip(data: bytes) -> Any:
     program = member("data.pkl")
     if len(program) > _MAX_PICKLE_BYTES:
         raise TorchFileError(f"data.pkl has {len(program):,} bytes; at most {_MAX_PICKLE_BYTES:,} are read")
-    value, _ = Machine(program, 0, _globals(_budget(data)), persistent_load).run()
+    value, _ = Machine(program, 0, _globals(_budget(data)), persistent_load, advice=_ADVICE).run()
     check_plain(value, len(program))
     return value
 
@@ -215,7 +217,7 @@ def _read_legacy(data: bytes) -> Any:
         layout.setdefault(key, (dtype, elements))
         return _Storage(dtype, None)
 
-    _, end = Machine(data, position, _globals(_budget(data)), survey).run()
+    _, end = Machine(data, position, _globals(_budget(data)), survey, advice=_ADVICE).run()
     if end - position > _MAX_PICKLE_BYTES:
         raise TorchFileError(f"the pickle has {end - position:,} bytes; at most {_MAX_PICKLE_BYTES:,} are read")
     keys, start = Machine(data, end, {}).run()
@@ -310,14 +312,12 @@ def _globals(spend: Callable[[int], None]) -> dict[tuple[str, str], Any]:
             raise TorchFileError(f"a tensor has {len(size)} sizes and {len(stride)} strides")
         if storage.data is None:
             return np.empty(0, dtype)
-        count, extent, bulk = 1, offset + 1, dtype.itemsize
+        count, extent = 1, offset + 1
         for length, step in zip(size, stride, strict=True):
             count *= length
             extent += (length - 1) * step
-            bulk *= max(length, 1)
         if count == 0:
-            if bulk >= 2**48:
-                raise TorchFileError(f"an empty tensor has the size {size}")
+            array_files.check_empty(size, dtype)
             return np.empty(size, dtype)
         spend(count * dtype.itemsize)
         boolean = dtype == np.bool_

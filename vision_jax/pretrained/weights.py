@@ -10,90 +10,20 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 
 from vision_jax import models
 from vision_jax.models.network import Classifier
-from vision_jax.pretrained import port, torch_file, torch_writer
+from vision_jax.pretrained import port, records, torch_file, torch_writer
+from vision_jax.pretrained.records import Preprocessing, Record
 from vision_jax.pretrained.torch_file import TorchFileError
 from vision_jax.utils import download, files, trees
 from vision_jax.utils.text import closest
-
-_METADATA = "vision_jax"
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """What a photo goes through before these weights see it.
-
-    Attributes:
-        resize: length of the short side after resizing, in pixels.
-        crop: side of the central square that is cut out, in pixels.
-        interpolation: filter of the resizing: 'nearest', 'bilinear' or 'bicubic'; antialiased.
-        mean, std: per channel, in units of [0, 1]: the network sees (image - mean) / std. They hold for a network
-            built without options; where the publisher shifts the input inside the network (torchvision's
-            `transform_input`), that is part of them.
-    """
-
-    resize: int
-    crop: int
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """Returns the preprocessing described by JSON; see `third_party/README.md`.
-
-        Raises:
-            ValueError: something is missing or of another type.
-        """
-        values = dict(values)
-        if values.pop("transform_input", False):
-            # ImageNet's statistics, undone inside the network in favor of these.
-            values |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-        try:
-            mean, std = (tuple(float(x) for x in values.pop(name)) for name in ("mean", "std"))
-            found = cls(int(values.pop("resize")), int(values.pop("crop")), str(values.pop("interpolation")), mean, std)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"the preprocessing lacks something or has the wrong type: {error}") from None
-        if values or not all(map(math.isfinite, mean + std)) or 0 in std or not 1 <= found.crop <= found.resize:
-            raise ValueError(f"the preprocessing makes no sense: {found} {values or ''}")
-        return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What is known about weights; None where nothing is.
-
-    Attributes:
-        model: name of the network in `models.MODELS`.
-        source: who published them, or the file.
-        sha256: of the original file, if it came from one.
-        license: SPDX identifier.
-        options: those that the network has to be built with, besides `num_classes`.
-        input_shape: (H, W, C) that it was made for; None is the table's.
-        class_names: of the head's outputs, in order.
-        preprocessing: of the images.
-        top1: published accuracy in percent.
-    """
-
-    model: str
-    source: str
-    sha256: str | None = None
-    license: str | None = None
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    input_shape: tuple[int, ...] | None = None
-    class_names: tuple[str, ...] | None = None
-    preprocessing: Preprocessing | None = None
-    top1: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +33,7 @@ class Published:
     Attributes:
         model, weights: names in the config, such as 'resnet50' and 'imagenet_v2'.
         source: publisher and the publisher's name for them.
-        url, file, sha256: where, under which name, and the first digits of the checksum.
+        url, file, sha256: where, under which name, and the checksum, or its first digits where no more is published.
         mebibytes: size of the file, where its publisher tells it.
         license: SPDX identifier.
         classes: file of class names in `third_party/`.
@@ -124,6 +54,11 @@ class Published:
     parameters: int
     top1: float | None
     preprocessing: Preprocessing
+
+    @property
+    def max_bytes(self) -> int:
+        """Bound on the file's size, which is published rounded to 0.001 MiB; 1 GiB where it is not."""
+        return int(((self.mebibytes or 1024.0) + 0.001) * 2**20)
 
     def record(self, sha256: str) -> Record:
         """Returns what goes with the weights once their full checksum is known."""
@@ -195,7 +130,7 @@ def load(
         DownloadError: they are not in the cache and cannot be fetched.
     """
     path = find(model_name, weights, progress=progress)
-    if (own := _own_record(path)) is not None:
+    if (own := records.read(path)) is not None:
         record = own
         if record.model != model_name:
             raise TorchFileError(f"{path} holds weights of {record.model}, not of {model_name}")
@@ -249,7 +184,8 @@ def find(model_name: str, weights: str | os.PathLike, *, progress: bool = True) 
     models.entry(model_name)  # first of all, is there such a network?
     row = published(model_name, os.fspath(weights)) if weights else None
     if row is not None:
-        return download.fetch(row.url, files.cache_dir("weights") / row.file, sha256=row.sha256, progress=progress)
+        path = files.cache_dir("weights") / row.file
+        return download.fetch(row.url, path, sha256=row.sha256, max_bytes=row.max_bytes, progress=progress)
     path = Path(weights).expanduser()
     if path.is_file():
         return path
@@ -262,7 +198,7 @@ def find(model_name: str, weights: str | os.PathLike, *, progress: bool = True) 
 
 def model_of(path: Path) -> str | None:
     """Returns the network that a file is of: one of this project says so, a published one is told by its checksum."""
-    if (own := _own_record(path)) is not None:
+    if (own := records.read(path)) is not None:
         return own.model
     sha256 = _sha256(path)
     return next((row.model for row in manifest().values() if sha256.startswith(row.sha256)), None)
@@ -275,7 +211,7 @@ def save(path: str | os.PathLike, variables: Mapping[str, Any], record: Record) 
     """
     collections = {name: variables[name] for name in ("params", "batch_stats") if variables.get(name)}
     flat = {name: np.asarray(leaf) for name, leaf in trees.flatten(collections).items()}
-    torch_writer.write_safetensors(path, flat, {_METADATA: json.dumps(dataclasses.asdict(record))})
+    torch_writer.write_safetensors(path, flat, {records.METADATA: json.dumps(dataclasses.asdict(record))})
 
 
 def _sha256(path: Path) -> str:
@@ -283,38 +219,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _own_record(path: Path) -> Record | None:
-    """Returns the record in a file of this project, None for any other file."""
-    with path.open("rb") as file:
-        if file.read(9)[8:] != b"{":
-            return None
-    try:
-        with safetensors.safe_open(path, framework="np") as tensors:
-            text = (tensors.metadata() or {}).get(_METADATA)
-    except safetensors.SafetensorError as error:
-        raise TorchFileError(f"{path}: the .safetensors file is damaged: {str(error)[:200]}") from None
-    if text is None:
-        return None
-    try:
-        values = json.loads(text)
-        if "licence" in values:  # as version 0.1 wrote it
-            values["license"] = values.pop("licence")
-        names, preprocessing, shape = values["class_names"], values["preprocessing"], values["input_shape"]
-        values["input_shape"] = tuple(map(int, shape)) if shape is not None else None
-        values["class_names"] = tuple(map(str, names)) if names is not None else None
-        values["preprocessing"] = Preprocessing.of(preprocessing) if preprocessing is not None else None
-        return Record(**values)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise TorchFileError(f"{path}: its record is damaged: {str(error)[:200]}") from None
-
-
 def _own_variables(path: Path, record: Record) -> dict[str, Any]:
     flat = torch_file.read(path)
-    model = models.build(record.model, **record.options)
-    if isinstance(model, Classifier) and (bias := flat.get(f"params/{model.head_layers[0]}/bias")) is not None:
-        model = model.clone(num_classes=bias.size)
-    shapes = models.shapes(model, record.input_shape or models.entry(record.model).input_shape)
-    shapes = {name: shapes[name] for name in ("params", "batch_stats") if name in shapes}
+    try:
+        shapes = records.shapes(record, flat)
+    except TorchFileError as error:
+        raise TorchFileError(f"{path}: {error}") from None
     if problems := trees.differences(trees.flatten(shapes), flat, types=False):
         raise TorchFileError(f"{path} does not fit {record.model}:{trees.shown(problems)}")
     return _nested(flat)

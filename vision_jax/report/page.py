@@ -174,7 +174,7 @@ def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Sectio
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # a path may be no UTF-8
 
 
 def show(value: Cell) -> str:

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     try:
         print(f"Wrote {write(argv[1:], flags.FLAGS.out)}")
     except (ValueError, OSError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(command_line.in_words(error), file=sys.stderr)
         return 2
     return 0
 

@@ -391,7 +391,7 @@ def main(argv: list[str]) -> int:
         parts = [part for part, flag in wanted.items() if flag or given.all]
         receipts = compare(argv[1], argv[2], ["interval"] * (options.resamples > 1) + parts, options)
     except (ValueError, OSError, CheckpointError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(command_line.in_words(error), file=sys.stderr)
         return 2
     if given.json:
         print(json.dumps({name: receipt.to_json() for name, receipt in receipts.items()}, indent=2, ensure_ascii=False))

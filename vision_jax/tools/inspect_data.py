@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
         )
         print(f"Wrote {data_page.write(folder, dataset, config, near=_NEAR.value, record=record)}")
     except (ValueError, OSError) as error:
-        sys.exit(f"ERROR: {error}")
+        sys.exit(command_line.in_words(error))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         else:
             print(table, end="")
     except (ValueError, OSError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(command_line.in_words(error), file=sys.stderr)
         return 1
     return 0
 

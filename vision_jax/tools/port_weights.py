@@ -144,7 +144,7 @@ def main(argv: list[str]) -> None:
             )
         )
     except (ValueError, OSError, CheckpointError) as error:
-        sys.exit(f"ERROR: {error}")
+        sys.exit(command_line.in_words(error))
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def run(
         if not read + unread:
             raise ValueError(f"there is no picture ({', '.join(EXTENSIONS)}) in {', '.join(paths)}.")
     except (ValueError, OSError, CheckpointError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(command_line.in_words(error), file=sys.stderr)
         return 2
     if unread:
         print(f"{unread} of {read + unread} pictures could not be read.", file=sys.stderr)

@@ -104,7 +104,7 @@ def run(
             images = generator.sample(n, seed=seed, class_index=chosen, truncation=truncation, batch_size=batch_size)
         write(target, images, _STEPS if interpolate else None)
     except (ValueError, OSError, CheckpointError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(command_line.in_words(error), file=sys.stderr)
         return 2
     print(f"Wrote {len(images)} images to {out}.")
     return 0

@@ -25,6 +25,7 @@ from vision_jax.checkpoints import CheckpointError
 from vision_jax.data import decode
 from vision_jax.ops import resize
 from vision_jax.utils import files
+from vision_jax.utils.text import printable
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 _OPTIONS: dict[str, dict[str, Any]] = {"JPEG": dict(quality=95, subsampling=0), "WEBP": dict(lossless=True)}
@@ -123,7 +124,7 @@ def enlarge(
         alpha = np.round(np.clip(enlarged, 0.0, 255.0)).astype(np.uint8)
     write(out, large, alpha, profile)
     height, width = pixels.shape[:2]
-    print(f"{out}: {width}x{height} -> {large.shape[1]}x{large.shape[0]}")
+    print(f"{printable(str(out))}: {width}x{height} -> {large.shape[1]}x{large.shape[0]}")
 
 
 def run(
@@ -150,9 +151,9 @@ def run(
                 enlarge(upscaler, source, out, scale, tile)
             except (decode.ImageError, OSError) as error:
                 failed += 1
-                print(f"Not enlarged: {error}", file=sys.stderr)
+                print(command_line.in_words(error, "Not enlarged"), file=sys.stderr)
     except (ValueError, OSError, CheckpointError) as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(command_line.in_words(error), file=sys.stderr)
         return 2
     if failed:
         print(f"{failed} of {len(pairs)} pictures could not be enlarged.", file=sys.stderr)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 _ANSWER_SECONDS = 8.0  # to look up the name, connect, follow redirects and get the first line of the answer
 _CHUNK_BYTES = 1 << 18
+_MAX_BYTES = 4 << 30  # of a file whose size nobody knows
 _TRIES = 5
 
 
@@ -40,6 +41,7 @@ def fetch(
     *,
     sha256: str | None = None,
     size: int | None = None,
+    max_bytes: int = _MAX_BYTES,
     progress: bool = True,
     timeout: float = 30.0,
 ) -> Path:
@@ -51,6 +53,7 @@ def fetch(
         sha256: checksum in hexadecimal, or its first digits (8 at least). Without one, nothing is checked, a file that
             is there is taken as it is, and a download that was cut short starts over.
         size: expected size in bytes.
+        max_bytes: bound on the size where it is not known exactly; an answer that goes on beyond it is given up.
         progress: show a progress bar.
         timeout: seconds without a byte after which a connection counts as stalled. The first byte has to come within
             8 seconds, so that a machine without network is told at once.
@@ -59,29 +62,38 @@ def fetch(
         `path`.
 
     Raises:
-        DownloadError: no connection, no such file, a stalled or cut connection, a wrong size or checksum.
+        DownloadError: no connection, no such file, a stalled or cut connection, a wrong size or checksum, a redirection
+            to something unprotected, or a disk that does not take the file.
     """
     path = Path(path)
-    wanted = _Wanted(url, path, sha256.lower() if sha256 else None, size)
-    if wanted.in_place():
-        return path
+    wanted = _Wanted(url, path, sha256.lower() if sha256 else None, size, max_bytes if size is None else size)
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise wanted.error("only http and https are fetched")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(path.name + ".partial")) as partial:
-        if not wanted.in_place():  # another process may have been first
-            if sha256 is None:
-                partial.truncate(0)
-            _fill(partial, wanted, progress, timeout)
-            os.replace(partial.name, path)
+    try:
+        if not wanted.in_place():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _fetch(wanted, progress, timeout)
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise wanted.error(f"the disk does not take it ({error})") from error
     return path
 
 
+def _fetch(wanted: "_Wanted", progress: bool, timeout: float) -> None:
+    with _locked(wanted.path.with_name(wanted.path.name + ".partial")) as partial:
+        if not wanted.in_place():  # another process may have been first
+            if wanted.sha256 is None:
+                partial.truncate(0)
+            _fill(partial, wanted, progress, timeout)
+            os.replace(partial.name, wanted.path)
+
+
 class _Wanted:
-    def __init__(self, url: str, path: Path, sha256: str | None, size: int | None):
+    def __init__(self, url: str, path: Path, sha256: str | None, size: int | None, max_bytes: int):
         if sha256 is not None and len(sha256) < 8:
             raise ValueError(f"sha256={sha256!r} is too short to check anything; give at least 8 digits")
-        self.url, self.path, self.sha256, self.size = url, path, sha256, size
+        self.url, self.path, self.sha256, self.size, self.max_bytes = url, path, sha256, size, max_bytes
 
     def error(self, reason: str) -> DownloadError:
         facts = [f"sha256 {self.sha256}…"] if self.sha256 and len(self.sha256) < 64 else []
@@ -165,8 +177,9 @@ def _transfer(partial: BinaryIO, wanted: _Wanted, progress: bool, timeout: float
             partial.truncate(0)
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
-        if wanted.size is not None and total not in (None, wanted.size):
-            raise wanted.error(f"the server has {total:,} bytes")
+        if total is not None and (total > wanted.max_bytes or wanted.size not in (None, total)):
+            bound = f" where at most {wanted.max_bytes:,} were expected" if wanted.size is None else ""
+            raise wanted.error(f"the server has {total:,} bytes{bound}")
         bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=wanted.path.name, disable=not progress)
         with bar:
             while True:
@@ -182,9 +195,9 @@ def _transfer(partial: BinaryIO, wanted: _Wanted, progress: bool, timeout: float
                     break
                 partial.write(chunk)
                 bar.update(len(chunk))
-                if wanted.size is not None and partial.tell() > wanted.size:
+                if partial.tell() > wanted.max_bytes:
                     partial.truncate(0)
-                    raise wanted.error(f"the server sends more than {wanted.size:,} bytes")
+                    raise wanted.error(f"the server sends more than {wanted.max_bytes:,} bytes")
         partial.flush()
         if total is not None and partial.tell() < total:
             raise _Broken(f"the connection was cut after {partial.tell():,} of {total:,} bytes")
@@ -196,11 +209,16 @@ def _range_start(response: http.client.HTTPResponse) -> int | None:
     return int(first) if unit == "bytes" and first.isdigit() else None
 
 
+def _is_own_machine(url: str) -> bool:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+
+
 class _OnlyWeb(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to something unprotected."""
+    """Follows redirects to https alone, and within this machine."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+        if not newurl.startswith("https:") and not (_is_own_machine(req.full_url) and _is_own_machine(newurl)):
             raise urllib.error.URLError(f"it redirects to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -75,6 +75,9 @@ class Option:
         numbers = value if isinstance(value, tuple | list) else (value,)
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             return f"is {value!r}, expected a finite number"
+        limited = self.low is not None or self.high is not None
+        if limited and not all(isinstance(number, int | float) for number in numbers):
+            return f"is {value!r}, expected numbers"
         below = self.low is not None and any(number < self.low for number in numbers)
         above = self.high is not None and any(number > self.high for number in numbers)
         if below or above:

@@ -149,7 +149,7 @@ class Evil:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles_run_no_code(tmp_path, protocol):
     content = pickle.dumps({b"data": Evil(tmp_path / "pwned")}, protocol)
-    with pytest.raises(ArchiveError, match="code, not data"):
+    with pytest.raises(ArchiveError, match="code, not data" if protocol else "opcode"):
         read_pickled_dict(content, "data_batch_1")
     assert not (tmp_path / "pwned").exists()
 

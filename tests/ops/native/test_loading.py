@@ -145,7 +145,7 @@ done
 exec {COMPILER} "$@"
 """
 # Arguments end in `-o LIBRARY`.
-RUBBISH = 'while [ $# -gt 1 ]; do shift; done; echo rubbish > "$1"'
+RUBBISH = '[ "$1" = --version ] && exit; while [ $# -gt 1 ]; do shift; done; echo rubbish > "$1"'
 ABORTS = f"""
 echo '#include <cstdlib>
 __attribute__((constructor)) static void End() {{ std::abort(); }}' > "$0.cc"

@@ -8,10 +8,9 @@ decompression bomb means that this is not the publisher's file, and the archive 
 import contextlib
 import gzip
 import io
+import math
 import os
 import pathlib
-import pickle
-import pickletools
 import re
 import tarfile
 import zlib
@@ -21,6 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from vision_jax.utils.pickle_machine import Builder, Machine, PickleError, Stateful
+
 # Deflate reaches 1032:1 at best. Data sets stay below 20:1; what goes far beyond is made to fill memory.
 MAX_RATIO = 200
 # Below this size a bomb cannot hurt, and tiny honest files (all zero) reach any ratio.
@@ -29,7 +30,7 @@ _MAX_MEMBERS = 100_000
 _CHUNK = 1 << 20
 
 # What the readers of the standard library raise on damaged input.
-_DAMAGE = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError, MemoryError)
+_DAMAGE = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 class ArchiveError(ValueError):
@@ -165,46 +166,39 @@ def _checked_name(member: tarfile.TarInfo, path: pathlib.Path, max_bytes: int) -
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-class _ArrayType:
+class _ArrayType(Stateful):
     """Stands in for `numpy.dtype` while unpickling: only unsigned bytes have a meaning in these files."""
 
-    def __init__(self, code: Any, *_: Any):
-        if code not in ("u1", b"u1", "uint8", b"uint8"):
-            raise pickle.UnpicklingError(f"an array of type {code!r}, where unsigned bytes are expected")
+    def __init__(self, arguments: tuple):
+        if not arguments or arguments[0] not in ("u1", b"u1", "uint8", b"uint8"):
+            raise PickleError("an array has another type than unsigned bytes")
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         pass  # byte order and alignment, which single bytes do not have
 
 
-class _Array:
+class _Array(Stateful):
     """Stands in for `numpy.ndarray`: takes the pickled state apart, and checks it, itself."""
 
-    value: np.ndarray
+    def __init__(self, _: tuple):
+        self.value = np.zeros(0, np.uint8)
 
-    def __init__(self, *_: Any):
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, raw = state
-        raw = raw.encode("latin1") if isinstance(raw, str) else raw
-        if not isinstance(dtype, _ArrayType) or not isinstance(raw, bytes) or fortran:
-            raise pickle.UnpicklingError("an array in a form that CIFAR's files do not have")
+    def set_state(self, state: Any) -> None:
+        parts = state[1:] if type(state) is tuple else ()
+        if [type(part) for part in parts] != [tuple, _ArrayType, bool, bytes] or parts[2]:
+            raise PickleError("an array has a form that CIFAR's files do not have")
+        shape, _, _, raw = parts
+        if not all(type(length) is int and length > 0 for length in shape) or math.prod(shape) != len(raw):
+            raise PickleError(f"the {len(raw):,} bytes of an array cannot be reshaped to what it announces")
         self.value = np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-_STAND_INS: dict[tuple[str, str], Any] = {
-    **{(module, "_reconstruct"): _Array for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _ArrayType,
+_MARKER = object()  # `numpy.ndarray`, which is an argument and nothing else
+_GLOBALS: dict[tuple[str, str], Any] = {
+    **{(module, "_reconstruct"): Builder(_Array) for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    ("numpy", "ndarray"): _MARKER,
+    ("numpy", "dtype"): Builder(_ArrayType),
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str, /) -> Any:
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is code, not data") from None
 
 
 def read_pickled_dict(content: bytes, origin: str) -> dict[bytes, Any]:
@@ -212,7 +206,7 @@ def read_pickled_dict(content: bytes, origin: str) -> dict[bytes, Any]:
 
     This is the form of the files in CIFAR's 'python' archives (pickle protocol 2, written by Python 2). No name in
     the pickle is ever looked up: the three names behind a NumPy array get checked stand-ins of our own, any other
-    is refused.
+    is refused (`utils.pickle_machine`).
 
     Args:
       content: the pickle.
@@ -225,16 +219,9 @@ def read_pickled_dict(content: bytes, origin: str) -> dict[bytes, Any]:
       ArchiveError: the pickle is damaged, asks for code, or is no such dict.
     """
     try:
-        # A look at all instructions before any is followed: unpicklers reserve memory for the lengths and for the
-        # table positions that a pickle merely announces; here a length beyond the file ends in an error.
-        positions = 0
-        for opcode, argument, _ in pickletools.genops(content):
-            positions += 1
-            if "PUT" in opcode.name and isinstance(argument, int) and argument > positions:
-                raise pickle.UnpicklingError(f"{opcode.name} {argument} points far beyond the data")
-        data = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as e:  # whatever a malformed pickle provokes, the answer is the same
-        raise ArchiveError(f"{origin} is not one of CIFAR's pickled batches: {e or type(e).__name__}. Refused.") from e
+        data, _ = Machine(content, 0, _GLOBALS, byte_strings=True).run()
+    except PickleError as e:
+        raise ArchiveError(f"{origin} is not one of CIFAR's pickled batches: {e}. Refused.") from e
     if not isinstance(data, dict):
         raise ArchiveError(f"{origin} holds a {type(data).__name__}, where CIFAR's batches hold a dict. Refused.")
     return {

@@ -42,7 +42,8 @@ def read_idx(path: pathlib.Path, *, max_bytes: int) -> np.ndarray:
     ndim = content[3]
     shape = struct.unpack(f">{ndim}I", content[4 : 4 + 4 * ndim])
     found = len(content) - 4 - 4 * ndim
-    if math.prod(shape) != found:
+    # Where one size is 0, the others are still multiplied by NumPy.
+    if math.prod(shape) != found or math.prod(max(size, 1) for size in shape) >= 2**48:
         raise ArchiveError(f"{path} announces {shape}, {math.prod(shape):,} bytes, and holds {found:,}: refused.")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
@@ -122,9 +123,10 @@ def read_cifar(layout: CifarLayout, contents: Mapping[str, bytes], class_names: 
         found = contents[layout.names].decode("utf-8", "replace").split()
     else:
         listed = read_pickled_dict(contents[layout.names], layout.names).get(layout.names_key, [])
-        found = [name.decode("utf-8", "replace") for name in listed if isinstance(name, bytes)]
+        names = listed if isinstance(listed, list) else []
+        found = [name.decode("utf-8", "replace") for name in names if isinstance(name, bytes)]
     if found != list(class_names):
-        raise ArchiveError(f"{layout.names} names the classes {found}; expected are {list(class_names)}.")
+        raise ArchiveError(f"{layout.names} names the classes {found!r:.500}; expected are {list(class_names)}.")
 
     splits = {}
     for split, files in layout.splits.items():

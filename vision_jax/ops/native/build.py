@@ -31,7 +31,7 @@ LEVELS = {
     "x86-64-v2": "cx16 lahf_lm popcnt pni ssse3 sse4_1 sse4_2",
 }
 
-_hung: set[str] = set()  # compilers that this process does not ask again
+_hung: dict[tuple[str, ...], str] = {}  # compilers that this process does not ask again, and why
 
 
 class UnavailableError(Exception):
@@ -40,7 +40,7 @@ class UnavailableError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Compiler:
-    """A command that compiles C++, and what tells its file from every other."""
+    """A command that compiles C++, and what tells it from every other: its file, its arguments, its version."""
 
     command: tuple[str, ...]
     identity: str
@@ -97,14 +97,14 @@ def find_compiler() -> Compiler:
     """The compiler that CXX names, arguments included, or the system's.
 
     Raises:
-        UnavailableError: there is none.
+        UnavailableError: there is none, or it does not end when asked for its version.
     """
     wanted = os.environ.get("CXX", "").strip()
     if not wanted:
         found = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
         if found is None:
             raise UnavailableError("no C++ compiler: c++, g++ or clang++, or the one that CXX names")
-        return Compiler((found,), identity(found))
+        return Compiler((found,), f"{identity(found)} {_version((found,))}")
     try:
         command = [wanted] if shutil.which(wanted) else shlex.split(wanted)
     except ValueError as error:
@@ -112,7 +112,14 @@ def find_compiler() -> Compiler:
     found = shutil.which(command[0])
     if found is None:
         raise UnavailableError(f"CXX={wanted}: there is no program {command[0]}")
-    return Compiler((found, *command[1:]), f"{identity(found)} {command[1:]}")
+    command = [found, *command[1:]]
+    return Compiler(tuple(command), f"{identity(found)} {command[1:]} {_version(tuple(command))}")
+
+
+def _version(command: tuple[str, ...]) -> str:
+    """The first line of what a compiler says about itself: behind one file may be another compiler than yesterday."""
+    status, output = _ask(command, ["--version"])
+    return "" if status else output.partition("\n")[0]
 
 
 def compile_library(
@@ -185,6 +192,17 @@ def run(command: Sequence[str | pathlib.Path], environment: Mapping[str, str] | 
         return status, output.read()[-2000:].decode(errors="replace")
 
 
+def _ask(command: tuple[str, ...], arguments: Sequence[str | pathlib.Path]) -> tuple[int, str]:
+    """As `run`, but not again after it could not be started or had to be ended."""
+    if command in _hung:
+        raise UnavailableError(_hung[command])
+    try:
+        return run([*command, *arguments])
+    except UnavailableError as error:
+        _hung[command] = str(error)
+        raise
+
+
 def _stub(compiler: Compiler, library: pathlib.Path) -> pathlib.Path:
     """An empty library to link with: the name is all that a library keeps of one that it needs."""
     empty = library.with_suffix(".cc")
@@ -194,14 +212,8 @@ def _stub(compiler: Compiler, library: pathlib.Path) -> pathlib.Path:
 
 
 def _call(compiler: Compiler, options: Sequence[str], source: pathlib.Path, library: pathlib.Path) -> None:
+    status, output = _ask(compiler.command, [*options, source, "-o", library])
     name = shlex.join(compiler.command)
-    if name in _hung:
-        raise UnavailableError(f"{name} did not end before")
-    try:
-        status, output = run([*compiler.command, *options, source, "-o", library])
-    except UnavailableError:
-        _hung.add(name)
-        raise
     if status:
         raise UnavailableError(f"{name} could not compile {source.name}, status {status}:\n{output}")
     if not library.is_file():

@@ -102,7 +102,7 @@ def _key(source: pathlib.Path, needs: Sequence[pathlib.Path]) -> str:
     except UnavailableError:
         compiler = "none"
     parts = [*build.FLAGS, jaxlib.__version__, build.processor(), compiler, *map(build.identity, needs)]
-    return hashlib.sha256(source.read_bytes() + "\n".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256(source.read_bytes() + "\n".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path | None:

@@ -8,6 +8,7 @@ file, the memo is a dictionary, and the number of opcodes is limited.
 """
 
 import struct
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ MAX_INT_BYTES = 32
 MAX_DEPTH = 100
 
 
-class TorchFileError(ValueError):
-    """A weight file that is damaged, hostile, or of a kind that is not read here."""
+class PickleError(ValueError):
+    """A pickle that is damaged, hostile, or of a kind that is not read here."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,14 @@ class Builder:
     """A global that ``REDUCE`` may apply: a function of the argument tuple that checks every argument."""
 
     build: Callable[[tuple], Any]
+
+
+class Stateful:
+    """What a ``Builder`` may return to be given its state later, by a ``BUILD``."""
+
+    def set_state(self, state: Any) -> None:
+        """Takes the state, or raises ``PickleError``."""
+        raise NotImplementedError
 
 
 class Machine:
@@ -39,6 +48,8 @@ class Machine:
       position: Where the program starts.
       globals_: What each ``(module, name)`` stands for: a ``Builder`` or a plain marker value.
       persistent_load: Turns the tuple of a persistent id into a value; without it persistent ids are refused.
+      advice: What follows when the file names anything else.
+      byte_strings: Strings of Python 2 are ``bytes``, as they were; by default they are UTF-8 text.
     """
 
     def __init__(
@@ -47,11 +58,15 @@ class Machine:
         position: int,
         globals_: Mapping[tuple[str, str], Any],
         persistent_load: Callable[[tuple], Any] | None = None,
+        *,
+        advice: str = "",
+        byte_strings: bool = False,
     ):
         self._data = data
         self._position = position
         self._globals = globals_
         self._persistent_load = persistent_load
+        self._advice, self._byte_strings = advice, byte_strings
         self._stack: list[Any] = []
         self._outer: list[list[Any]] = []  # the stacks below each open MARK
         self._memo: dict[int, Any] = {}
@@ -60,28 +75,28 @@ class Machine:
         """Returns the pickled value and the position after its STOP.
 
         Raises:
-          TorchFileError: for anything but a well-formed program of allowed operations.
+          PickleError: for anything but a well-formed program of allowed operations.
         """
         for _ in range(MAX_OPCODES):
             opcode = self._take(1)[0]
             if opcode == 0x2E:  # STOP
                 if self._outer or len(self._stack) != 1:
-                    raise TorchFileError("the pickle ends with a wrong number of values on its stack")
+                    raise PickleError("the pickle ends with a wrong number of values on its stack")
                 return self._stack[0], self._position
             handler = _HANDLERS.get(opcode)
             if handler is None:
-                raise TorchFileError(
+                raise PickleError(
                     f"pickle opcode {bytes([opcode])!r} at byte {self._position - 1} does not belong here"
                 )
             handler(self)
-        raise TorchFileError(f"the pickle has more than {MAX_OPCODES:,} instructions")
+        raise PickleError(f"the pickle has more than {MAX_OPCODES:,} instructions")
 
     # Reading the program.
 
     def _take(self, count: int) -> bytes:
         end = self._position + count
         if end > len(self._data):
-            raise TorchFileError("the pickle is cut off")
+            raise PickleError("the pickle is cut off")
         taken = self._data[self._position : end]
         self._position = end
         return taken
@@ -94,7 +109,7 @@ class Machine:
         # the file.
         end = self._data.find(b"\n", self._position, self._position + 256)
         if end < 0:
-            raise TorchFileError("the pickle names a global of more than 255 bytes")
+            raise PickleError("the pickle names a global of more than 255 bytes")
         return self._decoded(self._take(end + 1 - self._position)[:-1])
 
     @staticmethod
@@ -102,7 +117,7 @@ class Machine:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            raise TorchFileError("the pickle holds a string that is not UTF-8") from None
+            raise PickleError("the pickle holds a string that is not UTF-8") from None
 
     # The stack.
 
@@ -111,17 +126,17 @@ class Machine:
 
     def _pop(self) -> Any:
         if not self._stack:
-            raise TorchFileError("the pickle takes more values from its stack than it put there")
+            raise PickleError("the pickle takes more values from its stack than it put there")
         return self._stack.pop()
 
     def _top(self) -> Any:
         if not self._stack:
-            raise TorchFileError("the pickle takes more values from its stack than it put there")
+            raise PickleError("the pickle takes more values from its stack than it put there")
         return self._stack[-1]
 
     def _pop_to_mark(self) -> list[Any]:
         if not self._outer:
-            raise TorchFileError("the pickle closes a group that it never opened")
+            raise PickleError("the pickle closes a group that it never opened")
         items, self._stack = self._stack, self._outer.pop()
         return items
 
@@ -136,7 +151,7 @@ class Machine:
     def _proto(self) -> None:
         version = self._number("<B")
         if not 2 <= version <= 5:
-            raise TorchFileError(f"pickle protocol {version} is not read here; 2 to 5 are")
+            raise PickleError(f"pickle protocol {version} is not read here; 2 to 5 are")
 
     def _frame(self) -> None:
         self._number("<Q")  # a hint for streaming readers
@@ -148,11 +163,15 @@ class Machine:
     def _long(self, layout: str) -> None:
         length = self._number(layout)
         if not 0 <= length <= MAX_INT_BYTES:
-            raise TorchFileError(f"the pickle holds an integer of {length} bytes; at most {MAX_INT_BYTES} are allowed")
+            raise PickleError(f"the pickle holds an integer of {length} bytes; at most {MAX_INT_BYTES} are allowed")
         self._push(int.from_bytes(self._take(length), "little", signed=True))
 
     def _text(self, layout: str) -> None:
         self._push(self._decoded(self._take_sized(layout)))
+
+    def _string(self, layout: str) -> None:
+        raw = self._take_sized(layout)
+        self._push(raw if self._byte_strings else self._decoded(raw))
 
     def _binary(self, layout: str) -> None:
         self._push(self._take_sized(layout))
@@ -160,7 +179,7 @@ class Machine:
     def _take_sized(self, layout: str) -> bytes:
         length = self._number(layout)
         if length < 0:
-            raise TorchFileError("the pickle holds a string of negative length")
+            raise PickleError("the pickle holds a string of negative length")
         return self._take(length)
 
     def _tuple_of(self, count: int) -> None:
@@ -173,13 +192,13 @@ class Machine:
     def _extend(self, items: list[Any]) -> None:
         target = self._top()
         if type(target) is not list:
-            raise TorchFileError("the pickle appends to something that is not a list")
+            raise PickleError("the pickle appends to something that is not a list")
         target.extend(items)
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._top()
         if type(target) not in (dict, OrderedDict):
-            raise TorchFileError("the pickle sets items of something that is not a dictionary")
+            raise PickleError("the pickle sets items of something that is not a dictionary")
         target.update(pairs_of(items))
 
     def _set_item(self) -> None:
@@ -190,13 +209,13 @@ class Machine:
         items = self._pop_to_mark()
         target = self._top()
         if type(target) is not set:
-            raise TorchFileError("the pickle adds to something that is not a set")
+            raise PickleError("the pickle adds to something that is not a set")
         target.update(map(check_key, items))
 
     def _get(self, layout: str) -> None:
         index = self._number(layout)
         if index not in self._memo:
-            raise TorchFileError(f"the pickle uses memo entry {index}, which it never stored")
+            raise PickleError(f"the pickle uses memo entry {index}, which it never stored")
         self._push(self._memo[index])
 
     def _put(self, index: int) -> None:
@@ -204,11 +223,10 @@ class Machine:
 
     def _global(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
-            raise TorchFileError("the pickle names a global by something that is not text")
+            raise PickleError("the pickle names a global by something that is not text")
         if (module, name) not in self._globals:
-            raise TorchFileError(
-                f"the pickle wants {module[:80]}.{name[:80]}, but only tensors and containers are read; "
-                "save a state dict (torch.save(model.state_dict(), ...)) instead of whole objects"
+            raise PickleError(
+                f"the pickle asks for {f'{module}.{name}'[:160]!r}, which is code, not data{self._advice}"
             )
         self._push(self._globals[module, name])
 
@@ -219,37 +237,45 @@ class Machine:
     def _reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
         if type(function) is not Builder or type(arguments) is not tuple:
-            raise TorchFileError("the pickle calls something that is not a tensor or container")
+            raise PickleError("the pickle calls something that is not a tensor or container")
         self._push(function.build(arguments))
 
     def _build(self) -> None:
         # A state dict carries its module versions as an attribute, and parameters of 2017 their
         # requires_grad flag; neither matters here, and nothing else may have a state.
         state, target = self._pop(), self._top()
+        if isinstance(target, Stateful):
+            target.set_state(state)
+            return
         allowed = (type(target) is OrderedDict and type(state) is dict) or (
             isinstance(target, np.ndarray) and type(state) is tuple
         )
         if not allowed:
-            raise TorchFileError("the pickle sets the state of something that is not a tensor or container")
+            raise PickleError("the pickle sets the state of something that is not a tensor or container")
 
     def _persistent_id(self) -> None:
         identifier = self._pop()
         if self._persistent_load is None or type(identifier) is not tuple:
-            raise TorchFileError("the pickle has a persistent id where none belongs")
+            raise PickleError("the pickle has a persistent id where none belongs")
         self._push(self._persistent_load(identifier))
 
 
 def check_key(key: Any) -> Any:
-    """Returns a dictionary key or set item unchanged; only scalars, whose hash costs nothing, are allowed."""
+    """Returns a dictionary key or set item unchanged; only scalars that do not share their hashes are allowed.
+
+    The hash of an integer is its remainder by 2**61 - 1: a dictionary of multiples of that takes quadratic time.
+    """
     if key is not None and type(key) not in (str, bytes, int, float, bool):
-        raise TorchFileError(f"the pickle uses a {type(key).__name__} as a key; only text and numbers are allowed")
+        raise PickleError(f"the pickle uses a {type(key).__name__} as a key; only text and numbers are allowed")
+    if type(key) is int and abs(key) >= sys.hash_info.modulus:
+        raise PickleError(f"the pickle uses an integer of {key.bit_length()} bits as a key")
     return key
 
 
 def pairs_of(items: list[Any]) -> list[tuple[Any, Any]]:
     """Returns key, value, key, value, … as pairs."""
     if len(items) % 2:
-        raise TorchFileError("the pickle has a dictionary key without a value")
+        raise PickleError("the pickle has a dictionary key without a value")
     return [(check_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True)]
 
 
@@ -266,7 +292,7 @@ def check_plain(value: Any, program_bytes: int) -> None:
         item, depth = pending.pop()
         budget -= 1
         if budget < 0 or depth > MAX_DEPTH:
-            raise TorchFileError("the pickle's containers hold themselves, or are nested too deep")
+            raise PickleError("the pickle's containers hold themselves, or are nested too deep")
         if isinstance(item, dict):
             pending += [(child, depth + 1) for child in item.values()]
         elif isinstance(item, list | tuple):
@@ -274,7 +300,7 @@ def check_plain(value: Any, program_bytes: int) -> None:
         elif item is not None and not isinstance(
             item, bool | int | float | str | bytes | set | frozenset | np.ndarray | np.dtype
         ):
-            raise TorchFileError("the pickle's value holds something that is neither a tensor nor plain data")
+            raise PickleError("the pickle's value holds something that is neither a tensor nor plain data")
 
 
 _HANDLERS: dict[int, Callable[[Machine], None]] = {
@@ -295,8 +321,8 @@ _HANDLERS: dict[int, Callable[[Machine], None]] = {
         "G": lambda m: m._push(m._number(">d")),
         "\x8a": lambda m: m._long("<B"),
         "\x8b": lambda m: m._long("<i"),
-        "U": lambda m: m._text("<B"),  # Python 2 strings: the names in old files
-        "T": lambda m: m._text("<i"),
+        "U": lambda m: m._string("<B"),  # Python 2 strings: the names in old files
+        "T": lambda m: m._string("<i"),
         "X": lambda m: m._text("<I"),
         "\x8c": lambda m: m._text("<B"),
         "\x8d": lambda m: m._text("<Q"),
