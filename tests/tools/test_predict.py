@@ -69,7 +69,7 @@ def test_a_file_of_unknown_origin_gets_the_published_preprocessing_and_says_so(t
     network = inference.pretrained_classifier("resnet20", str(tmp_path / "resnet20.pth"))
     assert network.class_names == CIFAR
     assert network.preprocessing == weights.published("resnet20").preprocessing
-    assert "Nothing is known about the preprocessing" in network.note
+    assert "does not say its preprocessing" in network.note
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])

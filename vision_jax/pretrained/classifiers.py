@@ -127,7 +127,7 @@ def pretrained_classifier(name: str, source: str = "") -> ImageClassifier:
         ValueError: no such network or weights, or a network that is no classifier.
         DownloadError: the weights cannot be fetched.
     """
-    model, variables, record, note = weights.load_classifier(name, source)
+    model, variables, record = weights.load_classifier(name, source)
     assert record.preprocessing is not None  # `load_classifier` finds one, or says so.
     classes, row = model.num_classes, weights.published(name)
     names = record.class_names
@@ -136,7 +136,8 @@ def pretrained_classifier(name: str, source: str = "") -> ImageClassifier:
     if len(names) != classes:
         names = tuple(f"class {i}" for i in range(classes))
     channels = (record.input_shape or models.entry(name).input_shape)[-1]
-    return ImageClassifier(f"{name}, {record.source}", model, variables, record.preprocessing, channels, names, note)
+    called = f"{name}, {record.source}"
+    return ImageClassifier(called, model, variables, record.preprocessing, channels, names, record.note)
 
 
 def extractor_of_run(workdir: pathlib.Path, step: int | str = "best") -> extractors.Extractor:
