@@ -197,7 +197,7 @@ def test_neighbors_stand_beside_their_sample_with_the_distance_below(workdir, mo
     ((_, rows), options) = drawn[0]
     np.testing.assert_array_equal(rows[1, 0], PICTURES["nearest_samples"][1])
     np.testing.assert_array_equal(rows[1, 1:], PICTURES["nearest_training"][3:])
-    assert options["captions"] == [["", "0", "12.5", "13"], ["", "101.25", "102", "103"]]
+    assert options["captions"] == [["", "0", "12.5", "13"], ["", "101.2", "102", "103"]]
     without = {name: array for name, array in PICTURES.items() if name != "nearest_distance"}
     (block,) = gan._nearest(Record(workdir), without)
     assert "distance" not in block.caption

@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import hashlib
 import html
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ class Headline:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; columns of numbers are aligned to the right, floats shown to 5 digits, intervals in parentheses."""
+    """A table; columns of numbers are aligned to the right, their decimals alike, intervals in parentheses."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -205,13 +206,30 @@ def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Sectio
 
 
 def show(value: Cell) -> str:
-    """Returns a value as a reader wants it: floats to 5 digits, a dash for nothing."""
+    """Returns a value as a reader wants it: floats to 5 digits, thousands apart, a dash for nothing."""
     if value is None or value != value:
         return "–"
     if isinstance(value, Interval):
         between = " to " if value.low < 0 else "–"
         return f"{value.value:.5g} ({value.low:.4g}{between}{value.high:.4g})"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _column(cells: Sequence[Cell]) -> list[str]:
+    """Returns the cells of a column as `show` does, but its floats with as many decimals as the largest needs."""
+    floats = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell)]
+    largest = max(floats, default=0.0)
+    if not 1e-3 <= largest < 1e7:
+        return [show(cell) for cell in cells]
+    decimals = min(max(3 - math.floor(math.log10(largest)), 0), 4)
+    return [
+        f"{cell:,.{decimals}f}"
+        if isinstance(cell, float) and (cell == 0 or abs(cell) >= 0.5 * 10**-decimals)
+        else show(cell)
+        for cell in cells
+    ]
 
 
 def _section(section: Section) -> str:
@@ -263,7 +281,8 @@ def _table(table: Table, section: str) -> str:
         return f"<tr>{''.join(row)}</tr>"
 
     head = line('th scope="col"', table.header)
-    body = "\n".join(line("td", [show(cell) for cell in row]) for row in table.rows)
+    columns = [_column([row[i] for row in table.rows]) for i in range(len(table.header))]
+    body = "\n".join(line("td", cells) for cells in zip(*columns, strict=True))
     caption = f"<caption>{html.escape(table.caption)}</caption>\n" if table.caption else ""
     label = html.escape(table.caption or section)
     return (
