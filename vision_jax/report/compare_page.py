@@ -59,11 +59,7 @@ def write(
         for name, receipt in record.results.get("receipts", {}).items()
     }
     sections = [
-        *(
-            [page.Section("Distances and how they were measured", list(gan.receipts(measured)))]
-            if task == "gan"
-            else []
-        ),
+        page.Section("Distances and how they were measured", list(gan.receipts(measured if task == "gan" else {}))),
         page.Section("Results", list(_results(rows, compared))),
     ]
     if compared is not None:

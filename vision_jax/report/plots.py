@@ -124,7 +124,7 @@ def _steps(ax: Any, chosen: int | None, epoch: float | None) -> None:
         top.xaxis.set_major_locator(MaxNLocator(nbins=7))
         top.set_xlabel("epoch")
     if chosen is not None:
-        ax.axvline(chosen, color="#666666", linestyle="--", linewidth=1, zorder=1)
+        ax.axvline(chosen, color="#555555", linestyle="--", linewidth=1, zorder=2.5)
         place = {"xytext": (-3, 4), "textcoords": "offset points", "ha": "right", "va": "bottom", "rotation": 90}
         ax.annotate("chosen", (chosen, 0), xycoords=("data", "axes fraction"), fontsize=9, color="#555555", **place)
 
