@@ -82,13 +82,11 @@ def classifier_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageC
         CheckpointError: as `open_run`.
         ValueError: the run trained something else.
     """
-    return _classifier(open_run(workdir, step), workdir)
+    return _classifier(open_run(workdir, step, "classification"), workdir)
 
 
 def _classifier(trained: TrainedRun, workdir: pathlib.Path) -> ImageClassifier:
     config = trained.config
-    if config.task != "classification":
-        raise ValueError(f"{workdir} is a run of the task {config.task!r}; only 'classification' names classes")
     model = models.build(
         config.model.name,
         num_classes=len(trained.class_names),
@@ -146,7 +144,7 @@ def extractor_of_run(workdir: pathlib.Path, step: int | str = "best") -> extract
     Raises:
         CheckpointError, ValueError: as `classifier_of_run`.
     """
-    trained = open_run(workdir, step)
+    trained = open_run(workdir, step, "classification")
     network = _classifier(trained, workdir)
     return extractors.of_classifier(
         trained.config.model.name, network.model, network.variables, network.preprocessing, network.channels
