@@ -147,7 +147,9 @@ def build(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset | No
     parallel.check_batch_size(config.data.batch_size, mesh, "config.data.batch_size")
     dataset = datasets.load(config.data) if dataset is None else dataset
     durations = _durations(config, len(dataset.splits["train"]))
-    finetune.resolve_preprocessing(config, photos=not isinstance(dataset.splits["train"], ArraySource))
+    note = finetune.resolve_preprocessing(config, photos=not isinstance(dataset.splits["train"], ArraySource))
+    if note and jax.process_index() == 0:
+        print(note)
     task = tasks.build(config, dataset, durations)
     evaluators = task.evaluators()
     best, higher_is_better = _best_metric(config.eval.best_metric, evaluators)

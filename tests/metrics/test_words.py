@@ -31,6 +31,8 @@ def test_values(metric, number, examples, text):
         ("gain_psnr_gray_x3_shave3", "gain in PSNR (gray, ×3, shave 3)"),
         ("accuracy_tta6", "accuracy, mean of 6 views"),
         ("fd_resnet56", "fd resnet56"),
+        ("frechet_8x8", "Fréchet distance of 8×8 pixels"),
+        ("fid10k", "FID (10k images)"),
     ],
 )
 def test_labels(metric, text):

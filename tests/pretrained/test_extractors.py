@@ -127,7 +127,7 @@ def test_a_file_of_weights_is_an_extractor(tmp_path):
     torch_writer.write_pth(tmp_path / "x.pth", port.to_state_dict("resnet20", variables))
     found = extractors.load("resnet20", str(tmp_path / "x.pth"))
     assert (found.prefix, found.dimension) == ("fd_resnet20", 64)
-    assert "Nothing is known about the preprocessing" in found.note
+    assert "does not say its preprocessing; that of akamaster" in found.note
     assert found.view.shift == pytest.approx([255 * m for m in weights.published("resnet20").preprocessing.mean])
     assert found.weights == trees.fingerprint(variables)
 

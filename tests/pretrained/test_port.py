@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vision_jax import models
+from vision_jax.models import layers
 from vision_jax.pretrained import port
 
 
@@ -53,6 +54,29 @@ def test_all_problems_are_in_one_error():
         "left over: nothing.num_batches_tracked []",
     ):
         assert line in text
+
+
+@pytest.mark.parametrize("name", ["resnet20", "cifar10_cnn", "dcgan_generator"])
+def test_weights_tell_their_network_by_shapes_whatever_their_head(name):
+    options = {} if name == "dcgan_generator" else {"num_classes": 7}
+    assert port.looks_like(random_state(name, **options)) == name
+    assert port.looks_like({"a": np.zeros((3, 3))}) is None
+
+
+def test_folded_statistics_leave_an_affine_map():
+    state = random_state("resnet20")
+    folded = {key: value for key, value in state.items() if "running_" not in key}
+    variables = port.load_state_dict("resnet20", folded)
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 16))
+    own = {"params": variables["params"]["bn1"], "batch_stats": variables["batch_stats"]["bn1"]}
+    found = layers.BatchNorm().apply(own, x, train=False)
+    np.testing.assert_allclose(found, x * state["bn1.weight"] + state["bn1.bias"], rtol=1e-6, atol=1e-6)
+    del folded["conv1.weight"]
+    with pytest.raises(port.PortError, match="1 problems"):
+        port.load_state_dict("resnet20", folded)
+    folded = {key: value for key, value in state.items() if key != "bn1.running_mean"}
+    with pytest.raises(port.PortError, match="missing: bn1"):
+        port.load_state_dict("resnet20", folded)
 
 
 def test_the_number_of_classes_is_read_off_the_head_unless_given():

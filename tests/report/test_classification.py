@@ -86,7 +86,7 @@ def test_names_stay_text_everywhere(full):
     content = full.read_text()
     assert EVIL not in content and "alert(1)</script>" not in content
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", content, flags=re.DOTALL)
-    assert [attributes for attributes, _ in scripts] == [' type="application/json"', ""]
+    assert [attributes for attributes, _ in scripts] == [' type="application/json"', "", ""]
     data = json.loads(scripts[0][1])
     assert any(EVIL in said for said in data["texts"])
 
@@ -111,7 +111,7 @@ def test_without_features_their_sections_are_left_out(tmp_path):
     shown = text(path)
     assert "Feature space" not in shown and "centroid" not in shown and "First layer" not in shown
     assert "Reliability diagram" in shown
-    assert "<script" not in path.read_text()
+    assert "application/json" not in path.read_text()
 
 
 def test_centroids_are_the_training_split_s_where_it_was_kept(tmp_path):
@@ -164,8 +164,9 @@ def test_records_of_before_superclasses_have_a_page(tmp_path):
 def test_only_the_page_s_own_script_may_run(full, tmp_path):
     content = full.read_text()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', content)[1]
-    script = re.search(r"<script>(.*?)</script>", content, flags=re.DOTALL)[1]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert policy == f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
+    scripts = re.findall(r"<script>(.*?)</script>", content, flags=re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert policy == f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
     page.write(tmp_path / "plain.html", title="t", sections=[page.Section("s", [page.Text("t")])])
     assert "script-src" not in (tmp_path / "plain.html").read_text()

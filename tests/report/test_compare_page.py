@@ -7,6 +7,7 @@ import pytest
 
 from tests import classifier_runs
 from vision_jax.analysis.record import Record
+from vision_jax.metrics.receipt import Protocol, Receipt
 from vision_jax.report import compare_page
 
 NAMES = ("cat <b>", "dog", "a bird with a very long name, longer than most")
@@ -71,7 +72,8 @@ def test_runs_that_cannot_be_compared_leave_nothing(records, tmp_path):
 def test_other_tasks_have_a_table_of_metrics(tmp_path):
     found = []
     for number, resize in enumerate(("bilinear", "nearest")):
-        receipt = {"value": number, "interval": [0, 1], "n": 100, "resize": resize}
+        protocol = Protocol("fd", "a network", "ab12", 64, resize, "toy", "test", "cd34")
+        receipt = Receipt("fd", 4.25 + number, 100, 100, protocol).to_json()
         splits = {"test": classifier_runs.outputs(3, 9)}
         workdir = classifier_runs.write(
             tmp_path / f"gan {number}",
@@ -85,5 +87,6 @@ def test_other_tasks_have_a_table_of_metrics(tmp_path):
         found.append(Record(workdir))
     shown = text(compare_page.write(tmp_path / "out", found, None))
     assert "test/fd (way 1) 4.25 – test/fd (way 2) – 5.25" in shown
-    assert "measured in different ways" in shown and "resize nearest" in shown
+    assert "measured in different ways" in shown and "gan 1: resize nearest)" in shown
+    assert shown.index("gan 0: test/fd 4.25") < shown.index("gan 1: test/fd 5.25") < shown.index("(way 1)")
     assert "McNemar" not in shown

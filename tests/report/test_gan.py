@@ -197,7 +197,7 @@ def test_neighbors_stand_beside_their_sample_with_the_distance_below(workdir, mo
     ((_, rows), options) = drawn[0]
     np.testing.assert_array_equal(rows[1, 0], PICTURES["nearest_samples"][1])
     np.testing.assert_array_equal(rows[1, 1:], PICTURES["nearest_training"][3:])
-    assert options["captions"] == [["", "0", "12.5", "13"], ["", "101.25", "102", "103"]]
+    assert options["captions"] == [["", "0", "12.5", "13"], ["", "101.2", "102", "103"]]
     without = {name: array for name, array in PICTURES.items() if name != "nearest_distance"}
     (block,) = gan._nearest(Record(workdir), without)
     assert "distance" not in block.caption
@@ -208,7 +208,7 @@ def test_receipts_are_a_table_per_protocol(workdir):
     assert test.header == ("measure", "value", "95 % interval", "generated", "real", "settings")
     assert test.rows == [
         ["test/fid10k", 1.5, "1.25 to 1.75", 10_000, 5_000, ""],
-        ["test/kid10k", 0.25, "", 10_000, 5_000, "subsets 100, size 1000"],
+        ["test/kid10k", 0.25, "", 10_000, 5_000, "subsets 100, size 1,000"],
     ]
     assert train.rows == [["fid/fid5k", 2.5, "", 10_000, 5_000, ""]]
     assert (protocol.values["split"], other.values["split"]) == ("test", "train")
@@ -232,6 +232,8 @@ def test_pairs_share_a_plot_where_both_were_measured():
     )
     assert run_page._place("train", "real_score", measured) == ("real_score", "train")
     assert run_page._place("", "loss", measured) == ("loss", "loss")
+    assert run_page._place("val", "bicubic_psnr", {"psnr", "bicubic_psnr"}) == ("psnr", "bicubic, val")
+    assert run_page._place("val", "bicubic_psnr", {"bicubic_psnr"}) == ("bicubic_psnr", "val")
 
 
 def test_the_caption_states_the_window(workdir):

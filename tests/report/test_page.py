@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import io
 import json
 import math
 import shutil
@@ -12,7 +13,10 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-from vision_jax.report import image_plots, page, run_page
+from PIL import Image
+
+from vision_jax import config as config_lib
+from vision_jax.report import embedded, image_plots, page, run_page
 
 EVIL = "<script>console.error('in')</script> & \"quoted\""
 VOID = {"meta", "link", "img", "br"}
@@ -67,9 +71,8 @@ def report(tmp_path):
 def test_shows_everything_as_text(report):
     checked = Checker(report.read_text())
     text = "".join(checked.text)
-    assert checked.all("script") == []
     assert text.count(EVIL) >= 9
-    for words in ("0.98765", "36106", '"channels"', "--config=a.py --mode=train", "vision-jax eval "):
+    for words in ("0.9877", "36,106", '"channels"', "--config=a.py --mode=train", "vision-jax eval "):
         assert words in text
     assert (report.parent / "curve_loss.png").exists()
     assert (report.parent / "curve_accuracy.png").exists()
@@ -98,12 +101,53 @@ def test_is_self_contained_and_accessible(report):
     assert checked.all("html") == [{"lang": "en"}]
     assert len(checked.all("h1")) == 1
     images = checked.all("img")
-    assert len(images) == 4  # loss, accuracy, the oddly named metric, the grid
-    assert all(image["alt"].strip() for image in images)
+    assert len(images) == 5  # loss, accuracy, the oddly named metric, the grid and its cover
+    assert [bool(image["alt"].strip()) for image in images] == [True] * 4 + [False]
     assert all(header["scope"] == "col" for header in checked.all("th"))
-    data = base64.b64decode(images[-1]["src"].partition(",")[2])
-    assert data == (report.parent.parent / "grid.png").read_bytes()
+    shown, cover = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2])))) for image in images[-2:]
+    )
+    with Image.open(report.parent.parent / "grid.png") as grid:
+        np.testing.assert_array_equal(shown, grid)
+    assert cover.shape == (*shown.shape[:2], 4)
     assert [p.name for p in report.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_what_surrounds_images_is_dark_and_the_images_stay_clear(tmp_path):
+    images = np.full((2, 8, 8, 3), 255, np.uint8)
+    image_plots.image_grid(tmp_path / "a.png", images, ["one", "two"], colors=[None, "crimson"], scale=10)
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels, tiles = np.asarray(picture.convert("RGB")), json.loads(picture.info[embedded.TILES])
+    cover = embedded.cover(pixels, tiles)
+    assert [tile[2:] for tile in tiles] == [[80, 80], [88, 88]]  # The frame belongs to the image.
+    clear = cover[..., 3] == 0
+    assert clear.sum() == 80 * 80 + 88 * 88 and (pixels[clear].sum() > 0) and (cover[~clear][:, 3] == 255).all()
+    assert tuple(cover[0, 0, :3]) == embedded.CARD
+    black = ~clear & (pixels.max(-1) < 10)
+    assert black.any() and (cover[black][:, :3] > 215).all()
+
+
+def test_a_large_picture_loses_a_little_and_stays_small():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    assert len(embedded.of_pixels(noise)) < 0.7 * noise.size
+    small = noise[:20, :20, :1]
+    data = base64.b64decode(embedded.of_pixels(small).partition(",")[2])
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data)))[..., :1], small)
+
+
+def test_a_column_has_the_decimals_that_its_largest_number_needs():
+    assert page._column([0.5, 0.33333, 3, None]) == ["0.5000", "0.3333", "3", "–"]
+    assert page._column([1234.5678, 0.25, math.nan, 12_000]) == ["1,235", "0.25", "–", "12,000"]
+    assert page._column([0.5, 1.5e-9, True]) == ["0.5000", "1.5e-09", "True"]
+
+
+def test_options_that_a_config_sets_stand_beside_their_defaults():
+    config = config_lib.default("classification")
+    config.optimizer.learning_rate = 0.5
+    config_lib.assign(config, "model.cnn.dropout", 0.25)
+    (table,) = run_page._changed(config_lib.to_dict(config))
+    default = str(config_lib.default().optimizer.learning_rate)
+    assert sorted(table.rows) == [("model.cnn.dropout", "0.25", "–"), ("optimizer.learning_rate", "0.5", default)]
 
 
 def test_the_command_that_makes_the_report_again():

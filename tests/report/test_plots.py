@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from PIL import Image
 
-from vision_jax.report import image_plots, plots, prediction_plots
+from vision_jax.report import figures, image_plots, plots, prediction_plots
 
 ODD_NAMES = ["plain", "$x^2$ & 100 %", "_hidden", "a very long name of a class, longer than most", "naïve ☃"]
 SMALL = 200_000  # bytes
@@ -58,6 +58,21 @@ class TestCurves:
         for name in ("a.png", "b.png"):
             plots.curves(tmp_path / name, {"x": [(0, 1.0), (5, 2.0)]}, title="t", ylabel="y")
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+    def test_epochs_stand_above_and_the_chosen_checkpoint_is_marked(self, tmp_path, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(figures, "save", lambda figure, *rest: drawn.append(figure))
+        points = [(step, 3e-4) for step in (10, 20, 12_000)]
+        plots.curves(tmp_path / "a.png", {"train": points}, title="t", ylabel="y", chosen=20, epoch=10.0)
+        (ax,) = drawn[0].axes
+        drawn[0].canvas.draw()
+        (top,) = ax.child_axes
+        assert np.array(top.get_xlim()) == pytest.approx(np.array(ax.get_xlim()) / 10)
+        assert list(ax.lines[-1].get_xdata()) == [20, 20] and ax.texts[0].get_text() == "chosen"
+        assert "4,000" in [label.get_text() for label in ax.get_xticklabels()]
+        assert ax.get_legend() is None and ax.yaxis.get_offset_text().get_text() == ""
+        low, high = ax.get_ylim()
+        assert low < 2e-4 and high > 4e-4  # A constant is a line in the middle.
 
 
 class TestNoisyCurves:

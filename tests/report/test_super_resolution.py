@@ -64,7 +64,9 @@ def test_sections_show_every_test_set_beside_bicubic(workdir):
     found = super_resolution.sections(Record(workdir), lambda split, indices: None)
     assert [section.title for section in found][:2] == ["Beside bicubic interpolation", "Pictures: Set<5>"]
     table, protocol = found[0].blocks
-    assert ["Set<5>", 2, PSNR, 33.5, 37.25, 3.75] in [list(row) for row in table.rows]
+    assert ["Set<5>", 2, "PSNR (luma, ×2, shave 2)", "33.50 dB", "37.25 dB", "3.75 dB"] in [
+        list(row) for row in table.rows
+    ]
     assert len(table.rows) == 4  # PSNR and SSIM of both; the gain is a column.
     assert "not rounded" in protocol.values["low resolution"] and "2 pixels" in protocol.values["cut off"]
     drawn = [block.path for block in found[1].blocks if isinstance(block, page.Picture)]
@@ -101,6 +103,6 @@ def test_a_slider_holds_both_pictures_and_escapes_its_words():
     images = versions(1)
     made = slider.block(images["bicubic"][0], images["original"][0], ("<a>", "b"), label='say "x"', width=160)
     assert "<a>" not in made.html and "&lt;a&gt;" in made.html and 'aria-label="say &quot;x&quot;"' in made.html
-    assert made.html.count("data:image/png;base64,") == 2 and 'width="160" height="120"' in made.html
+    assert made.html.count("data:image/webp;base64,") == 2 and 'width="160" height="120"' in made.html
     with pytest.raises(ValueError, match="different shapes"):
         slider.block(images["bicubic"][0], images["original"][0][:10], ("a", "b"), label="l", width=10)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ def convert(file=None, out=None, **options):
         "torch": False,
         "model": None,
         "options": {},
+        "preprocessing": "",
         "workdir": None,
         "checkpoint": "best",
         "network": "",
@@ -110,12 +112,38 @@ def test_a_run_becomes_a_file_for_torch(run_folder, tmp_path):
     assert any(name.endswith("running_var") for name in state)
 
 
+def test_a_file_without_preprocessing_gets_the_published_one_or_that_named(tmp_path):
+    torch_writer.write_pth(tmp_path / "w.pth", port.to_state_dict("resnet20", random_variables("resnet20")))
+    said = convert(tmp_path / "w.pth", tmp_path / "a.safetensors", model="resnet20")
+    assert "does not say its preprocessing; that of akamaster/pytorch_resnet_cifar10 is used, resize 32" in said
+    record = weights.load("resnet20", tmp_path / "a.safetensors")[1]
+    assert record.preprocessing == weights.published("resnet20").preprocessing
+    assert record.note in said
+    own = {"resize": 40, "crop": 32, "interpolation": "bicubic", "mean": [0.5], "std": [0.25]}
+    said = convert(tmp_path / "w.pth", tmp_path / "b.safetensors", model="resnet20", preprocessing=json.dumps(own))
+    assert "does not say" not in said
+    assert weights.load("resnet20", tmp_path / "b.safetensors")[1].preprocessing == weights.Preprocessing.of(own)
+    convert(tmp_path / "w.pth", tmp_path / "c.safetensors", model="resnet20", preprocessing="resnet18")
+    assert weights.load("resnet20", tmp_path / "c.safetensors")[1].preprocessing.crop == 224
+
+
+def test_which_of_several_networks_is_asked(monkeypatch):
+    run = types.SimpleNamespace(variables={"generator": {}, "discriminator": {}})
+    monkeypatch.setattr(port_weights.inference, "open_run", lambda workdir, step: run)
+    with pytest.raises(ValueError, match="several networks; add --network, one of generator, discriminator"):
+        port_weights.from_run("runs/gan", "best", "")
+
+
 def test_what_cannot_be_done_is_refused_in_sentences(run_folder, tmp_path):
     torch_writer.write_pth(tmp_path / "w.pth", {"a": np.zeros(1, np.float32)})
+    torch_writer.write_pth(tmp_path / "tiny.pth", port.to_state_dict("resnet20", random_variables("resnet20")))
     for options, match in (
         ({}, "name one file, or --workdir"),
         ({"file": "a", "workdir": "b"}, "name one file, or --workdir"),
         ({"file": tmp_path / "w.pth"}, "does not say of which network it is; add --model"),
+        ({"file": tmp_path / "tiny.pth"}, "its shapes are those of resnet20: add --model=resnet20"),
+        ({"file": tmp_path / "tiny.pth", "model": "resnet32"}, "by their shapes they are of resnet20"),
+        ({"file": tmp_path / "tiny.pth", "model": "resnet20", "preprocessing": "srcnn"}, "published for srcnn; give"),
         ({"file": tmp_path / "w.pth", "model": "resnet20"}, "do not fit resnet20"),
         ({"file": tmp_path / "w.pth", "model": "resnet20", "out": "x.pth"}, "has to end in .safetensors"),
         ({"workdir": str(run_folder), "network": "generator"}, "has no network 'generator'; it has model"),

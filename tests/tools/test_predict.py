@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -69,7 +70,7 @@ def test_a_file_of_unknown_origin_gets_the_published_preprocessing_and_says_so(t
     network = inference.pretrained_classifier("resnet20", str(tmp_path / "resnet20.pth"))
     assert network.class_names == CIFAR
     assert network.preprocessing == weights.published("resnet20").preprocessing
-    assert "Nothing is known about the preprocessing" in network.note
+    assert "does not say its preprocessing" in network.note
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
@@ -233,7 +234,11 @@ def test_explanations_are_written(network, pictures, tmp_path):
     written = [answer.explanation for answer in answers if answer.explanation]
     assert sorted(written) == sorted(map(str, folder.iterdir()))
     assert len(written) == 5
-    assert all(decode.decode_image(path).shape == (32, 32, 3) for path in written)
+    drawn = decode.decode_image(written[0])
+    prepared = network.open(paths(pictures)[0]).repeat(7, axis=0).repeat(7, axis=1)
+    top = len(drawn) - 224 - 4  # Below the names of both.
+    np.testing.assert_array_equal(drawn[top : top + 224, 8 : 8 + 224], np.broadcast_to(prepared, (224, 224, 3)))
+    assert drawn.shape[1] == 2 * 232 + 8 and (drawn[:top, 240:] < 128).any()
 
 
 # The command.
@@ -276,6 +281,18 @@ def test_what_cannot_be_done_is_refused_in_sentences(paths, options, match, caps
     status = predict.run(paths, **(defaults | options), top=1, form="csv", batch_size=1, explain_in=None)
     assert status == 2
     assert match in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "command"), [("gan", "sample {}"), ("super_resolution", "upscale PICTURES --workdir={}")]
+)
+def test_runs_of_other_tasks_name_their_command(task, command, tmp_path, monkeypatch, capsys):
+    restored = types.SimpleNamespace(config={"task": task}, step=3, state={})
+    monkeypatch.setattr(checkpoints, "read", lambda workdir, step: restored)
+    (tmp_path / "dataset.json").write_text('{"class_names": [], "image_shape": [8, 8, 3]}')
+    options = {"model": None, "weights": "", "checkpoint": "best", "top": 1, "form": "csv", "batch_size": 1}
+    assert predict.run(["a.jpg"], workdir=str(tmp_path), explain_in=None, **options) == 2
+    assert f"`vision-jax {command.format(tmp_path)}`." in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_an_error(run_folder, tmp_path, capsys):

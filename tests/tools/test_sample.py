@@ -155,7 +155,10 @@ def test_a_file_that_is_no_picture_is_not_replaced(gan_folder, tmp_path, capsys)
 
 def test_other_runs_are_refused(run_folder, tmp_path, capsys):
     assert run(run_folder, tmp_path / "out") == 2
-    assert "a run of the task 'classification'; only 'gan' trains a generator" in capsys.readouterr().err
+    assert (
+        f"of the task classification, not gan; what is for it is `vision-jax predict PICTURES --workdir={run_folder}`."
+        in (capsys.readouterr().err)
+    )
 
 
 def test_the_command(gan_folder, repository, tmp_path):

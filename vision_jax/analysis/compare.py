@@ -149,14 +149,14 @@ def columns(found: Sequence[Row]) -> tuple[list[Column], list[str]]:
                 ways.setdefault(name, {}).setdefault(protocol, {}).setdefault(number, []).append(value)
     everything, sentences = [], []
     for name, protocols in ways.items():
-        read = [json.loads(protocol) for protocol in protocols]
+        read = [config_lib.flatten(json.loads(protocol)) for protocol in protocols]
         everything += [Column(name, way, values) for way, values in zip(read, protocols.values(), strict=True)]
         if len(read) > 1:
             keys = sorted({key for way in read for key in way})
             differ = [key for key in keys if any(way.get(key) != read[0].get(key) for way in read)]
             said = "; ".join(
                 f"{' and '.join(found[n].name for n in values)}: "
-                + ", ".join(f"{key} {way.get(key, 'not said')!s:.40}" for key in differ)
+                + ", ".join(f"{key.removeprefix('protocol.')} {way.get(key, 'not said')!s:.40}" for key in differ)
                 for way, values in zip(read, protocols.values(), strict=True)
             )
             sentences.append(f"{name} was measured in different ways and stands in a column for each ({said}).")

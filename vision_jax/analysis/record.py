@@ -47,6 +47,12 @@ class Record:
         """Returns the rows of metrics written during training."""
         return writers.read_rows(self.workdir / writers.METRICS)
 
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """Steps in which every training example is seen once; None for an evaluation on other data."""
+        examples = self.results.get("examples", {}).get("train")
+        return examples / self.config["data"]["batch_size"] if examples else None
+
     def steps(self) -> Arrays:
         """Returns what was kept of every single step, float64 [N] by name, and 'step', int64 [N]; {} if nothing was."""
         rows = writers.read_rows(self.workdir / writers.STEPS)

@@ -14,7 +14,10 @@ import numpy as np
 from vision_jax.data.decode import EXTENSIONS, ImageError
 from vision_jax.inference.explain import grad_cam, last_map, overlay
 from vision_jax.pretrained.classifiers import ImageClassifier
+from vision_jax.report import image_plots
 from vision_jax.utils.text import printable
+
+_SIDE = 224  # pixels that small pictures are enlarged to where they are explained
 
 
 @dataclasses.dataclass
@@ -61,7 +64,7 @@ def predict(
         paths: picture files, or pictures, uint8 [H, W, 3 or 1], which are then called 'array NUMBER'.
         top: how many classes to name; at most as many as there are.
         batch_size: pictures at a time, at most.
-        explain_in: folder for Grad-CAM pictures, if they are wanted.
+        explain_in: folder for pictures beside Grad-CAM of their likeliest class, if they are wanted.
     """
     top = min(top, len(network.class_names))
     variables = jax.device_put(network.variables)
@@ -103,7 +106,7 @@ def predict(
         for row, (number, found, image) in enumerate(good):
             name = "".join(c if c.isalnum() else "_" for c in found.predictions[0][0])
             target = explain_in / f"{number:05d}_{pathlib.Path(found.image).stem}_{name}.png"
-            overlay(image, maps[row]).save(target)
+            _explanation(target, image, maps[row], found.label, found.probability)
             found.explanation = str(target)
 
     numbered = enumerate(paths)
@@ -119,3 +122,11 @@ def predict(
             if good:
                 answer(good)
             yield from answers
+
+
+def _explanation(path: pathlib.Path, image: np.ndarray, cam: np.ndarray, name: str, probability: float) -> None:
+    """Draws the prepared picture, uint8 [S, S, C], and beside it what decided for a class, float32 [h, w]."""
+    shown = np.asarray(overlay(image, cam))
+    pair = np.stack([np.broadcast_to(image, shown.shape), shown])[None]
+    columns = ("picture", f"{name}, {100 * probability:.1f}\u00a0%")
+    image_plots.image_table(path, pair, scale=max(round(_SIDE / len(image)), 1), columns=columns, gap=8)

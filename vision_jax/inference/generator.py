@@ -131,10 +131,8 @@ def generator_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageGe
         CheckpointError: as `open_run`.
         ValueError: the run trained something else.
     """
-    trained = open_run(workdir, step)
+    trained = open_run(workdir, step, "gan")
     config = trained.config
-    if config.task != "gan":
-        raise ValueError(f"{workdir} is a run of the task {config.task!r}; only 'gan' trains a generator")
     classes = adversarial_networks.classes(config, trained.class_names)
     return ImageGenerator(
         name=f"{config.model.name}_generator of {workdir}, step {trained.step}",

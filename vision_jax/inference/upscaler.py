@@ -164,10 +164,8 @@ def upscaler_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageUps
         CheckpointError: as `open_run`.
         ValueError: the run trained something else.
     """
-    trained = open_run(workdir, step)
+    trained = open_run(workdir, step, "super_resolution")
     config = trained.config
-    if config.task != "super_resolution":
-        raise ValueError(f"{workdir} is a run of the task {config.task!r}; only 'super_resolution' enlarges pictures")
     options, channels = config.super_resolution, trained.image_shape[2]
     luma = options.channels == "y" and channels == 3
     name = config.model.name

@@ -29,6 +29,10 @@ def label(metric: str) -> str:
         return f"{prefix}{measure.upper()} ({shown}, ×{scale}, shave {border})"
     if found := re.fullmatch(r"calibration_error_(\d+)_bins", metric):
         return f"calibration error ({found[1]} bins)"
+    if found := re.fullmatch(r"frechet_(\d+)x(\d+)", metric):
+        return f"Fréchet distance of {found[1]}×{found[2]} pixels"
+    if found := re.fullmatch(r"(fid|kid)(\d+k?)", metric):
+        return f"{found[1].upper()} ({found[2]} images)"
     if found := re.fullmatch(r"accuracy_tta(\d+)", metric):
         return f"accuracy, mean of {found[1]} views"
     return metric.replace("_", " ")

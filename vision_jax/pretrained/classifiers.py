@@ -82,13 +82,11 @@ def classifier_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageC
         CheckpointError: as `open_run`.
         ValueError: the run trained something else.
     """
-    return _classifier(open_run(workdir, step), workdir)
+    return _classifier(open_run(workdir, step, "classification"), workdir)
 
 
 def _classifier(trained: TrainedRun, workdir: pathlib.Path) -> ImageClassifier:
     config = trained.config
-    if config.task != "classification":
-        raise ValueError(f"{workdir} is a run of the task {config.task!r}; only 'classification' names classes")
     model = models.build(
         config.model.name,
         num_classes=len(trained.class_names),
@@ -127,7 +125,7 @@ def pretrained_classifier(name: str, source: str = "") -> ImageClassifier:
         ValueError: no such network or weights, or a network that is no classifier.
         DownloadError: the weights cannot be fetched.
     """
-    model, variables, record, note = weights.load_classifier(name, source)
+    model, variables, record = weights.load_classifier(name, source)
     assert record.preprocessing is not None  # `load_classifier` finds one, or says so.
     classes, row = model.num_classes, weights.published(name)
     names = record.class_names
@@ -136,7 +134,8 @@ def pretrained_classifier(name: str, source: str = "") -> ImageClassifier:
     if len(names) != classes:
         names = tuple(f"class {i}" for i in range(classes))
     channels = (record.input_shape or models.entry(name).input_shape)[-1]
-    return ImageClassifier(f"{name}, {record.source}", model, variables, record.preprocessing, channels, names, note)
+    called = f"{name}, {record.source}"
+    return ImageClassifier(called, model, variables, record.preprocessing, channels, names, record.note)
 
 
 def extractor_of_run(workdir: pathlib.Path, step: int | str = "best") -> extractors.Extractor:
@@ -145,7 +144,7 @@ def extractor_of_run(workdir: pathlib.Path, step: int | str = "best") -> extract
     Raises:
         CheckpointError, ValueError: as `classifier_of_run`.
     """
-    trained = open_run(workdir, step)
+    trained = open_run(workdir, step, "classification")
     network = _classifier(trained, workdir)
     return extractors.of_classifier(
         trained.config.model.name, network.model, network.variables, network.preprocessing, network.channels

@@ -193,10 +193,10 @@ def load(network: str = FID_NETWORK, weights: str = "", *, mode: str = "pytorch_
     if network != FID_NETWORK:
         if dims or mode != "pytorch_fid":
             raise ValueError(f"{network} has one preprocessing and one kind of features; leave mode and dims out")
-        model, variables, record, note = weights_lib.load_classifier(network, weights)
+        model, variables, record = weights_lib.load_classifier(network, weights)
         assert record.preprocessing is not None  # `load_classifier` finds one, or says so.
         channels = (record.input_shape or models.entry(network).input_shape)[-1]
-        return of_classifier(network, model, variables, record.preprocessing, channels, note=note)
+        return of_classifier(network, model, variables, record.preprocessing, channels, note=record.note)
     if mode not in FID_VIEWS:
         raise ValueError(f"FID has no mode {mode!r}{closest(mode, FID_VIEWS)}; there are {', '.join(FID_VIEWS)}")
     if dims and dims not in FID_STAGES:

@@ -103,22 +103,30 @@ def load_pretrained(model: Network, name: str, weights: str, variables: Mapping[
     )
 
 
-def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> None:
+def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> str:
     """Fills in what the config leaves to the weights: mean and std, and for photos resizing and cropping.
 
     Without weights, what is not set stays as it is: images in [0, 1].
 
+    Returns:
+        Sentences about what had to be assumed of the weights, or ''.
+
     Raises:
-        ConfigError: weights that do not say how images were normalized, or photos of a folder without a size.
+        ConfigError: nobody knows how images were normalized for the weights, or photos of a folder without a size.
     """
-    data, record = config.data, None
+    data, record, note = config.data, None, ""
     if config.model.weights:
         row = weights_lib.published(config.model.name, config.model.weights)
-        record = (row or weights_lib.load(config.model.name, config.model.weights)[1]).preprocessing
-        if record is None and not (data.mean and data.std):
-            raise ConfigError(
-                f"{config.model.weights} does not say how its images were normalized; set config.data.mean and std."
-            )
+        if row is not None:
+            record = row.preprocessing
+        else:
+            found = weights_lib.load(config.model.name, config.model.weights)[1]
+            if not (data.mean and data.std):
+                try:
+                    found = weights_lib.with_preprocessing(found)
+                except ValueError as error:
+                    raise ConfigError(f"{error} Or set config.data.mean and std.") from None
+            record, note = found.preprocessing, found.note
     if record is not None:
         data.mean, data.std = data.mean or record.mean, data.std or record.std
     if photos and record and not data.image_size:
@@ -128,6 +136,7 @@ def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> None:
         raise ConfigError(
             "A batch takes photos of one size, and neither weights nor config say which; set config.data.image_size."
         )
+    return note
 
 
 def logits_and_features(

@@ -10,6 +10,7 @@ expects images flattened in (H, W, C) order.
 """
 
 import functools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ _NAMES: dict[type[Network], tuple[tuple[str, str], ...]] = {
 _OLD_NAMES: dict[type[Network], tuple[tuple[str, str], ...]] = {
     DenseNet: ((r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),),
 }
+
+# BatchNorm's epsilon, where it is not PyTorch's default.
+_EPSILON: dict[type[Network], float] = {GoogLeNet: 1e-3, InceptionV3: 1e-3}
 
 # What a file may hold that the network leaves out when it has no auxiliary heads.
 _AUXILIARY: dict[type[Network], str] = {GoogLeNet: r"^aux[12]\.", InceptionV3: r"^AuxLogits\."}
@@ -117,6 +121,9 @@ class Leaf:
         return np.ascontiguousarray(array)
 
 
+_STATISTICS = (".running_mean", ".running_var")
+_COUNTER = ".num_batches_tracked"
+_HEAD_ARRAYS = 2
 _TORCH_LEAF = {
     "kernel": "weight",
     "scale": "weight",
@@ -175,7 +182,9 @@ def load_state_dict(
 
     Args:
         name: a key of `models.MODELS`.
-        state: PyTorch's names → arrays of any floating type; 'num_batches_tracked' may be there or not.
+        state: PyTorch's names → arrays of any floating type; 'num_batches_tracked' may be there or not. Where all
+            running means and variances are missing (folded into weight and bias), every BatchNorm becomes the affine
+            map that weight and bias are.
         input_shape: (H, W, C) where parameters depend on it (MLP, CNN with flatten); the table's by default.
         **options: as for `models.build`; `num_classes` is read off the head when not given.
 
@@ -203,6 +212,13 @@ def load_state_dict(
         for key, array in state.items()
         if key not in counters and not (ignored and re.search(ignored, key))
     }
+    statistics = {name: expected[name].shape for name in expected if name.endswith(_STATISTICS)}
+    if not statistics.keys() & found.keys():
+        variance = 1.0 - _EPSILON.get(type(model), 1e-5)
+        found |= {
+            name: np.full(shape, variance if name.endswith("var") else 0.0, np.float32)
+            for name, shape in statistics.items()
+        }
     problems = trees.differences(expected, found, types=False)
     problems += [
         f"type: {key} is {array.dtype}, expected floating point"
@@ -210,7 +226,8 @@ def load_state_dict(
         if key in expected and not _is_floating(array)
     ]
     if problems:
-        raise PortError(_report(name, problems, len(state.keys() & (expected.keys() | counters)), len(state)))
+        fitting = len(state.keys() & (expected.keys() | counters))
+        raise PortError(_report(name, problems, fitting, len(state), looks_like(state)))
     variables = {leaf.path: leaf.from_torch(found[leaf.name]) for leaf in leaves}
     return {"params": {}, "batch_stats": {}} | trees.unflatten(variables)
 
@@ -234,6 +251,22 @@ def to_state_dict(name: str, variables: Mapping[str, Any], **options: Any) -> di
     return state | {counter: np.zeros((), np.int64) for counter in _counters(leaves)}
 
 
+def looks_like(state: Mapping[str, np.ndarray]) -> str | None:
+    """Returns the network whose arrays, but for a head of another width, a state dict has; None where there is none."""
+    own = {name: np.shape(array) for name, array in state.items() if not name.endswith((*_STATISTICS, _COUNTER))}
+    size = sum(math.prod(shape) for name, shape in own.items() if not re.search("|".join(_AUXILIARY.values()), name))
+    # Tracing a network takes a second: only those of about this size are, the likeliest first.
+    sizes = {name: abs(math.log(size / row.parameters)) for name, row in registry.MODELS.items() if size}
+    for name in sorted((name for name in sizes if sizes[name] < math.log(2)), key=lambda name: sizes[name]):
+        model = registry.build(name)
+        leaves = mapping(model, _shapes(model, registry.entry(name).input_shape))
+        expected = {leaf.name: leaf.torch_shape for leaf in leaves if not leaf.name.endswith(_STATISTICS)}
+        old_names = {_rewritten(key, _OLD_NAMES.get(type(model), ())): shape for key, shape in own.items()}
+        if sum(old_names.get(key) == shape for key, shape in expected.items()) >= len(expected) - _HEAD_ARRAYS:
+            return name
+    return None
+
+
 @functools.lru_cache(maxsize=4)
 def _shapes(model: Network, input_shape: tuple[int, ...]) -> Any:
     """As `models.shapes`, which traces the whole network."""
@@ -243,7 +276,7 @@ def _shapes(model: Network, input_shape: tuple[int, ...]) -> Any:
 def _counters(leaves: list[Leaf]) -> list[str]:
     """BatchNorm's batch counters, which PyTorch has and Flax has not."""
     suffix = ".running_mean"
-    return [leaf.name.removesuffix(suffix) + ".num_batches_tracked" for leaf in leaves if leaf.name.endswith(suffix)]
+    return [leaf.name.removesuffix(suffix) + _COUNTER for leaf in leaves if leaf.name.endswith(suffix)]
 
 
 def _rewritten(key: str, rules: tuple[tuple[str, str], ...]) -> str:
@@ -257,8 +290,13 @@ def _is_floating(array: np.ndarray) -> bool:
     return np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
 
 
-def _report(name: str, problems: list[str], fitting: int, total: int) -> str:
+def _report(name: str, problems: list[str], fitting: int, total: int, other: str | None) -> str:
+    hint = (
+        f"by their shapes they are of {other}"
+        if other not in (None, name)
+        else "check that they are of this network and of this number of classes"
+    )
     return (
         f"these weights do not fit {name}: {len(problems)} problems ({fitting} of the file's {total} entries have a "
-        f"place){trees.shown(problems)}\ncheck that they are of this network and of this number of classes"
+        f"place){trees.shown(problems)}\n{hint}"
     )

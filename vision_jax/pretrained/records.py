@@ -46,6 +46,12 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def __str__(self) -> str:
+        return (
+            f"resize {self.resize}, crop {self.crop}, {self.interpolation}, "
+            f"mean {'/'.join(f'{x:g}' for x in self.mean)}, std {'/'.join(f'{x:g}' for x in self.std)}"
+        )
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Preprocessing":
         """Returns the preprocessing described by JSON; see `third_party/README.md`.
@@ -85,6 +91,7 @@ class Record:
         class_names: of the head's outputs, in order.
         preprocessing: of the images.
         top1: published accuracy in percent.
+        note: sentences about what had to be assumed of a file, or ''.
     """
 
     model: str
@@ -96,6 +103,7 @@ class Record:
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     top1: float | None = None
+    note: str = ""
 
 
 _KINDS = {
@@ -108,6 +116,7 @@ _KINDS = {
     "class_names": tuple[str, ...] | None,
     "preprocessing": dict | None,
     "top1": float | None,
+    "note": str,
 }
 
 
@@ -136,6 +145,7 @@ def read(path: Path) -> Record | None:
 def _checked(values: dict[str, Any]) -> Record:
     if "licence" in values:  # as version 0.1 wrote it
         values["license"] = values.pop("licence")
+    values.setdefault("note", "")  # earlier files have none
     for name, kind in _KINDS.items():
         if not is_of(values[name], kind):
             raise ValueError(f"{name} is a {type(values[name]).__name__}, expected {type_name(kind)}")
@@ -146,7 +156,7 @@ def _checked(values: dict[str, Any]) -> Record:
     for option, value in values["options"].items():
         if option in known and (problem := known[option].problem(value)):
             raise ValueError(f"{option} {problem}")
-    texts = {name: printable(values.pop(name)) for name in ("source", "license") if values[name] is not None}
+    texts = {name: printable(values.pop(name)) for name in ("source", "license", "note") if values[name] is not None}
     return Record(
         **{**values, **texts},
         input_shape=None if shape is None else tuple(shape),

@@ -12,6 +12,12 @@ from vision_jax import checkpoints
 from vision_jax import config as config_lib
 from vision_jax.utils import trees
 
+_COMMANDS = {
+    "classification": "predict PICTURES --workdir={}",
+    "gan": "sample {}",
+    "super_resolution": "upscale PICTURES --workdir={}",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
@@ -33,14 +39,16 @@ class TrainedRun:
     image_shape: tuple[int, ...]
 
 
-def open_run(workdir: pathlib.Path, step: int | str = "best") -> TrainedRun:
+def open_run(workdir: pathlib.Path, step: int | str = "best", task: str = "") -> TrainedRun:
     """Reads a checkpoint of a run; neither its data nor its optimizer is needed.
 
     Args:
         workdir: folder of the run.
         step: number of the checkpoint, 'best' or 'newest'.
+        task: that the run has to be of; '' takes any.
 
     Raises:
+        ValueError: the run is of another task; the message says which command is for it.
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     restored = checkpoints.read(workdir, step)
@@ -51,6 +59,12 @@ def open_run(workdir: pathlib.Path, step: int | str = "best") -> TrainedRun:
         raise checkpoints.CheckpointError(
             f"{workdir}/dataset.json, which names the classes, cannot be read ({error}); continuing the run writes it."
         ) from error
+    config = config_lib.from_dict(restored.config)
+    if task not in ("", config.task):
+        raise ValueError(
+            f"{workdir} is a run of the task {config.task}, not {task}; what is for it is "
+            f"`vision-jax {_COMMANDS[config.task].format(workdir)}`."
+        )
     groups: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for path, array in restored.state.items():
         if path.startswith("networks/"):
@@ -63,5 +77,4 @@ def open_run(workdir: pathlib.Path, step: int | str = "best") -> TrainedRun:
         }
         for network, parts in groups.items()
     }
-    config = config_lib.from_dict(restored.config)
     return TrainedRun(config, restored.step, variables, class_names, image_shape)

@@ -25,6 +25,11 @@ from vision_jax.pretrained.torch_file import TorchFileError
 from vision_jax.utils import download, files, trees
 from vision_jax.utils.text import closest
 
+_FOLDED = (
+    "has BatchNorm's statistics folded into its weight and bias, so that each BatchNorm is an affine map; "
+    "config.model.freeze_statistics=True keeps it one where such layers train."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Published:
@@ -139,10 +144,10 @@ def load(
     known = [row for row in manifest().values() if row.model == model_name and sha256.startswith(row.sha256)]
     record = known[0].record(sha256) if known else Record(model_name, str(path), sha256)
     record = dataclasses.replace(record, options=options, input_shape=input_shape)
-    return _converted(path, record), record
+    return _converted(path, record)
 
 
-def load_classifier(model_name: str, weights: str | os.PathLike = "") -> tuple[Classifier, dict[str, Any], Record, str]:
+def load_classifier(model_name: str, weights: str | os.PathLike = "") -> tuple[Classifier, dict[str, Any], Record]:
     """Returns a classifier with published weights, or with those in a file, and how its images are prepared.
 
     Args:
@@ -150,8 +155,7 @@ def load_classifier(model_name: str, weights: str | os.PathLike = "") -> tuple[C
         weights: as of `load`; by default the network's published ones.
 
     Returns:
-        The network with as many classes as its weights, its variables, the record, whose `preprocessing` is set, and a
-        sentence about what had to be assumed, or ''.
+        The network with as many classes as its weights, its variables, and the record, whose `preprocessing` is set.
 
     Raises:
         ValueError: no such network or weights, a network that is no classifier, or a preprocessing that nobody knows.
@@ -167,16 +171,25 @@ def load_classifier(model_name: str, weights: str | os.PathLike = "") -> tuple[C
     if not isinstance(model, Classifier):
         raise ValueError(f"{model_name} is no classifier")
     model = model.clone(num_classes=trees.flatten(variables["params"])[f"{model.head_layers[0]}/bias"].size)
+    return model, variables, with_preprocessing(record)
+
+
+def with_preprocessing(record: Record) -> Record:
+    """Returns the record with the network's published preprocessing where the file does not say its own.
+
+    Raises:
+        ValueError: nothing was published for the network.
+    """
     if record.preprocessing is not None:
-        return model, variables, record, ""
+        return record
+    row = published(record.model)
     if row is None:
         raise ValueError(
-            f"nothing is known about the preprocessing of {record.source}, and {model_name} has no published weights "
-            "to take it from; convert the file with vision_jax.tools.port_weights, which keeps it"
+            f"Nothing is known about the preprocessing of {record.source}, and {record.model} has no published weights "
+            "to take it from; `vision-jax port FILE --model=… --preprocessing=…` writes a file that says it."
         )
-    record = dataclasses.replace(record, preprocessing=row.preprocessing)
-    note = f"Nothing is known about the preprocessing of {record.source}; using that of {row.source}."
-    return model, variables, record, note
+    said = f"{record.source} does not say its preprocessing; that of {row.source} is used, {row.preprocessing}."
+    return dataclasses.replace(record, preprocessing=row.preprocessing, note=f"{record.note} {said}".strip())
 
 
 def find(model_name: str, weights: str | os.PathLike, *, progress: bool = True) -> Path:
@@ -234,8 +247,8 @@ def _nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {"params": {}, "batch_stats": {}} | trees.unflatten(flat)
 
 
-def _converted(path: Path, record: Record) -> dict[str, Any]:
-    """Returns the variables in a PyTorch file, from `converted/` when this file was converted before."""
+def _converted(path: Path, record: Record) -> tuple[dict[str, Any], Record]:
+    """Returns variables and record of a PyTorch file, from `converted/` when this file was converted before."""
     # What the arrays depend on: the file, the network, and the code that converts.
     parts = [str(record.sha256), record.model, json.dumps([record.options, record.input_shape], sort_keys=True)]
     parts.append(hashlib.sha256(Path(port.__file__).read_bytes()).hexdigest())
@@ -243,17 +256,19 @@ def _converted(path: Path, record: Record) -> dict[str, Any]:
     kept = files.cache_dir("weights") / "converted" / f"{record.model}-{key}.safetensors"
     if kept.is_file():
         try:
-            return _nested(torch_file.read(kept))
+            before = records.read(kept)
+            return _nested(torch_file.read(kept)), dataclasses.replace(record, note=before.note if before else "")
         except TorchFileError:
             pass  # damaged since: convert again
     try:
-        variables = port.load_state_dict(
-            record.model, torch_file.state_dict(path), input_shape=record.input_shape, **record.options
-        )
+        state = torch_file.state_dict(path)
+        variables = port.load_state_dict(record.model, state, input_shape=record.input_shape, **record.options)
     except port.PortError as error:
         raise port.PortError(f"{path}: {error}") from None
+    if variables["batch_stats"] and not any(name.endswith("running_mean") for name in state):
+        record = dataclasses.replace(record, note=f"{path} {_FOLDED}")
     try:
         save(kept, variables, record)
     except OSError:
         pass  # a cache that is full or read-only costs time, not the weights
-    return variables
+    return variables, record

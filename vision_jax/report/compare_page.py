@@ -11,8 +11,9 @@ from vision_jax.analysis import compare
 from vision_jax.analysis.compare import Classifiers, Row
 from vision_jax.analysis.record import Record
 from vision_jax.metrics import classification as metrics
+from vision_jax.metrics import words
 from vision_jax.metrics.intervals import Interval
-from vision_jax.report import image_plots, page, plots
+from vision_jax.report import gan, image_plots, page, plots
 from vision_jax.report.classification import WILSON
 from vision_jax.report.images import ImagesOf, thumbnails
 from vision_jax.utils import files
@@ -51,7 +52,16 @@ def write(
     content = compare.to_json(rows, compared)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "comparison.json", content)
-    sections = [page.Section("Results", list(_results(rows, compared)))]
+    measured = {
+        f"{row.name}{f', seed {seed}' if len(row.seeds) > 1 else ''}: {name}": receipt
+        for row in rows
+        for seed, record in zip(row.seeds, row.records, strict=True)
+        for name, receipt in record.results.get("receipts", {}).items()
+    }
+    sections = [
+        page.Section("Distances and how they were measured", list(gan.receipts(measured if task == "gan" else {}))),
+        page.Section("Results", list(_results(rows, compared))),
+    ]
     if compared is not None:
         sections += [
             page.Section("Accuracy", list(_accuracies(folder, compared))),
@@ -126,20 +136,23 @@ def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page
         header = ["metric", *(row.name for row in rows)]
         lines: list[list[page.Cell]] = []
         for column in measured:
+            evaluator, _, metric = column.name.rpartition("/")
+            label = f"{evaluator}/{words.label(metric)}"
             cells: list[page.Cell] = []
             for number in range(len(rows)):
                 values = column.values.get(number)
                 if values is None:
                     cells.append(None)
                 elif len(values) == 1:
-                    cells.append(values[0])
+                    cells.append(words.value(metric, values[0]))
                 else:
                     cells.append(f"{page.show(float(np.mean(values)))} ± {np.std(values, ddof=1):.2g}")
             number = 1 + sum(one.name == column.name for one in measured[: measured.index(column)])
             alone = sum(one.name == column.name for one in measured) == 1
-            lines.append([column.name if alone else f"{column.name} (way {number})", *cells])
-        for name in ("parameters", "training_seconds"):
-            lines.append([name, *(row.records[0].results[name] for row in rows)])
+            lines.append([label if alone else f"{label} (way {number})", *cells])
+        first = [row.records[0].results for row in rows]
+        lines.append(["parameters", *(page.show(results["parameters"]) for results in first)])
+        lines.append(["training time", *(words.duration(results["training_seconds"]) for results in first)])
         yield page.Table(header, lines, caption=seeds)
 
 
@@ -214,7 +227,8 @@ def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
         shared = [name for name in shared if not name.startswith("train/") or name.endswith("loss")]
     for number, name in enumerate(sorted(shared, key=lambda name: (name.startswith("train/"), name))):
         path = folder / f"curve_{number}.png"
-        title = name.replace("_", " ")
+        split, _, metric = name.rpartition("/")
+        title = f"{split}/{words.label(metric)}"
         plots.curves(path, series[name], title=title, ylabel=title)
         yield page.picture(path, f"{title} of all runs", "")
 

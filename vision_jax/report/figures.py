@@ -8,11 +8,12 @@ tells, a second sign tells too: line style and marker, hatching, or words.
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from vision_jax.report import embedded
 from vision_jax.utils import files
 
 DPI = 150  # of charts; a page shows them at 96 per inch, so that they stay crisp on dense screens
@@ -21,7 +22,6 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#00
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\")
-DRAWN = "vision_jax_drawn"  # Key of the text in a PNG file without a photograph in it.
 _NAME = 24  # characters of a class's name in a plot
 
 PathLike = str | os.PathLike[str]
@@ -49,7 +49,7 @@ def new_figure(path: PathLike, width: float, height: float, colors: int = 128, *
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     yield figure
-    save(figure, path, colors, drawn=drawn)
+    save(figure, path, colors, {embedded.DRAWN: "yes"} if drawn else {})
 
 
 def short(name: str, most: int = _NAME) -> str:
@@ -64,8 +64,8 @@ def legend(owner: Any, handles: Sequence[Any], names: Sequence[str], **place: An
         text.set_parse_math(False)
 
 
-def save(figure: Any, path: PathLike, colors: int | None = None, *, drawn: bool = False) -> None:
-    """Writes the figure, in few `colors` if given, as a PNG that holds no date and no version, whole or not at all."""
+def save(figure: Any, path: PathLike, colors: int | None, texts: Mapping[str, str]) -> None:
+    """Writes the figure, in few `colors` if given, as a PNG that holds `texts`, no date and no version."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -76,7 +76,7 @@ def save(figure: Any, path: PathLike, colors: int | None = None, *, drawn: bool 
     if colors:  # a third of the size, to the eye the same
         picture = picture.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     notes = PngInfo()
-    if drawn:
-        notes.add_text(DRAWN, "yes")
+    for name, text in texts.items():
+        notes.add_text(name, text)
     with files.atomic_write(path) as file:
         picture.save(file, format="png", optimize=True, dpi=(figure.dpi, figure.dpi), pnginfo=notes)

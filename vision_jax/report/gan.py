@@ -32,7 +32,7 @@ def sections(record: Record, images_of: ImagesOf) -> list[page.Section]:
         page.Section("Between samples", list(_interpolation(record, found))),
         page.Section("Classes", list(_by_class(record, found))),
         page.Section("Nearest training images", list(_nearest(record, found))),
-        page.Section("Distances and how they were measured", list(_receipts(record.results.get("receipts", {})))),
+        page.Section("Distances and how they were measured", list(receipts(record.results.get("receipts", {})))),
     ]
     return [section for section in shown if section.blocks]
 
@@ -44,7 +44,16 @@ def _losses(record: Record) -> Iterator[page.Block]:
         window = max(round(len(steps) / 100), min(10, len(steps)))
         path = record.workdir / "report" / "losses.png"
         named = {name.replace("_", " "): row for name, row in losses.items()}
-        plots.noisy_curves(path, steps, named, window=window, title="Losses of every step", ylabel="loss")
+        plots.noisy_curves(
+            path,
+            steps,
+            named,
+            window=window,
+            title="Losses of every step",
+            ylabel="loss",
+            chosen=record.results["checkpoint_step"],
+            epoch=record.steps_per_epoch,
+        )
         yield page.picture(path, "Losses of every step", f"Pale: each step. Bold: the mean of {window} steps.")
 
 
@@ -106,7 +115,7 @@ def _nearest(record: Record, found: Arrays) -> Iterator[page.Block]:
     images = np.concatenate([samples[:, None], training], axis=1)
     captions: list[list[str]] = []
     if "nearest_distance" in found:
-        captions = [["", *(page.show(float(value)) for value in row)] for row in found["nearest_distance"]]
+        captions = [["", *(f"{value:.4g}" for value in row)] for row in found["nearest_distance"]]
     path = record.workdir / "report" / "nearest.png"
     image_plots.image_table(
         path,
@@ -124,10 +133,10 @@ def _nearest(record: Record, found: Arrays) -> Iterator[page.Block]:
     )
 
 
-def _receipts(receipts: Mapping[str, Mapping[str, Any]]) -> Iterator[page.Block]:
+def receipts(named: Mapping[str, Mapping[str, Any]]) -> Iterator[page.Block]:
     """Shows a table for each protocol, because numbers of different protocols are not to be compared."""
     by_protocol: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for name, receipt in receipts.items():
+    for name, receipt in named.items():
         by_protocol.setdefault(json.dumps(receipt["protocol"], sort_keys=True), {})[name] = receipt
     for found in by_protocol.values():
         rows: list[list[page.Cell]] = []

@@ -1,12 +1,13 @@
 """Images of a report as PNG files, pixel for pixel: grids, tables, comparisons."""
 
+import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vision_jax.report import figures
+from vision_jax.report import embedded, figures
 from vision_jax.report.figures import PathLike
 
 _TEXT = 13  # pixels, below and above images
@@ -159,6 +160,7 @@ def _mosaic(
 
     page: list[np.ndarray] = []  # slabs of pixels from top to bottom
     lines: list[tuple[float, float, str]] = []  # x and y of the middle, text
+    places: list[tuple[int, int, int, int]] = []  # of the images: x, y, width, height
     margin = round(0.62 * _TEXT * max(map(len, labels))) + _GAP if labels else 0
     width = margin + cell * max(map(len, tiles)) + gap
     y = 0
@@ -187,10 +189,12 @@ def _mosaic(
         for column, tile in enumerate(row):
             height, wide = tile.shape[:2]
             left = margin + gap // 2 + column * cell + (cell - wide) // 2
-            top = gap // 2
+            top, edge = gap // 2, 0
             if frames and (color := frames[number][column]):
-                edge = np.array([round(255 * part) for part in to_rgb(color)], np.uint8)
-                band[: height + gap, left - gap // 2 : left + wide + gap // 2] = edge
+                edge = gap // 2
+                rgb = np.array([round(255 * part) for part in to_rgb(color)], np.uint8)
+                band[: height + 2 * edge, left - edge : left + wide + edge] = rgb
+            places.append((left - edge, y - len(band) + top - edge, wide + 2 * edge, height + 2 * edge))
             band[top : top + height, left : left + wide] = tile
         if below:
             write(below[number])
@@ -210,4 +214,4 @@ def _mosaic(
             fontsize=_TEXT * 72 / dpi,
             parse_math=False,
         )
-    figures.save(figure, path)
+    figures.save(figure, path, None, {embedded.TILES: json.dumps(places)})

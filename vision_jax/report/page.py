@@ -8,18 +8,21 @@ import base64
 import dataclasses
 import hashlib
 import html
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 from vision_jax.metrics.intervals import Interval
+from vision_jax.report import embedded
 from vision_jax.utils import files
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5a6068; --back: #ffffff; --card: #f4f5f7; --line: #d5d8dc;
-  --link: #0b57d0; }
+  --figure: #ffffff; --link: #0b57d0; }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #e6e7e9; --soft: #a3a9b1; --back: #15171a; --card: #202327; --line: #3a3f45; --link: #8ab4f8; } }
+  :root { --text: #e6e7e9; --soft: #a3a9b1; --back: #15171a; --card: #202327; --line: #3a3f45;
+  --figure: #202327; --link: #8ab4f8; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1rem 1.25rem 3rem; background: var(--back); color: var(--text);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
@@ -39,13 +42,17 @@ th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; }
 td.number { white-space: nowrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: .75rem 0; }
-figure { margin: 0; padding: .5rem; background: #ffffff; color: #1c1e21; border: 1px solid var(--line);
+figure { margin: 0; padding: .5rem; background: var(--figure); border: 1px solid var(--line);
   border-radius: .4rem; max-width: 100%; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
+.tiles { position: relative; width: fit-content; max-width: 100%; }
+figure .cover { display: none; position: absolute; inset: 0; width: 100%; height: 100%; max-width: none; }
 @media (prefers-color-scheme: dark) {
-  figure { background: var(--card); color: var(--text); }
+  figure .cover { display: block; }
   figure.drawn img { filter: invert(.87) hue-rotate(180deg); } }
-@media (max-width: 40rem) { .scroll, figure[tabindex] { background:
+@media (max-width: 40rem) {
+  figure[tabindex]::before { content: "↔ scrolls"; position: sticky; left: 0; font-size: .85rem; color: var(--soft); }
+  .scroll { background:
   linear-gradient(to right, var(--card), transparent 1.5rem) local,
   linear-gradient(to right, rgb(128 128 128 / .45), transparent 1rem) 0 0 / 1rem 100% no-repeat scroll,
   linear-gradient(to left, rgb(128 128 128 / .45), transparent 1rem) 100% 0 / 1rem 100% no-repeat scroll; } }
@@ -56,10 +63,29 @@ dt { color: var(--soft); }
 dd { margin: 0; }
 pre { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .4rem; overflow-x: auto; font: .85rem/1.45 ui-monospace, monospace; white-space: pre-wrap; }
+.code { position: relative; }
+.code pre { padding-right: 5rem; }
+.code button { position: absolute; top: .4rem; right: .4rem; padding: .2rem .6rem; font: .8rem system-ui, sans-serif;
+  color: var(--text); background: var(--back); border: 1px solid var(--line); border-radius: .3rem; cursor: pointer; }
 @media (max-width: 40rem) { dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .5rem; } }
 @media print { pre { white-space: pre-wrap; } figure { break-inside: avoid; } }
 """
 
+_COPY = """
+for (const button of document.querySelectorAll('.code button')) {
+  button.hidden = false;
+  button.addEventListener('click', async () => {
+    const text = button.previousElementSibling;
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = 'Copied';
+    } catch {
+      getSelection().selectAllChildren(text);
+      button.textContent = 'Selected';
+    }
+  });
+}
+"""
 _FREE_WIDTH = 600  # pixels; pictures up to this width shrink to any screen
 
 Cell = str | int | float | bool | Interval | None
@@ -81,7 +107,7 @@ class Headline:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; columns of numbers are aligned to the right, floats shown to 5 digits, intervals in parentheses."""
+    """A table; columns of numbers are aligned to the right, their decimals alike, intervals in parentheses."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -156,9 +182,11 @@ def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Sectio
     """
     path = pathlib.Path(path)
     body = "\n".join(_section(section) for section in sections)
-    embedded = [block for section in sections for block in section.blocks if isinstance(block, Embedded)]
-    scripts = list(dict.fromkeys(block.script for block in embedded if block.script))
-    style = "".join(dict.fromkeys((_STYLE, *(block.style for block in embedded))))
+    blocks = [block for section in sections for block in section.blocks]
+    own = [block for block in blocks if isinstance(block, Embedded)]
+    scripts = list(dict.fromkeys(block.script for block in own if block.script))
+    scripts += [_COPY] if any(isinstance(block, Code) for block in blocks) else []
+    style = "".join(dict.fromkeys((_STYLE, *(block.style for block in own))))
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
     allowed = f"script-src {hashes}; " if hashes else ""
@@ -178,13 +206,30 @@ def write(path: str | os.PathLike[str], *, title: str, sections: Sequence[Sectio
 
 
 def show(value: Cell) -> str:
-    """Returns a value as a reader wants it: floats to 5 digits, a dash for nothing."""
+    """Returns a value as a reader wants it: floats to 5 digits, thousands apart, a dash for nothing."""
     if value is None or value != value:
         return "–"
     if isinstance(value, Interval):
         between = " to " if value.low < 0 else "–"
         return f"{value.value:.5g} ({value.low:.4g}{between}{value.high:.4g})"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _column(cells: Sequence[Cell]) -> list[str]:
+    """Returns the cells of a column as `show` does, but its floats with as many decimals as the largest needs."""
+    floats = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell)]
+    largest = max(floats, default=0.0)
+    if not 1e-3 <= largest < 1e7:
+        return [show(cell) for cell in cells]
+    decimals = min(max(3 - math.floor(math.log10(largest)), 0), 4)
+    return [
+        f"{cell:,.{decimals}f}"
+        if isinstance(cell, float) and (cell == 0 or abs(cell) >= 0.5 * 10**-decimals)
+        else show(cell)
+        for cell in cells
+    ]
 
 
 def _section(section: Section) -> str:
@@ -209,7 +254,8 @@ def _block(block: Block, section: str) -> str:
         case Headline(text):
             return f'<p class="headline">{html.escape(text)}</p>'
         case Code(text):
-            return f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
+            shown = f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
+            return f'<div class="code">{shown}<button type="button" hidden>Copy</button></div>'
         case KeyValues(values):
             rows = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(show(v))}</dd>" for name, v in values.items())
             return "<dl>\n" + "\n".join(rows) + "\n</dl>"
@@ -235,7 +281,8 @@ def _table(table: Table, section: str) -> str:
         return f"<tr>{''.join(row)}</tr>"
 
     head = line('th scope="col"', table.header)
-    body = "\n".join(line("td", [show(cell) for cell in row]) for row in table.rows)
+    columns = [_column([row[i] for row in table.rows]) for i in range(len(table.header))]
+    body = "\n".join(line("td", cells) for cells in zip(*columns, strict=True))
     caption = f"<caption>{html.escape(table.caption)}</caption>\n" if table.caption else ""
     label = html.escape(table.caption or section)
     return (
@@ -245,22 +292,19 @@ def _table(table: Table, section: str) -> str:
 
 
 def _picture(picture: Picture) -> str:
-    from PIL import Image
-
     if not picture.alt.strip():
         raise ValueError(f"The picture {picture.path} needs an `alt` text that says what it shows.")
-    data = pathlib.Path(picture.path).read_bytes()
-    with Image.open(picture.path, formats=["PNG"]) as image:
-        drawn = ' class="drawn"' if "vision_jax_drawn" in image.info else ""
-        dpi = image.info.get("dpi", (96, 96))[0]
-        width, height = (round(side * 96 / dpi) for side in image.size)
-    caption = f"\n<figcaption>{html.escape(picture.caption)}</figcaption>" if picture.caption else ""
+    found = embedded.of_file(picture.path)
     # Large pictures keep most of their size on small screens, where they scroll: what is written in them stays legible.
-    wide = width > _FREE_WIDTH
-    scroll = ' tabindex="0"' if wide else ""
-    least = f' style="min-width: {round(0.75 * width)}px"' if wide else ""
-    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    return (
-        f'<figure{drawn}{scroll}><img src="{source}" alt="{html.escape(picture.alt)}" '
-        f'width="{width}" height="{height}"{least}>{caption}</figure>'
+    wide = found.width > _FREE_WIDTH
+    least = f' style="min-width: {round(0.75 * found.width)}px"' if wide else ""
+    image = (
+        f'<img src="{found.source}" alt="{html.escape(picture.alt)}" '
+        f'width="{found.width}" height="{found.height}"{least}>'
     )
+    if found.cover:
+        image = f'<div class="tiles"{least}>{image}<img class="cover" src="{found.cover}" alt=""></div>'
+    caption = f"\n<figcaption>{html.escape(picture.caption)}</figcaption>" if picture.caption else ""
+    drawn = ' class="drawn"' if found.drawn else ""
+    scroll = ' tabindex="0"' if wide else ""
+    return f"<figure{drawn}{scroll}>{image}{caption}</figure>"

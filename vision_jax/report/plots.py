@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,8 @@ def curves(
     ylabel: str,
     xlabel: str = "step",
     yscale: Literal["linear", "log"] = "linear",
+    chosen: int | None = None,
+    epoch: float | None = None,
 ) -> None:
     """Draws lines over common axes.
 
@@ -31,16 +33,13 @@ def curves(
         ylabel: what y is, with its unit.
         xlabel: what x is.
         yscale: 'linear' or 'log'.
+        chosen: step of the checkpoint that was chosen, which is marked.
+        epoch: steps of one, for a second axis on top.
     """
-    with figures.chart(path, figures.WIDTH, 3.3, title) as ax:
-        from matplotlib.ticker import MaxNLocator
-
+    with figures.chart(path, figures.WIDTH, 3.3 + 0.4 * (epoch is not None), title) as ax:
         ax.set_xlabel(xlabel, parse_math=False)
         ax.set_ylabel(ylabel, parse_math=False)
         ax.set_yscale(yscale)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-        if yscale == "linear":
-            ax.ticklabel_format(axis="y", useOffset=False)
         ax.grid(color="#dddddd", linewidth=0.8)
         lines = []
         others = itertools.count(len(_SPLITS) if set(_SPLITS) & set(series) else 0)
@@ -63,6 +62,9 @@ def curves(
         if values and yscale == "linear" and np.ptp(values) <= 1e-6 * max(map(abs, values)):
             middle = values[0]  # A constant, whose rounding errors are no course.
             ax.set_ylim(*sorted((0.5 * middle, 1.5 * middle)) if middle else (-1, 1))
+        if yscale == "linear":
+            _plain_numbers(ax.yaxis, max(map(abs, values), default=1.0))
+        _steps(ax, chosen, epoch)
         if len(series) > 1:
             figures.legend(ax, lines, list(series), loc="best")
 
@@ -75,6 +77,8 @@ def noisy_curves(
     window: int,
     title: str,
     ylabel: str,
+    chosen: int | None = None,
+    epoch: float | None = None,
 ) -> None:
     """Draws values of every step, thin and pale, and their running mean, bold, over common axes.
 
@@ -87,13 +91,12 @@ def noisy_curves(
         window: steps of the running mean, which is centered.
         title: heading of the plot.
         ylabel: what the values are.
+        chosen: as for `curves`.
+        epoch: the same.
     """
-    with figures.chart(path, 2 * figures.WIDTH, 3.6, title) as ax:
-        from matplotlib.ticker import MaxNLocator
-
+    with figures.chart(path, 2 * figures.WIDTH, 3.6 + 0.4 * (epoch is not None), title) as ax:
         ax.set_xlabel("step")
         ax.set_ylabel(ylabel, parse_math=False)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         ax.grid(color="#dddddd", linewidth=0.8)
         lines = []
         for i, (name, values) in enumerate(series.items()):
@@ -106,7 +109,35 @@ def noisy_curves(
             mean = (steps, running_mean(shown, window))
             ax.plot(*mean, color="white", linewidth=3.2, zorder=3, alpha=0.9)
             lines += ax.plot(*mean, color=color, linestyle=line, linewidth=1.8, zorder=4)
+        _steps(ax, chosen, epoch)
         figures.legend(ax, lines, [f"{name}, mean of {window} steps" for name in series], loc="upper right")
+
+
+def _steps(ax: Any, chosen: int | None, epoch: float | None) -> None:
+    """Finishes an axis of steps: whole numbers, epochs on top, the chosen checkpoint."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if epoch is not None:
+        top = ax.secondary_xaxis("top", functions=(lambda step: step / epoch, lambda number: number * epoch))
+        top.xaxis.set_major_locator(MaxNLocator(nbins=7))
+        top.set_xlabel("epoch")
+    if chosen is not None:
+        ax.axvline(chosen, color="#555555", linestyle="--", linewidth=1, zorder=2.5)
+        place = {"xytext": (-3, 4), "textcoords": "offset points", "ha": "right", "va": "bottom", "rotation": 90}
+        ax.annotate("chosen", (chosen, 0), xycoords=("data", "axes fraction"), fontsize=9, color="#555555", **place)
+
+
+def _plain_numbers(axis: Any, largest: float) -> None:
+    """Writes each number in full, without a factor or an offset that belongs to all."""
+    from matplotlib.ticker import ScalarFormatter, StrMethodFormatter
+
+    if 1e-4 <= largest < 1e6:
+        axis.set_major_formatter(ScalarFormatter(useOffset=False))
+        axis.get_major_formatter().set_scientific(False)
+    else:
+        axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:

@@ -82,7 +82,7 @@ def reliability(path: PathLike, accuracy: np.ndarray, confidence: np.ndarray, ex
         examples: in each bin, int [bins].
     """
     edges = np.linspace(0, 1, len(accuracy) + 1)
-    with figures.new_figure(path, figures.WIDTH, 4.6) as figure:
+    with figures.new_figure(path, figures.WIDTH, 4.6, drawn=True) as figure:
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         for one in (ax, below):
             one.spines[["top", "right"]].set_visible(False)
@@ -144,7 +144,8 @@ def embedding(
     labels = ["hit", "mistake", *(map(figures.short, names) if few else ())]
     width = side * len(turns) + 0.1
     columns = min(4, len(labels), int(width / (0.6 + 0.086 * max(map(len, labels)))))
-    with figures.new_figure(path, width, side + 0.4 + 0.22 * math.ceil(len(labels) / columns)) as figure:
+    height = side + 0.4 + 0.22 * math.ceil(len(labels) / columns)
+    with figures.new_figure(path, width, height, drawn=True) as figure:
         from matplotlib.lines import Line2D
         from matplotlib.patheffects import withStroke
 

@@ -38,6 +38,8 @@ def of_run(record: Record, images_of: ImagesOf) -> pathlib.Path:
         metrics=record.rows(),
         config=record.config,
         environment=record.environment,
+        chosen=results["checkpoint_step"],
+        epoch=record.steps_per_epoch,
         sections=_SECTIONS[results["task"]](record, images_of),
     )
 
@@ -103,6 +105,8 @@ def write(
     metrics: Sequence[Mapping[str, float]],
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
+    chosen: int | None = None,
+    epoch: float | None = None,
     sections: Sequence[page.Section] = (),
 ) -> pathlib.Path:
     """Draws the training curves and writes `WORKDIR/report/index.html`.
@@ -115,6 +119,8 @@ def write(
         metrics: rows of `metrics.jsonl` (see `writers.read_rows`); 'train/loss' and 'val/loss' share a plot.
         config: the run's options, nested.
         environment: what `environment.collect` returned when the run started.
+        chosen: step of the checkpoint that all results are of.
+        epoch: steps of one.
         sections: what the task has to show besides.
 
     Returns:
@@ -123,10 +129,11 @@ def write(
     folder = pathlib.Path(workdir) / "report"
     around = [
         page.Section("Results", [*([page.Headline(headline)] if headline else []), *_results(summary)]),
-        page.Section("Training curves", list(_curves(folder, metrics))),
+        page.Section("Training curves", list(_curves(folder, metrics, chosen, epoch))),
         *sections,
         page.Section("How to make it again", list(_commands(environment, workdir))),
-        page.Section("Configuration", [page.Code(json.dumps(config, indent=2, default=str))], folded=True),
+        page.Section("Options that differ from their defaults", list(_changed(config))),
+        page.Section("All options", [page.Code(json.dumps(config, indent=2, default=str))], folded=True),
         page.Section("Environment", [page.KeyValues(config_lib.flatten(environment))], folded=True),
     ]
     path = folder / "index.html"
@@ -146,10 +153,29 @@ def _results(summary: Mapping[str, page.Cell]) -> Iterator[page.Block]:
         yield page.KeyValues(rest)
 
 
-def _curves(folder: pathlib.Path, metrics: Sequence[Mapping[str, float]]) -> Iterator[page.Picture]:
+def _changed(config: Mapping[str, Any]) -> Iterator[page.Block]:
+    """Shows the options that a config sets, beside their defaults; those of a network have theirs in its module."""
+    default = config_lib.default(config.get("task", "classification"))
+    defaults = config_lib.flatten(config_lib.to_dict(default))
+    rows = [
+        (name, str(value), "–" if name not in defaults else str(defaults[name]))
+        for name, value in config_lib.flatten(config).items()
+        if name not in defaults or value != defaults[name]
+    ]
+    if rows:
+        yield page.Table(("option", "value", "default"), rows)
+
+
+def _curves(
+    folder: pathlib.Path,
+    metrics: Sequence[Mapping[str, float]],
+    chosen: int | None = None,
+    epoch: float | None = None,
+) -> Iterator[page.Picture]:
     """Draws one plot per metric over all splits that have it: those of evaluations first, losses before others.
 
-    What is measured of both of a pair (generator and discriminator, real and fake images) shares one.
+    What is measured of both of a pair (generator and discriminator, real and fake images) shares one, and so does what
+    is measured of bicubic interpolation with what the network reaches.
     """
     measured = {key.rpartition("/")[2] for row in metrics for key in row if key != "step"}
     series: dict[str, dict[str, list[tuple[int, float]]]] = {}
@@ -170,9 +196,12 @@ def _curves(folder: pathlib.Path, metrics: Sequence[Mapping[str, float]]) -> Ite
         splits = series[plot]
         path = folder / f"curve_{re.sub('[^A-Za-z0-9_.-]', '_', plot)}.png"
         name = words.label(plot)
-        plots.curves(path, splits, title=name, ylabel=name)
+        pair = next((pair for pair in _PAIRS if plot.startswith("_and_".join(pair))), None)
+        ylabel = words.label(plot.removeprefix(f"{'_and_'.join(pair)}_")) if pair else name
+        plots.curves(path, splits, title=name, ylabel=ylabel, chosen=chosen, epoch=epoch)
         last = ", ".join(f"{split} {page.show(float(points[-1][1]))}" for split, points in splits.items())
-        yield page.Picture(path, alt=f"{name} over the steps of training; at the end: {last}.")
+        alt = f"{name} over the steps of training; at the end: {last}."
+        yield page.Picture(path, alt=f"{alt} Chosen: step {chosen:,}." if chosen is not None else alt)
 
 
 def _place(split: str, metric: str, measured: Collection[str]) -> tuple[str, str]:
@@ -181,6 +210,8 @@ def _place(split: str, metric: str, measured: Collection[str]) -> tuple[str, str
         first, _, rest = metric.partition("_")
         if first in pair and all(f"{part}_{rest}" in measured for part in pair):
             return f"{pair[0]}_and_{pair[1]}_{rest}", first if split in ("train", "") else f"{first}, {split}"
+    if (network := metric.removeprefix("bicubic_")) != metric and network in measured:
+        return network, f"bicubic, {split}"
     return metric, split or metric
 
 

@@ -1,12 +1,10 @@
 """Two versions of a picture on top of each other: what lies left of a bar that the reader moves is of the first."""
 
-import base64
 import html
-import io
 
 import numpy as np
 
-from vision_jax.report import page
+from vision_jax.report import embedded, page
 
 _SCRIPT = """
 for (const box of document.querySelectorAll('.slider')) {
@@ -17,7 +15,7 @@ for (const box of document.querySelectorAll('.slider')) {
 }
 """
 _STYLE = """
-.slider { display: inline-block; padding: .5rem; background: #ffffff; color: #1c1e21; border: 1px solid var(--line);
+.slider { display: inline-block; padding: .5rem; background: var(--figure); border: 1px solid var(--line);
   border-radius: .4rem; margin: .75rem 0; max-width: 100%; }
 .slider > div { position: relative; }
 .slider img { display: block; max-width: 100%; image-rendering: pixelated; }
@@ -43,7 +41,7 @@ def block(before: np.ndarray, after: np.ndarray, names: tuple[str, str], *, labe
 
     def image(pixels: np.ndarray, name: str, place: str) -> str:
         size = f'width="{width}" height="{height}"'
-        return f'<img class="{place}" src="{_data(pixels)}" alt="{html.escape(name)}" {size}>'
+        return f'<img class="{place}" src="{embedded.of_pixels(pixels)}" alt="{html.escape(name)}" {size}>'
 
     first, second = map(html.escape, names)
     return page.Embedded(
@@ -53,11 +51,3 @@ def block(before: np.ndarray, after: np.ndarray, names: tuple[str, str], *, labe
         script=_SCRIPT,
         style=_STYLE,
     )
-
-
-def _data(pixels: np.ndarray) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

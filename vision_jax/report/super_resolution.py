@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vision_jax.analysis.record import Arrays, Record
+from vision_jax.metrics import words
 from vision_jax.report import image_plots, page, slider
 from vision_jax.report.images import ImagesOf
 from vision_jax.writers import pictures as pictures_lib
@@ -51,7 +52,8 @@ def _figures(record: Record) -> Iterator[page.Block]:
         bicubic = metrics.get(f"{evaluator}/bicubic_{metric}")
         if bicubic is not None:
             examples = record.results["evaluations"][evaluator]["examples"]
-            rows.append([evaluator, examples, metric, bicubic, value, value - bicubic])
+            figures = (words.value(metric, number) for number in (bicubic, value, value - bicubic))
+            rows.append([evaluator, examples, words.label(metric), *figures])
         if receipt := record.results.get("receipts", {}).get(name):
             protocol = receipt["protocol"]
             channels[_CHANNELS[protocol["channel"]]] = None
@@ -71,8 +73,10 @@ def _figures(record: Record) -> Iterator[page.Block]:
 
 def _pictures(record: Record, evaluator: str, found: Arrays) -> Iterator[page.Block]:
     folder = record.workdir / "report"
-    versions = {name: found[name] for name in _VERSIONS}
-    captions = _captions(record, evaluator, len(found["original"]))
+    order = _hardest_first(found)
+    found = {name: found[name][order] for name in _VERSIONS}
+    versions = dict(found)
+    captions = [_captions(record, evaluator, len(order))[number] for number in order]
     corners = [texture(original, found["bicubic"][i], _DETAIL) for i, original in enumerate(found["original"])]
     details = {name: _cut(images, corners) for name, images in versions.items()}
     path = folder / f"details_{evaluator}.png"
@@ -86,7 +90,9 @@ def _pictures(record: Record, evaluator: str, found: Arrays) -> Iterator[page.Bl
     )
     measured = " Below: PSNR and SSIM of the whole picture." if any(map(any, captions)) else ""
     yield page.picture(
-        path, f"Details ({evaluator})", f"Where bicubic interpolation errs most, of the first pictures.{measured}"
+        path,
+        f"Details ({evaluator})",
+        f"Where bicubic interpolation errs most, of the first pictures, the hardest on top.{measured}",
     )
     path = folder / f"errors_{evaluator}.png"
     errors = {
@@ -106,13 +112,23 @@ def _pictures(record: Record, evaluator: str, found: Arrays) -> Iterator[page.Bl
     yield slider.block(
         *pair,
         ("bicubic", "network"),
-        label=f"Move between bicubic interpolation and the network on the first picture of {evaluator}",
+        label=f"Move between bicubic interpolation and the network on a picture of {evaluator}",
         width=min(max(pair[0].shape[1], 480), 900),
     )
     path = folder / f"comparison_{evaluator}.png"
     rows = zip(*versions.values(), strict=True)
     image_plots.comparison(path, [dict(zip(_VERSIONS.values(), row, strict=True)) for row in rows])
     yield page.picture(path, f"Side by side ({evaluator})", "The first pictures of the split, or their middles.")
+
+
+def _hardest_first(found: Arrays) -> np.ndarray:
+    """Returns the order of pictures by how much bicubic interpolation errs in their worst detail, int [N]."""
+    errors = []
+    for original, bicubic in zip(found["original"], found["bicubic"], strict=True):
+        y, x = texture(original, bicubic, _DETAIL)
+        window = np.s_[y : y + _DETAIL, x : x + _DETAIL]
+        errors.append(np.mean((original[window].astype(np.float64) - bicubic[window]) ** 2))
+    return np.argsort(-np.array(errors), kind="stable")
 
 
 def _captions(record: Record, evaluator: str, count: int) -> list[list[str]]:

@@ -123,7 +123,7 @@ def load(options: Mapping[str, Any]) -> Perceptual:
             f"config.super_resolution.perceptual has {len(layers)} layers and {len(weights)} layer_weights; give one "
             "weight per layer."
         )
-    model, variables, record, _ = weights_lib.load_classifier(name, options["weights"])
+    model, variables, record = weights_lib.load_classifier(name, options["weights"])
     assert record.preprocessing is not None  # `load_classifier` finds one, or says so.
     if isinstance(model, VGG):  # The dense layers of VGG-16 are 120 of its 138 million parameters.
         params = {layer: leaves for layer, leaves in variables["params"].items() if layer.startswith("features")}
