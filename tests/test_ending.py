@@ -1,7 +1,6 @@
 """How runs end, on the real process: signals at any moment, a second writer, a disk that is full."""
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -17,15 +16,14 @@ def start(repository, tmp_path):
     """Starts the smoke run of the digits in `tmp_path/run`; what still runs at the end is killed."""
     started = []
 
-    def start(*options, **settings):
+    def start(*options, under=()):
         command = [
+            *under,
             *(sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke"),
             *("--workdir=run", "--config.log.tensorboard=False", *options),
         ]
         started.append(
-            subprocess.Popen(
-                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
-            )
+            subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
         return started[-1]
 
@@ -88,13 +86,8 @@ def test_beside_a_training_another_is_refused_and_an_evaluation_does_no_harm(sta
 
 
 def test_a_disk_that_is_full_is_a_sentence_and_with_room_the_same_command_continues(start, tmp_path):
-    """Files may have 20 kB each: rows of metrics fit, arrays do not."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    full = start(preexec_fn=limit)
+    """Files may have 20 KiB each: rows of metrics fit, arrays do not."""
+    full = start(under=("bash", "-c", 'ulimit -f 20; exec "$@"', "bash"))
     _, errors = full.communicate(timeout=120)
     assert full.returncode == 1
     assert "ERROR: " in errors and "File too large" in errors and "the same command continues" in errors

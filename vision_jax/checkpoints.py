@@ -14,7 +14,7 @@ import math
 import pathlib
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -420,9 +420,9 @@ def read(workdir: pathlib.Path, step: int | str = "best") -> Restored:
     checkpoints = Checkpoints(workdir)
     try:
         found = checkpoints.steps()
-        named = {"best": checkpoints.best, "newest": checkpoints.newest}
-        chosen = named[step]() if isinstance(step, str) else step
-        if chosen not in found:
+        named: dict[int | str, Callable[[], int | None]] = {"best": checkpoints.best, "newest": checkpoints.newest}
+        chosen = named[step]() if step in named else step
+        if not isinstance(chosen, int) or chosen not in found:
             raise CheckpointError(f"There is no checkpoint {step} in {folder}; there are {found or 'none'}.")
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         try:
