@@ -2,8 +2,9 @@
 
     python -m vision_jax.main --config=configs/mnist_ann.py --workdir=runs/mnist_ann
 
-Nothing has been measured with this code yet. Variant 'published' is the experiment as its authors did it: pixels / 255,
-no augmentation.
+99.3 % test accuracy (10,000 images, 95 % interval 99.1 to 99.4), 536,586 parameters, 6 minutes on one core of an AMD
+EPYC that did other work too. Record: configs/results/mnist_ann. Variant 'published' is the experiment as its authors
+did it, pixels / 255 without augmentation; it has not been measured with this code yet.
 """
 
 from vision_jax import config as config_lib

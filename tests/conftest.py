@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(items):
     quick = {name for names in QUICK.values() for name in names}
     for item in items:
         file = item.path.relative_to(REPOSITORY / "tests").as_posix()
-        if {file, f"{file}::{item.originalname}"} & quick:
+        if {file, f"{file}::{item.originalname}"} & quick and not item.get_closest_marker("full"):
             item.add_marker("quick")
 
 
