@@ -91,6 +91,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_with_room_the_same_command_contin
     _, errors = full.communicate(timeout=120)
     assert full.returncode == 1
     assert "ERROR: " in errors and "File too large" in errors and "the same command continues" in errors
+    assert "Traceback" not in errors
     again = start()
     _, errors = again.communicate()
     assert again.returncode == 0, errors

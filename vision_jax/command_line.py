@@ -71,11 +71,20 @@ def take_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def quiet() -> None:
     """Leaves warnings of the log alone, unless --verbosity asks for more: libraries describe everything they do.
 
-    A warning of this project is one line without the source that gave it.
+    A warning of this project is one line without the source that gave it. What goes wrong in Orbax's threads is told by
+    the exception that a save raises; their own descriptions, of every array that was not written, are left out.
     """
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
+        logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname)
+        sys.unraisablehook = _unraisable
     warnings.showwarning = _show_warning
+
+
+def _unraisable(found: "sys.UnraisableHookArgs") -> None:
+    """Prints what nobody could catch, unless TensorStore had an answer for a save that has failed."""
+    if str(found.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(found)
 
 
 def _show_warning(
