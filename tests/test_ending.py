@@ -43,7 +43,7 @@ def wait_for(path, process):
     ("number", "file"),
     [
         (signal.SIGTERM, "lock.json"),  # Before the first step, of which the program is compiled.
-        (signal.SIGINT, "outputs/val.npz"),  # After the last.
+        pytest.param(signal.SIGINT, "outputs/val.npz", marks=pytest.mark.full),  # After the last.
     ],
 )
 def test_a_signal_at_any_moment_ends_with_status_75_and_the_same_command_continues(number, file, start, tmp_path):
@@ -85,6 +85,7 @@ def test_beside_a_training_another_is_refused_and_an_evaluation_does_no_harm(sta
     assert training.returncode == 75 and "Traceback" not in errors
 
 
+@pytest.mark.full
 def test_a_disk_that_is_full_is_a_sentence_and_with_room_the_same_command_continues(start, tmp_path):
     """Files may have 20 KiB each: rows of metrics fit, arrays do not."""
     full = start(under=("bash", "-c", 'ulimit -f 20; exec "$@"', "bash"))
