@@ -2,7 +2,8 @@
 
     python -m vision_jax.main --config=configs/mnist_cnn.py --workdir=runs/mnist_cnn
 
-Nothing has been measured with this code yet. Variant 'published' is the experiment as its authors did it, two
+99.77 % test accuracy (10,000 images), 162,562 parameters, 39 minutes on one core of an AMD EPYC that did other work
+too. Record: configs/results/mnist_cnn. Variant 'published' is the experiment as its authors did it, two
 convolutions on pixels / 255 without augmentation: 99.19 % test accuracy (10,000 images; best of 10 checkpoints on 6,000
 held-out training images, 99.33 %), 3.6 minutes on 2 cores of an AMD EPYC that did other work too, 421,642 parameters.
 """
