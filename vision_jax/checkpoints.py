@@ -225,11 +225,12 @@ class Checkpoints:
         try:
             read = {name: ocp.args.JsonRestore() for name in _PARTS}
             parts = dict(self.manager.restore(step, args=ocp.args.Composite(**read)).items())
-            whole = parts["history"].get("seal") == _seal(parts)
+            found, seal = parts["history"].get("seal"), _seal(parts)
         except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
             raise DamagedCheckpoint(_first_line(error)) from error
-        if not whole:
-            raise DamagedCheckpoint("its input, history or config has changed")
+        if found != seal:
+            changed, missing = "its input, history or config has changed", "it has no seal: an earlier version wrote it"
+            raise DamagedCheckpoint(changed if found else missing)
         return parts
 
     def seconds(self) -> float:
