@@ -82,6 +82,18 @@ def load(name: str) -> ConfigDict:
     return config
 
 
+def chosen(name: str | None, workdir: pathlib.Path, values: Mapping[str, str]) -> ConfigDict:
+    """Returns the validated config `name`, or without one that of the run in `workdir`, with options set as texts say.
+
+    Raises:
+        ConfigError: as `load`, `of_run` and `override` do, or values that do not go together.
+    """
+    config = of_run(workdir) if name is None else load(name)
+    override(config, values)
+    config_lib.validate(config)
+    return config
+
+
 def of_run(workdir: pathlib.Path) -> ConfigDict:
     """Returns the config that a run was trained with.
 

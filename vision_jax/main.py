@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
 from vision_jax import command_line, config_files, listing, memory, parallel
 from vision_jax import config as config_lib
@@ -44,14 +43,6 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes ma
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
 
 
-def _config(workdir: pathlib.Path) -> ConfigDict:
-    """Returns the config that the command line names; without one, that of the run in `workdir`."""
-    config = config_files.of_run(workdir) if _CONFIG.value is None else config_files.load(_CONFIG.value)
-    config_files.override(config, command_line.options)
-    config_lib.validate(config)
-    return config
-
-
 def main(argv: Sequence[str]) -> None:
     """Sets up processes and compilation cache, then trains or evaluates."""
     command_line.quiet()
@@ -69,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     evaluating = _MODE.value == "eval"
     with command_line.sentences(ValueError, OSError):
         workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config_files.name_of(_CONFIG.value or ""))
-        config = _config(workdir)
+        config = config_files.chosen(_CONFIG.value, workdir, command_line.options)
         if _DATA.value and not evaluating:
             raise ConfigError("--data is for --mode=eval; training data is chosen by --config.data.name.")
         if evaluating and not (workdir / "checkpoints").is_dir():
