@@ -77,6 +77,8 @@ def test_the_measures_are_their_functions_and_carry_receipts(both):
         "coverage_resnet20_120": coverage,
         "classifier_score_resnet20_120": score,
         "classifier_score_std_resnet20_120": score_std,
+        "confidence_resnet20_120": generative.confidence(fake.logits),
+        "rarest_class_resnet20_120": generative.rarest_class(fake.logits),
     }
     assert receipts.keys() == metrics.keys()
     for name, receipt in receipts.items():
@@ -117,7 +119,15 @@ def test_statistics_alone_give_the_distance_alone(both):
     assert metrics["fd_resnet20"] == pytest.approx(frechet.distance(*real.gaussian(), *fake.gaussian()))
     assert receipts["fd_resnet20"].real is None
     assert set(measure(given, fake, PROTOCOL, resamples=3)[0]) == {
-        f"{stem}_resnet20_120" for stem in ("fd", "fd_infinity", "classifier_score", "classifier_score_std")
+        f"{stem}_resnet20_120"
+        for stem in (
+            "fd",
+            "fd_infinity",
+            "classifier_score",
+            "classifier_score_std",
+            "confidence",
+            "rarest_class",
+        )
     }
     with pytest.raises(ValueError, match="only mean and covariance are known"):
         given.add({"features": np.ones((1, 16))})

@@ -11,6 +11,7 @@ from vision_jax.metrics import words
         ("accuracy", 147 / 185, 185, "79.5 % (n = 185, 95 % interval 73.1–84.7)"),
         ("accuracy", 0.5, None, "50.0 %"),
         ("macro_f1", 0.79459, 185, "79.5 %"),
+        ("rarest_class_cnn_10k", 0.08123, None, "8.1 %"),
         ("psnr_y_x2_shave2", 38.3912, 24, "38.39 dB"),
         ("loss", 0.123456, 5, "0.1235"),
         ("loss", float("nan"), 5, "–"),

@@ -165,3 +165,17 @@ def test_options_of_the_discriminator_change_its_logits(options):
     logits = jax.jit(logits, static_argnames=tuple(options))
 
     assert not np.allclose(logits(), logits(**options))
+
+
+def test_a_fully_connected_discriminator_drops_activations_in_training_alone():
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
+    model = models.build("mlp_gan_discriminator", hidden=(16,), dropout=0.5)
+
+    @jax.jit
+    def compute():
+        variables = model.init(jax.random.key(0), images, train=False)
+        trained = [model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 2)]
+        return *trained, model.apply(variables, images, train=False)
+
+    first, second, evaluated = compute()
+    assert not np.allclose(first, second) and not np.allclose(first, evaluated)

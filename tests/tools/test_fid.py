@@ -116,6 +116,8 @@ def test_all_measures(options, folders):
         "coverage",
         "classifier_score",
         "classifier_score_std",
+        "confidence",
+        "rarest_class",
     ]
 
 
@@ -274,7 +276,7 @@ def test_the_command(options, folders, tmp_path, repository):
     assert done.returncode == 0, done.stderr
     receipts = {name: Receipt.of_json(values) for name, values in json.loads(done.stdout).items()}
     assert set(receipts) == {f"{s}_cnn_25" for s in ("fd", "precision", "recall", "density", "coverage")} | {
-        f"classifier_score{s}_cnn_25" for s in ("", "_std")
+        f"{s}_cnn_25" for s in ("classifier_score", "classifier_score_std", "confidence", "rarest_class")
     }
     assert "image 25/25 (100%)" in done.stderr
     for arguments, message in (

@@ -195,6 +195,9 @@ def measure(
         average, deviation = inception_score(fake.logits)
         found(score, average, {"splits": 10, **kept})
         found(f"{score}_std", deviation, {"splits": 10, **kept})
+        if not inception:  # Whose 1,008 classes are ImageNet's, not those of the images.
+            found("confidence", confidence(fake.logits), kept)
+            found("rarest_class", rarest_class(fake.logits), kept)
     return metrics, receipts
 
 

@@ -51,7 +51,7 @@ def value(metric: str, number: float, examples: int | None = None) -> str:
         return "–"
     if "accuracy" in metric:
         return percent(wilson(round(number * examples), examples), examples) if examples else f"{100 * number:.1f} %"
-    if metric.endswith("f1") or metric.startswith("calibration_error"):
+    if metric.endswith("f1") or metric.startswith(("calibration_error", "confidence", "rarest_class")):
         return f"{100 * number:.1f} %"
     if "psnr" in metric:
         return f"{number:.2f} dB"

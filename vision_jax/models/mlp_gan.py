@@ -17,7 +17,7 @@ from vision_jax.models.adversarial_layers import (
     MinibatchDiscrimination,
     SpectralNorm,
 )
-from vision_jax.models.layers import Dense, at_least_float32
+from vision_jax.models.layers import Dense, Dropout, at_least_float32
 from vision_jax.models.network import AdversarialNetwork, Discriminator
 from vision_jax.utils.options import Between, OneOf
 
@@ -61,11 +61,13 @@ class MLPDiscriminator(Discriminator):
 
     Attributes:
         hidden: widths of the hidden layers.
+        dropout: share of their activations that training drops.
         spectral_norm: divide all kernels by their largest singular value.
         minibatch: what the last layer sees of the other images: 'none' or 'discrimination'.
     """
 
     hidden: Annotated[tuple[int, ...], Between(1)] = (512, 256)
+    dropout: Annotated[float, Between(0, 1)] = 0.0
     spectral_norm: bool = False
     minibatch: Annotated[str, OneOf(("none", "discrimination"))] = "none"
 
@@ -85,6 +87,7 @@ class MLPDiscriminator(Discriminator):
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.hidden, 1):
             x = self.keep(f"hidden{i}", nn.leaky_relu(self._dense(x, width, f"hidden{i}", train), 0.2))
+            x = Dropout(self.dropout, name=f"dropout{i}")(x, train=train)
         self.keep_scores(self.keep("features", x))
         seen = MinibatchDiscrimination(name="minibatch")(x) if self.minibatch == "discrimination" else x
         logits = at_least_float32(self._dense(seen, 1, "head", train)[:, 0])
