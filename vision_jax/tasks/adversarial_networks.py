@@ -27,7 +27,7 @@ def build(config: ConfigDict, part: str, image_shape: Sequence[int], classes: in
         "channels": image_shape[2],
         "image_shape": tuple(image_shape),
         "latent": config.gan.latent_dim,
-        "classifies": config.gan.classifier > 0,
+        "classifies": classes > 0 and config.gan.classifier > 0,
     }
     return models.build(
         name,

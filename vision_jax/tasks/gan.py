@@ -53,8 +53,9 @@ class GAN(base.Task):
             adversarial_networks.build(config, part, self.shape, self.classes)
             for part in ("generator", "discriminator")
         )
-        if options.classifier and not self.classes:
+        if options.classifier and not options.conditional:
             raise ConfigError("config.gan.classifier is for conditional GANs; set config.gan.conditional.")
+        self.classifies = self.classes > 0 and options.classifier > 0
         self.loss = losses.adversarial(options.loss)
         rate = config.optimizer.learning_rate
         self.generator_optimizer = self.optimizer(rate)
@@ -206,7 +207,7 @@ class GAN(base.Task):
             "fake_accuracy": fake_accuracy,
             "discriminator_gradient_norm": optim.norm(gradient),
         }
-        if options.classifier:
+        if self.classifies:
             metrics["real_class_loss"] = classes
         if has_penalty:
             metrics["penalty"] = penalty
@@ -256,7 +257,7 @@ class GAN(base.Task):
             "minibatch_deviation": deviations[0] / deviations[1],
             "learning_rate": self.generator_optimizer.rate(state.step),
         }
-        if self.config.gan.classifier:
+        if self.classifies:
             metrics["fake_class_loss"] = classes
         return state.replace(networks=networks), metrics
 
