@@ -21,6 +21,12 @@ def test_values(metric, number, examples, text):
     assert words.value(metric, number, examples) == text
 
 
+def test_tables_that_say_the_number_of_examples_do_not_repeat_it():
+    assert words.short("accuracy", 147 / 185, 185) == "79.5 % (73.1–84.7)"
+    assert words.short("psnr_y_x2_shave2", 38.3912, 24) == "38.39 dB"
+    assert words.short("accuracy", float("nan"), 5) == "–"
+
+
 @pytest.mark.parametrize(
     ("metric", "text"),
     [
