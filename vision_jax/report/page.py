@@ -11,6 +11,7 @@ import html
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 from vision_jax.metrics.intervals import Interval
@@ -41,7 +42,7 @@ th, td { padding: .3rem .9rem .3rem .5rem; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; }
-td.number { white-space: nowrap; }
+td.number, td.short { white-space: nowrap; }
 .long { min-width: 16rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: .75rem 0; }
 figure { margin: 0; padding: .5rem; background: var(--figure); border: 1px solid var(--line);
@@ -67,6 +68,7 @@ dd { margin: 0; }
 pre { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .4rem; overflow-x: auto; font: .85rem/1.45 ui-monospace, monospace; white-space: pre-wrap; }
 .code { position: relative; }
+.code span { display: inline-block; max-width: 100%; }
 .code pre { padding-right: 5rem; }
 .code button { position: absolute; top: .4rem; right: .4rem; padding: .2rem .6rem; font: .8rem system-ui, sans-serif;
   color: var(--text); background: var(--back); border: 1px solid var(--line); border-radius: .3rem; cursor: pointer; }
@@ -90,7 +92,8 @@ for (const button of document.querySelectorAll('.code button')) {
 }
 """
 _FREE_WIDTH = 600  # pixels; pictures up to this width shrink to any screen
-_LONG = 40  # characters of a cell, beyond which its column keeps room for several words on small screens
+_SHORT = 22  # characters of a cell, up to which it is a line,
+_LONG = 40  # and beyond which its column keeps room for several words on small screens
 
 Cell = str | int | float | bool | Interval | None
 
@@ -265,7 +268,9 @@ def _block(block: Block, section: str) -> str:
         case Headline(text):
             return f'<p class="headline">{html.escape(text)}</p>'
         case Code(text):
-            shown = f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
+            # A browser breaks lines after the hyphens of a flag, unless it is a box of its own.
+            words = re.sub(r"(?<!\S)--\S+", r"<span>\g<0></span>", html.escape(text))
+            shown = f'<pre tabindex="0"><code>{words}</code></pre>'
             return f'<div class="code">{shown}<button type="button" hidden>Copy</button></div>'
         case KeyValues(values):
             rows = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(show(v))}</dd>" for name, v in values.items())
@@ -289,7 +294,7 @@ def _table(table: Table, section: str) -> str:
         _column([row[i] for row in table.rows], percent=name.endswith("%")) for i, name in enumerate(table.header)
     ]
     classes = [
-        ' class="number"' if number else ' class="long"' if max(map(len, column), default=0) > _LONG else ""
+        ' class="number"' if number else _width_class(max(map(len, column), default=0))
         for number, column in zip(numeric, columns, strict=True)
     ]
 
@@ -305,6 +310,11 @@ def _table(table: Table, section: str) -> str:
         f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table>\n{caption}'
         f"<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _width_class(characters: int) -> str:
+    """Returns what keeps short cells in a line, and room for words in a column of long ones."""
+    return ' class="short"' if characters <= _SHORT else ' class="long"' if characters > _LONG else ""
 
 
 def _picture(picture: Picture) -> str:
