@@ -13,6 +13,7 @@ from vision_jax.metrics import words
         ("macro_f1", 0.79459, 185, "79.5 %"),
         ("psnr_y_x2_shave2", 38.3912, 24, "38.39 dB"),
         ("loss", 0.123456, 5, "0.1235"),
+        ("bicubic_ssim_y_x2_shave2", 0.00062, 5, "0.0006"),
         ("loss", float("nan"), 5, "–"),
         ("count", 11_181_129, None, "11,181,129"),
     ],

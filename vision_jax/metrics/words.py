@@ -56,6 +56,8 @@ def value(metric: str, number: float, examples: int | None = None) -> str:
         return f"{100 * number:.1f} %"
     if "psnr" in metric:
         return f"{number:.2f} dB"
+    if "ssim" in metric:
+        return f"{number:.4f}"
     return f"{number:,.0f}" if abs(number) >= 1e4 else f"{number:.4g}"
 
 

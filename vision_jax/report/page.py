@@ -43,6 +43,7 @@ th, td { padding: .3rem .9rem .3rem .5rem; border-bottom: 1px solid var(--line);
 th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; }
 td.number, td.short { white-space: nowrap; }
+.middle { min-width: 9rem; }
 .long { min-width: 16rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: .75rem 0; }
 figure { margin: 0; padding: .5rem; background: var(--figure); border: 1px solid var(--line);
@@ -93,7 +94,7 @@ for (const button of document.querySelectorAll('.code button')) {
 """
 _FREE_WIDTH = 600  # pixels; pictures up to this width shrink to any screen
 _SHORT = 22  # characters of a cell, up to which it is a line,
-_LONG = 40  # and beyond which its column keeps room for several words on small screens
+_LONG = 40  # and beyond which its column keeps room for many words, not only for a few, on small screens
 
 Cell = str | int | float | bool | Interval | None
 
@@ -314,7 +315,7 @@ def _table(table: Table, section: str) -> str:
 
 def _width_class(characters: int) -> str:
     """Returns what keeps short cells in a line, and room for words in a column of long ones."""
-    return ' class="short"' if characters <= _SHORT else ' class="long"' if characters > _LONG else ""
+    return f' class="{"short" if characters <= _SHORT else "middle" if characters <= _LONG else "long"}"'
 
 
 def _picture(picture: Picture) -> str:

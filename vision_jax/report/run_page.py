@@ -79,7 +79,7 @@ def _in_words(results: Mapping[str, Any]) -> dict[str, page.Cell]:
     for name, value in results["metrics"].items():
         evaluator, _, metric = name.rpartition("/")
         examples = results["evaluations"].get(evaluator, {}).get("examples")
-        column = f"{evaluator}, n = {examples:,}" if examples else evaluator
+        column = f"{evaluator}, n\u00a0=\u00a0{examples:,}" if examples else evaluator
         found[f"{column}/{words.label(metric)}"] = words.short(metric, value, examples)
     return found
 
