@@ -191,7 +191,7 @@ def _pairs(compared: Classifiers) -> Iterator[page.Block]:
         points = pair.difference.times(100)
         right = f"{pair.test.first_only:,} : {pair.test.second_only:,}"
         table.append((names[pair.first], names[pair.second], points, right, pair.test.p_value))
-    header = ("run", "other run", "difference in points", "only the one : only the other right", "p (McNemar)")
+    header = ("run", "other run", "difference in points of %", "only the one : only the other right", "p (McNemar)")
     images = f"On the same {len(compared.predictions[0][0].label):,} images of {compared.evaluator}."
     yield page.Table(
         header,
