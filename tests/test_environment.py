@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 
+from PIL import Image
+
+from vision_jax import config as config_lib
 from vision_jax import environment
+from vision_jax.data import folder
 from vision_jax.ops import onednn
 
 
@@ -20,6 +24,19 @@ def test_says_what_ran_where(monkeypatch):
     assert found["started"].endswith("+00:00")
     text = json.dumps(found, allow_nan=False)
     assert "s3cr3t-of-the-test" not in text
+
+
+def test_a_line_says_what_becomes_of_photos(tmp_path):
+    for i, size in enumerate([(40, 30), (20, 50), (64, 48)]):
+        Image.new("RGB", size, (i, 0, 0)).save(tmp_path / f"{i}.png")
+    dataset = folder.load(tmp_path, val_fraction=0.0, test_fraction=0.0, seed=0, classes=False)
+    config = config_lib.default("super_resolution")
+    config.super_resolution.patch_size = 24
+    said = environment._photos(config, dataset)
+    assert said == "20×50 to 64×48 pixels; random patches of 24×24, tested whole; 1 smaller than a patch are left out"
+    config.data.image_size, config.data.train_crop, config.data.crop_fraction = 35, "center", 1.0
+    said = environment._photos(config, dataset)
+    assert said == "20×50 to 64×48 pixels; short side resized to 35, middle 35×35 (2 smaller ones enlarged)"
 
 
 def test_revision_and_changes_of_a_checkout(tmp_path, monkeypatch):

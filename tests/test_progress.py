@@ -63,6 +63,18 @@ def test_on_a_terminal_one_bar_with_step_rate_time_left_and_metrics(monkeypatch)
     assert "evaluated at step 200" in shown
 
 
+def test_lines_of_evaluations_are_folded_between_metrics():
+    metrics = {"val/accuracy": 0.5, "val/loss": 1.25, "val/calibration_error_15_bins": 0.1, "val/macro_f1": 0.25}
+    folded = progress._folded(["step 24/140", *progress._parts(metrics)], 40)
+    assert folded.split("\n") == [
+        "step 24/140  val/accuracy 0.5",
+        "  val/loss 1.25",
+        "  val/calibration_error_15_bins 0.1",
+        "  val/macro_f1 0.25",
+    ]
+    assert "\n" not in progress._folded(["step 24/140", *progress._parts(metrics)], 160)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(0, 0), (24, 0), (0, 160)])
 def test_a_terminal_that_knows_no_size_gets_plain_lines(monkeypatch, rows, columns):
     """As `docker run -t` gives it, where a bar would be nothing but empty lines."""

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 import vision_jax
 from vision_jax import allocator
 from vision_jax import config as config_lib
+from vision_jax.data import folder
 from vision_jax.data.sources import Dataset
 from vision_jax.ops import onednn
 from vision_jax.tasks.state import TrainState, merge
@@ -100,15 +101,39 @@ def _summary(workdir: pathlib.Path, config: ConfigDict, dataset: Dataset, state:
         for name, network in state.networks.items()
     )
     data, train = config.data, len(dataset.splits["train"])
+    photos = _photos(config, dataset)
     steps = config_lib.steps(config.train, "", batch_size=data.batch_size, train_examples=train)
     epochs = steps * data.batch_size / train
     return {
         "device": f"{number}{devices[0].device_kind}, {config.train.dtype}",
-        "data": f"{dataset.name}: {sizes}{classes}",
+        "data": f"{' '.join(filter(None, (dataset.name, dataset.provenance.get('root'))))}: {sizes}{classes}",
+        **({"images": photos} if photos else {}),
         "network": f"{config.model.name}, {networks} parameters (listed in {workdir / 'parameters.txt'})",
         "length": f"{steps:,} steps of {data.batch_size} examples, {epochs:.3g} epochs",
         "results": f"{workdir}",
     }
+
+
+def _photos(config: ConfigDict, dataset: Dataset) -> str:
+    """Returns the sizes of the photos to train on and what becomes of them; '' of what are no photos in files."""
+    found = folder.sizes(dataset.splits["train"])
+    if found is None:
+        return ""
+    data, short, areas = config.data, found.min(axis=1), found.prod(axis=1)
+    (h, w), (height, width) = found[np.argmin(areas)], found[np.argmax(areas)]
+    said = f"{w}×{h} pixels" if (h, w) == (height, width) else f"{w}×{h} to {width}×{height} pixels"
+    if side := data.image_size:
+        center = data.train_crop == "center" or config.task == "super_resolution"
+        resized = round(side / data.crop_fraction)
+        how = f"short side resized to {resized}, middle" if center else "random parts resized to"
+        small = int((short < side).sum())
+        return f"{said}; {how} {side}×{side}" + (f" ({small:,} smaller ones enlarged)" if small else "")
+    if config.task == "super_resolution":
+        patch = config.super_resolution.patch_size
+        small = int((short < patch).sum())
+        left = f"; {small:,} smaller than a patch are left out" if small else ""
+        return f"{said}; random patches of {patch}×{patch}, tested whole{left}"
+    return said
 
 
 def _describe_dataset(dataset: Dataset, image_size: int) -> dict[str, Any]:

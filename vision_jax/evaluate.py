@@ -221,9 +221,11 @@ def _report(run: Run, results: dict[str, Any]) -> None:
 
     def cell(name: str, metric: str) -> str:
         number = metrics.get(f"{name}/{metric}")
-        return "" if number is None else words.value(metric, number, sizes[name])
+        return "" if number is None else words.short(metric, number, sizes[name])
 
     rows = [[words.label(metric), *(cell(name, metric) for name in names)] for metric in measured]
     print(f"\nCheckpoint of step {results['checkpoint_step']}, best by {results['chosen_by']}:")
-    progress.print_table(("metric", *names), rows)
+    progress.print_table(("metric", *(f"{name}, n = {sizes[name]:,}" for name in names)), rows)
+    if any("accuracy" in metric for metric in measured):
+        print(words.WILSON)
     print(f"Report: {page}")

@@ -16,10 +16,10 @@ _FIRST = ("accuracy", "psnr", "fid", "fd_", "frechet", "loss")  # What metrics t
 class Progress:
     """Shows step, rate, time left and current metrics on stderr; shows nothing in any process but the first.
 
-    On a terminal this is one bar, above which each evaluation leaves a line. Elsewhere (a file, a pipe, a cluster's
-    log, a terminal that knows no size, as some containers have) it is one line per row of metrics. The rate is that
-    over the last eight lines, the time left follows from all since the first update: both include what happens between
-    steps, like evaluation, and neither includes the compilation before the first update.
+    On a terminal this is one bar, above which each evaluation leaves a line, folded to the width. Elsewhere (a file, a
+    pipe, a cluster's log, a terminal that knows no size, as some containers have) it is one line per row of metrics.
+    The rate is that over the last eight lines, the time left follows from all since the first update: both include what
+    happens between steps, like evaluation, and neither includes the compilation before the first update.
     """
 
     def __init__(self, total_steps: int, initial_step: int = 0, *, unit_examples: int = 0, unit: str = "step"):
@@ -46,7 +46,8 @@ class Progress:
             if metrics is not None and all(name.startswith("train/") for name in metrics):
                 self._bar.set_postfix_str(_numbers(metrics), refresh=False)
             elif metrics is not None:  # An evaluation, which a narrow bar would cut off, stays as a line.
-                self.message(f"{self._unit} {step}/{self._total}  {_numbers(metrics)}")
+                parts = [f"{self._unit} {step}/{self._total}", *_parts(metrics)]
+                self.message(_folded(parts, os.get_terminal_size(sys.stderr.fileno()).columns))
             self._bar.update(step - self._bar.n)
             return
         now = time.monotonic()
@@ -98,12 +99,28 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     print("\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, cells)]))
 
 
+def _folded(parts: Sequence[str], columns: int) -> str:
+    """Returns texts in lines of at most so many columns, broken between them; later lines are indented."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) <= columns:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(f"  {part}")
+    return "\n".join(lines)
+
+
 def _numbers(metrics: Mapping[str, float]) -> str:
     """Returns the metrics in a line, those that matter first: on a narrow terminal the end is cut off."""
+    return "  ".join(_parts(metrics))
+
+
+def _parts(metrics: Mapping[str, float]) -> list[str]:
+    """Returns each metric with its name, those that matter first."""
 
     def place(name: str) -> int:
         metric = name.rpartition("/")[2]
         return next((i for i, start in enumerate(_FIRST) if metric.startswith(start)), len(_FIRST))
 
     ordered = sorted(metrics, key=lambda name: (place(name), not name.endswith("loss")))
-    return "  ".join(f"{name} {metrics[name]:.4g}" for name in ordered)
+    return [f"{name} {metrics[name]:.4g}" for name in ordered]

@@ -145,7 +145,7 @@ def build(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset | No
             del config.model[network]
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.data.batch_size, mesh, "config.data.batch_size")
-    dataset = datasets.load(config.data) if dataset is None else dataset
+    dataset = datasets.of_config(config) if dataset is None else dataset
     durations = _durations(config, len(dataset.splits["train"]))
     note = finetune.resolve_preprocessing(config, photos=not isinstance(dataset.splits["train"], ArraySource))
     if note and jax.process_index() == 0:
@@ -168,19 +168,21 @@ def build_for(config: ConfigDict, workdir: str | pathlib.Path, data: str) -> Run
         config: of the run.
         workdir: its folder.
         data: name of a data set, whose test split is taken (all of one without), or a folder of photos, all of which
-            are. Their classes have to be among the run's; they are matched by name.
+            are. Their classes have to be among the run's; they are matched by name. Where a network knows no classes,
+            they do not matter.
 
     Raises:
-        ConfigError: the run is a GAN's, or the data do not fit its network.
+        ConfigError: the data do not fit the run's network.
         ValueError, OSError: the data cannot be used (see the message).
     """
     workdir = pathlib.Path(workdir)
-    if config.task == "gan":
-        raise ConfigError("--data is not for GANs; `vision-jax fid DATA WORKDIR` compares their images.")
     trained = json.loads((workdir / "dataset.json").read_text())
-    other = datasets.for_evaluation(data, config.data, tuple(trained["class_names"]))
+    known = tuple(trained["class_names"]) if datasets.told_classes(config) else ()
+    other = datasets.for_evaluation(data, config.data, known)
     source = other.splits["test"]
     shape = list(np.shape(source[0]["image"]))
+    if config.task == "super_resolution":  # Of any size.
+        shape[:2] = trained["image_shape"][:2]
     if not config.data.image_size and shape != trained["image_shape"]:
         raise ConfigError(f"Images of {data} are {shape}, but {workdir} was trained on {trained['image_shape']}.")
     built = build(config, workdir, dataclasses.replace(other, splits={"train": source, "val": source, "test": source}))

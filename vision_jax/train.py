@@ -285,6 +285,7 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
                 if stopping:
                     training.leave()
             run.checkpoints.wait()
+        training.shown.close()  # The table comes below the bar.
         return evaluate.final(run, None, training.evaluation, training.writer)
 
 

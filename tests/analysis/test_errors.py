@@ -32,6 +32,15 @@ def test_the_surest_mistakes_and_the_most_doubtful_hits_come_first(predictions):
     assert predictions.least_confident_hits(9).tolist() == [3, 0]
 
 
+def test_a_sample_has_as_many_of_each_class_and_is_always_the_same():
+    label = np.random.default_rng(1).integers(0, 5, 200)
+    rows = errors.sample_per_class(label, 3, 5)
+    assert label[rows].tolist() == np.repeat(np.arange(5), 3).tolist() and len(set(rows)) == 15
+    assert rows.tolist() == errors.sample_per_class(label, 3, 5).tolist()
+    assert not np.array_equal(rows[:3], np.flatnonzero(label == 0)[:3])
+    assert len(set(label[errors.sample_per_class(label, 3, 2)])) == 2
+
+
 def test_pairs_are_counted_in_both_directions():
     first, second, third = errors.confused_pairs(MATRIX)
     assert first == errors.ConfusedPair(2, 0, 4, 1, 5 / 20)  # Third taken for first more often than the reverse.

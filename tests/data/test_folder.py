@@ -61,6 +61,26 @@ def test_photos_without_class_folders_have_no_classes(tmp_path):
     assert {name: len(source) for name, source in dataset.splits.items()} == {"train": 3, "val": 1, "test": 2}
 
 
+def test_without_classes_the_photos_of_all_folders_are_taken(tmp_path):
+    photo(tmp_path / "a.png", 0)
+    photo(tmp_path / "trips" / "2019" / "b.png", 1, size=(30, 20))
+    photo(tmp_path / "others" / "c.png", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = load(tmp_path, 0.0, 0.0, classes=False)
+    source = dataset.splits["train"]
+    assert source.paths == ("a.png", "others/c.png", "trips/2019/b.png") and dataset.class_names == ()
+    assert folder.sizes(Subset(source, [2, 0])).tolist() == [[20, 30], [9, 12]]
+    for split in ("train", "val"):
+        for i in range(2):
+            photo(tmp_path / "own" / split / "deeper" / f"{i}.png", 10 * len(split) + i)
+    dataset = load(tmp_path / "own", classes=False)
+    assert {name: len(source) for name, source in dataset.splits.items()} == {"train": 2, "val": 2}
+    (tmp_path / "empty" / "folder").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"empty has no image \(.*\), neither itself nor in its folders"):
+        load(tmp_path / "empty", classes=False)
+
+
 def test_examples_are_decoded_or_bytes(tmp_path):
     source = load(tree(tmp_path)).splits["train"]
     raw = folder.undecoded(source)

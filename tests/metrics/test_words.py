@@ -14,12 +14,19 @@ from vision_jax.metrics import words
         ("rarest_class_cnn_10k", 0.08123, None, "8.1 %"),
         ("psnr_y_x2_shave2", 38.3912, 24, "38.39 dB"),
         ("loss", 0.123456, 5, "0.1235"),
+        ("bicubic_ssim_y_x2_shave2", 0.00062, 5, "0.0006"),
         ("loss", float("nan"), 5, "–"),
         ("count", 11_181_129, None, "11,181,129"),
     ],
 )
 def test_values(metric, number, examples, text):
     assert words.value(metric, number, examples) == text
+
+
+def test_tables_that_say_the_number_of_examples_do_not_repeat_it():
+    assert words.short("accuracy", 147 / 185, 185) == "79.5 % (73.1–84.7)"
+    assert words.short("psnr_y_x2_shave2", 38.3912, 24) == "38.39 dB"
+    assert words.short("accuracy", float("nan"), 5) == "–"
 
 
 @pytest.mark.parametrize(

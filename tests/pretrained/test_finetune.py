@@ -190,6 +190,10 @@ def test_photos_of_a_folder_need_a_size_from_somewhere():
     config.data.name = "folder"
     with pytest.raises(config_lib.ConfigError, match=r"set config\.data\.image_size"):
         finetune.resolve_preprocessing(config, photos=True)
+    restoring = config_lib.default("super_resolution")
+    restoring.data.name = "folder"
+    finetune.resolve_preprocessing(restoring, photos=True)  # From patches; pictures are tested whole.
+    assert restoring.data.image_size == 0
 
 
 def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from tests import classifier_runs
 from vision_jax.analysis import centroids
 from vision_jax.analysis.record import Record
-from vision_jax.report import page, run_page
+from vision_jax.report import classification, page, run_page
 
 EVIL = "</script><script>alert(1)</script>"
 NAMES = ("cat", EVIL, "dog")
@@ -79,7 +79,16 @@ def test_accuracies_stand_with_their_intervals(full, workdir):
     assert f"{100 * p:.1f} % (n = 60, 95 % interval {100 * low:.1f}–{100 * high:.1f})" in shown
     own = outputs["label"] == 0
     recall = float((outputs["logits"].argmax(-1) == 0)[own].mean())
-    assert re.search(rf"cat {own.sum()} {recall:.5g} \(", shown)
+    assert re.search(rf"cat {own.sum()} {100 * recall:.1f} \(", shown)
+
+
+def test_a_loss_of_smoothed_labels_says_how_low_it_can_get(workdir):
+    record = Record(workdir)
+    assert classification.notes(record) == {"loss": "train: each point is the mean since the one before."}
+    record.config["train"]["label_smoothing"] = 0.3
+    note = classification.notes(record)["loss"]
+    entropy = -(0.8 * np.log(0.8) + 2 * 0.1 * np.log(0.1))  # Of 3 classes.
+    assert "labels smoothed by 0.3" in note and f"the least possible loss is {entropy:.2f}." in note
 
 
 def test_names_stay_text_everywhere(full):

@@ -40,7 +40,7 @@ def test_everything_is_compared(records, tmp_path):
         "optimizer.name adam sgd",
         "Recall by class of all runs",
         "Right in first, wrong in &lt;i&gt;second",
-        "percent nearer to the predicted class",
+        "nearer to the predicted class, %",
         "mean ± standard deviation over the seeds",
         "val/accuracy of all runs",
     ):
@@ -49,7 +49,8 @@ def test_everything_is_compared(records, tmp_path):
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [row["name"] for row in content["rows"]] == ["first", "<i>second"]
     first = content["rows"][0]["accuracy"]["test"]
-    assert f"{first['value']:.5g} ({first['low']:.4g}–{first['high']:.4g})" in shown
+    value, low, high = (100 * first[end] for end in ("value", "low", "high"))
+    assert f"{value:.1f} ({low:.1f}–{high:.1f})" in shown and "test accuracy, %" in shown
     drawn = {file.name for file in path.parent.glob("*.png")}
     assert drawn >= {"accuracies.png", "classes.png", "centroids.png", "curve_0.png", "right_in_0_wrong_in_1.png"}
 

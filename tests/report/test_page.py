@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import math
+import shlex
 import shutil
 import subprocess
 
@@ -16,6 +17,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from PIL import Image
 
 from vision_jax import config as config_lib
+from vision_jax.metrics.intervals import Interval
 from vision_jax.report import embedded, image_plots, page, run_page
 
 EVIL = "<script>console.error('in')</script> & \"quoted\""
@@ -84,6 +86,22 @@ def test_results_have_a_column_per_split():
     assert table.header == ("metric", "val", "test")
     assert table.rows == [["loss", 0.2, 0.3], ["fid10k", None, 12.0]]
     assert rest == page.KeyValues({"parameters": 5})
+
+
+def test_columns_of_percent_have_one_decimal():
+    cells = [Interval(66.66667, 45.37, 100.0), Interval(0.0, 0.0, 8.066), None]
+    assert page._column(cells, percent=True) == ["66.7 (45.4–100.0)", "0.0 (0.0–8.1)", "–"]
+    assert page._column([0.01, 31.71], percent=True) == ["0.0", "31.7"]
+    assert page._column([Interval(-1.5, -2.25, 0.5)]) == ["-1.500 (-2.250 to 0.500)"]
+
+
+def test_long_commands_have_a_line_for_each_flag():
+    short = "python -m vision_jax.main --config=a.py"
+    assert run_page._broken(short) == short
+    long = f"python -m vision_jax.main --config=a.py --config.data.root='my photos' --workdir={'w' * 60}"
+    broken = run_page._broken(long)
+    assert broken.splitlines()[0] == "python -m vision_jax.main \\" and len(broken.splitlines()) == 4
+    assert shlex.split(broken.replace("\\\n", " ")) == shlex.split(long)
 
 
 def test_what_evaluations_measure_is_drawn_first(tmp_path):

@@ -29,7 +29,7 @@ def make(name, size=8, gan=(), discriminator=(), evaluation=(), **options):
     config.gan.discriminator_learning_rate = 0.05
     images = np.random.default_rng(5).integers(0, 256, (12, size, size, 1), dtype=np.uint8)
     source = ArraySource(images, np.arange(12, dtype=np.int32) % 3)
-    splits = {"train": source, "val": source, "test": source}
+    splits = {"train": source, "val": source, "test": ArraySource(images, source.labels)}
     task = GAN(config, Dataset("toy", splits, ("a", "b", "c"), {}), DURATIONS)
     return task, jax.jit(task.init)(jax.random.key(0)), jnp.asarray(images)
 

@@ -1,5 +1,7 @@
 """Distances of a GAN's images: the evaluators that a config asks for, and what they find."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from vision_jax.metrics import generative
 from vision_jax.metrics.generative import FeatureSet
 from vision_jax.pretrained import extractors
 from vision_jax.pretrained.weights import Preprocessing
-from vision_jax.tasks import base
+from vision_jax.tasks import base, generated
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -95,6 +97,18 @@ def test_collectors_measure_with_receipts_a_floor_and_a_ceiling(gan):
     assert receipt["generated"] == receipt["real"] == 12
     assert receipt["protocol"]["weights"] == task.distances.extractor.weights
     assert receipt["protocol"]["split"] == "test" and receipt["protocol"]["fingerprint"] != protocol.fingerprint
+
+
+def test_on_other_data_nothing_is_said_of_training_images(gan):
+    task, _, images = gan
+    other = dataclasses.replace(
+        task.dataset, splits=dict.fromkeys(("train", "val", "test"), task.dataset.splits["val"])
+    )
+    final = generated.Distances(task.config, other).final("test")
+    final.add({"sample": np.asarray(images), "features": np.random.default_rng(0).normal(size=(12, 8))})
+    measured = final.final()
+    assert "fd_cnn_12" in measured.metrics and "fd_cnn_12_of_noise" in measured.metrics
+    assert "fd_cnn_12_of_train" not in measured.metrics and not measured.pictures and not measured.arrays
 
 
 def test_nearest_training_images_lie_beside_samples(gan):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests import untrained_runs
-from vision_jax import checkpoints, inference
+from vision_jax import checkpoints, evaluate, inference
 from vision_jax import run as run_lib
 from vision_jax.tasks import base, latent
 from vision_jax.tools import sample
@@ -51,6 +51,15 @@ def test_the_generator_is_that_of_evaluation(gan_folder, generator):
         noise = latent.noise(jax.random.key(0), 5, 32)
         expected = np.asarray(base.to_bytes(run.task.sample(state, noise, None))).astype(int)
     assert np.abs(generator.sample(5) - expected).max() <= 1
+
+
+def test_other_images_are_measured_beside_the_run(gan_folder):
+    """Its classes do not matter: the generator knows none."""
+    config = inference.open_run(gan_folder).config
+    with run_lib.build_for(config, gan_folder, "digits") as built:
+        results = evaluate.final(built, None, evaluate.Evaluation(built))
+    assert results["examples"] == {"test": 1797} and results["metrics"]["test/frechet_8x8"] > 0
+    assert (gan_folder / "evaluations/digits/report/index.html").is_file()
 
 
 def run(gan_folder, out, **options):

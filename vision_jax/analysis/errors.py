@@ -101,6 +101,21 @@ def confused_pairs(confusion: np.ndarray, most: int = 20) -> list[ConfusedPair]:
     return pairs
 
 
+def sample_per_class(label: np.ndarray, each: int, classes: int) -> np.ndarray:
+    """Returns rows drawn at random, always the same ones: `each` of each class, of at most so many classes; by class.
+
+    Args:
+        label: int [N].
+        each: rows of a class, where it has as many.
+        classes: how many, at most; drawn at random, too.
+    """
+    random = np.random.default_rng(0)
+    present = np.unique(label)
+    chosen = np.sort(random.choice(present, min(classes, len(present)), replace=False))
+    order = random.permutation(len(label))
+    return np.concatenate([order[label[order] == k][:each] for k in chosen])
+
+
 def taken_for(confusion: np.ndarray, most: int = 3) -> list[list[tuple[int, float]]]:
     """Returns of each class the classes that its examples are most often mistaken for, with the share of examples."""
     found = []

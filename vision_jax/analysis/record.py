@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shlex
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,13 @@ class Record:
         if "test" in evaluations:
             return "test"
         return next((name for name, found in evaluations.items() if found["split"] not in ("train", "val")), "val")
+
+    @property
+    def config_name(self) -> str:
+        """The config that the run was started with, 'digits_cnn.py:smoke'; '' where its command names none."""
+        words = shlex.split(self.environment["command"])
+        given = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+        return pathlib.PurePath(given[-1]).name if given else ""
 
     def _json(self, name: str) -> Any:
         return json.loads((self.workdir / name).read_text())

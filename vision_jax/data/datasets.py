@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from vision_jax.data import splits
 from vision_jax.data.sources import ArraySource, Dataset, Relabeled, Source, Subset
@@ -53,7 +54,7 @@ def photo_tiles(options: Options) -> Dataset:
     return Dataset("photo_tiles", {"train": ArraySource(images, np.zeros(len(images)))}, (), provenance)
 
 
-def folder(options: Options) -> Dataset:
+def folder(options: Options, *, classes: bool = True) -> Dataset:
     """A folder of images, one folder per class below `config.data.root`."""
     from vision_jax.data import folder as folder_lib
 
@@ -65,6 +66,7 @@ def folder(options: Options) -> Dataset:
         test_fraction=options["test_fraction"],
         seed=options["split_seed"],
         on_broken=options["on_broken"],
+        classes=classes,
     )
 
 
@@ -123,8 +125,10 @@ DATASETS: dict[str, Callable[[Options], Dataset]] = {
 }
 
 
-def original(options: Options) -> Dataset:
+def original(options: Options, *, classes: bool = True) -> Dataset:
     """Returns the data set that `options` (the config's section `data`) names, with its publisher's own splits.
+
+    Without `classes`, those of a folder of photos are no matter: see `folder.load`.
 
     Raises:
         ValueError: no data set has that name.
@@ -133,6 +137,8 @@ def original(options: Options) -> Dataset:
     name = options["name"]
     if name.startswith("tfds:"):
         return _prepared(name)(options)
+    if name == "folder":
+        return folder(options, classes=classes)
     if name in DATASETS:
         return DATASETS[name](options)
     raise ValueError(
@@ -141,7 +147,17 @@ def original(options: Options) -> Dataset:
     )
 
 
-def load(options: Options) -> Dataset:
+def of_config(config: ConfigDict) -> Dataset:
+    """Returns the data set of a config, see `load`; a folder of photos needs classes only for what is told them."""
+    return load(config.data, classes=told_classes(config))
+
+
+def told_classes(config: ConfigDict) -> bool:
+    """Returns whether the networks of a config are told classes."""
+    return config.task == "classification" or (config.task == "gan" and config.gan.conditional)
+
+
+def load(options: Options, *, classes: bool = True) -> Dataset:
     """Returns the data set that `options` (the config's section `data`) names, with 'train', 'val' and 'test'.
 
     Where the data has no test split and `test_fraction` is 0, there is none.
@@ -150,7 +166,7 @@ def load(options: Options) -> Dataset:
         ValueError: no data set has that name, or a split would be empty.
         FileNotFoundError: the data set is not prepared; the message is the command that prepares it.
     """
-    name, dataset = options["name"], original(options)
+    name, dataset = options["name"], original(options, classes=classes)
     made = dict(dataset.splits)
     # The test split is cut first and alone, so that it does not depend on the validation split's size.
     for split in ("test", "val"):
@@ -199,7 +215,14 @@ def for_evaluation(data: str, options: Options, class_names: tuple[str, ...]) ->
     elif pathlib.Path(data).expanduser().is_dir():
         from vision_jax.data import folder as folder_lib
 
-        whole = folder_lib.load(data, val_fraction=0.0, test_fraction=0.0, seed=0, on_broken=options["on_broken"])
+        whole = folder_lib.load(
+            data,
+            val_fraction=0.0,
+            test_fraction=0.0,
+            seed=0,
+            on_broken=options["on_broken"],
+            classes=bool(class_names),
+        )
         found = dataclasses.replace(whole, name=data)
     else:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A folder of photos as a data set: one subfolder per class, or none and no classes."""
+"""A folder of photos as a data set: one subfolder per class, or no classes and photos in any folders."""
 
 import copy
 import dataclasses
@@ -80,6 +80,16 @@ class FolderSource:
         return other
 
 
+def sizes(source: Source) -> np.ndarray | None:
+    """Returns height and width of each photo, int32 [N, 2]; None of what are no photos in files."""
+    if isinstance(source, FolderSource):
+        return source.sizes
+    if isinstance(source, Subset):
+        found = sizes(source.source)
+        return None if found is None else found[source.indices]
+    return sizes(source.source) if isinstance(source, Relabeled) else None
+
+
 def undecoded(source: Source) -> Source:
     """Photos that are kept as files as their bytes, see `FolderSource.undecoded`; any other source as it is."""
     if isinstance(source, Subset):
@@ -97,6 +107,7 @@ def load(
     test_fraction: float,
     seed: int,
     on_broken: str = "error",
+    classes: bool = True,
 ) -> Dataset:
     """Reads a folder of photos: ROOT/train|val|test/CLASS/... or ROOT/CLASS/...; CLASS may have subfolders.
 
@@ -118,6 +129,7 @@ def load(
       test_fraction: part of all photos held out for testing, for ROOT/CLASS.
       seed: of those splits.
       on_broken: 'error' lists every file that is no usable image; 'skip' goes on without them and warns.
+      classes: whether folders are classes; else all photos in them are taken, however deep.
 
     Warns:
       UserWarning: broken files skipped, classes missing from val or test, files of the same content in several
@@ -134,8 +146,13 @@ def load(
         raise ValueError(f"config.data.root: there is no folder {os.fspath(root)!r}. {_LAYOUTS}")
 
     folders = _split_folders(root)
-    flat = not any(map(_subfolders, folders.values())) and any(map(_photos, folders.values()))
-    found = {name: {"": _photos(folder)} if flat else _classes(folder) for name, folder in folders.items()}
+    if classes:
+        flat = not any(map(_subfolders, folders.values())) and any(map(_photos, folders.values()))
+        found = {name: {"": _photos(folder)} if flat else _classes(folder) for name, folder in folders.items()}
+    else:
+        flat, found = True, {name: {"": _all_photos(folder, [folder])[folder.name]} for name, folder in folders.items()}
+        if not any(of[""] for of in found.values()):
+            raise ValueError(f"{root} has no image ({_ENDINGS}), neither itself nor in its folders.")
     folder_names = ("",) if flat else _class_names(root, found)
     files = {
         split: [
@@ -235,17 +252,21 @@ def _hidden(name: str) -> bool:
 def _classes(folder: pathlib.Path) -> dict[str, list[str]]:
     """Class name to its image files, in sorted order."""
     outside = _photos(folder)
-    other: Counter[str] = Counter()
     if outside:
         warnings.warn(
             f"{folder}: {len(outside)} image{'s' * (len(outside) > 1)} outside any class folder ignored, "
             f"for example {os.path.basename(outside[0])}.",
             stacklevel=4,
         )
-    classes = {}
-    for subfolder in _subfolders(folder):
+    return _all_photos(folder, _subfolders(folder))
+
+
+def _all_photos(root: pathlib.Path, within: Sequence[pathlib.Path]) -> dict[str, list[str]]:
+    """Name of each folder, one or several in `root`, to the image files below it, in sorted order."""
+    found, other = {}, Counter[str]()
+    for folder in within:
         files, seen = [], set()
-        for parent, folders, names in os.walk(subfolder, followlinks=True):
+        for parent, folders, names in os.walk(folder, followlinks=True):
             # Links are followed, but no loop of them.
             real = os.path.realpath(parent)
             folders[:] = [] if real in seen else [f for f in folders if not _hidden(f)]
@@ -254,12 +275,12 @@ def _classes(folder: pathlib.Path) -> dict[str, list[str]]:
                 files += [os.path.join(parent, n) for n in visible if _is_image(n)]
                 other.update(os.path.splitext(n)[1].lower() for n in visible if not _is_image(n))
             seen.add(real)
-        classes[subfolder.name] = sorted(files)
+        found[folder.name] = sorted(files)
     unread = {e: n for e, n in other.items() if e in _UNREAD}
     if unread:
         kinds = ", ".join(f"{n} {e}" for e, n in sorted(unread.items()))
-        warnings.warn(f"{folder}: ignored {kinds}; convert them to one of {_ENDINGS} to use them.", stacklevel=4)
-    return classes
+        warnings.warn(f"{root}: ignored {kinds}; convert them to one of {_ENDINGS} to use them.", stacklevel=5)
+    return found
 
 
 def _photos(folder: pathlib.Path) -> list[str]:

@@ -13,6 +13,10 @@ class Interval:
     low: float
     high: float
 
+    def times(self, factor: float) -> "Interval":
+        """Returns it in another unit: 100 makes a share per cent."""
+        return Interval(factor * self.value, factor * self.low, factor * self.high)
+
 
 def wilson(hits: int, examples: int, level: float = 0.95) -> Interval:
     """Returns the share of hits with Wilson's score interval (Wilson 1927), which stays within [0, 1].

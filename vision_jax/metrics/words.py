@@ -7,12 +7,14 @@ import re
 
 from vision_jax.metrics.intervals import Interval, wilson
 
+WILSON = "In parentheses: 95 % interval (Wilson)."
 _LABELS = {
     "top5_accuracy": "top-5 accuracy",
     "macro_f1": "F1, mean of the classes",
     "weighted_f1": "F1, weighted by class size",
     "gradient_norm": "norm of the gradient",
 }
+_SHARES = ("accuracy", "calibration_error", "confidence", "rarest_class")
 
 
 def label(metric: str) -> str:
@@ -51,11 +53,26 @@ def value(metric: str, number: float, examples: int | None = None) -> str:
         return "–"
     if "accuracy" in metric:
         return percent(wilson(round(number * examples), examples), examples) if examples else f"{100 * number:.1f} %"
-    if metric.endswith("f1") or metric.startswith(("calibration_error", "confidence", "rarest_class")):
+    if in_percent(metric):
         return f"{100 * number:.1f} %"
     if "psnr" in metric:
         return f"{number:.2f} dB"
+    if "ssim" in metric:
+        return f"{number:.4f}"
     return f"{number:,.0f}" if abs(number) >= 1e4 else f"{number:.4g}"
+
+
+def short(metric: str, number: float, examples: int | None = None) -> str:
+    """Returns `value` for a table whose header says the number of examples: '79.5 % (73.1–84.7)' of an accuracy."""
+    if number != number or "accuracy" not in metric or not examples:
+        return value(metric, number)
+    share = wilson(round(number * examples), examples)
+    return f"{100 * share.value:.1f} % ({100 * share.low:.1f}–{100 * share.high:.1f})"
+
+
+def in_percent(metric: str) -> bool:
+    """Returns whether a metric is a share, which people are told in per cent."""
+    return metric.endswith("f1") or any(name in metric for name in _SHARES)
 
 
 def percent(share: Interval, examples: int) -> str:

@@ -132,7 +132,8 @@ def resolve_preprocessing(config: ConfigDict, *, photos: bool) -> str:
     if photos and record and not data.image_size:
         data.image_size, data.crop_fraction = record.crop, record.crop / record.resize
         data.interpolation = record.interpolation
-    if photos and data.name == "folder" and not data.image_size:
+    whole = config.task == "super_resolution"  # Patches are of one size, and pictures are tested one by one.
+    if photos and data.name == "folder" and not (data.image_size or whole):
         raise ConfigError(
             "A batch takes photos of one size, and neither weights nor config say which; set config.data.image_size."
         )

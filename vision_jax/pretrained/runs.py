@@ -15,7 +15,7 @@ from vision_jax.utils import trees
 _COMMANDS = {
     "classification": "predict PICTURES --workdir={}",
     "gan": "sample {}",
-    "super_resolution": "upscale PICTURES --workdir={}",
+    "super_resolution": "upscale PICTURES OUT --workdir={}",
 }
 
 

@@ -11,17 +11,17 @@ from vision_jax.analysis import errors
 from vision_jax.analysis.errors import Predictions
 from vision_jax.analysis.record import Record
 from vision_jax.metrics import classification as metrics
-from vision_jax.metrics import intervals
+from vision_jax.metrics import intervals, words
 from vision_jax.report import feature_space, image_plots, page, plots, prediction_plots
 from vision_jax.report.images import ImagesOf, thumbnails
 
-_GRID = 32  # Images shown without a choice,
-_GALLERY = 24  # and of mistakes and doubtful hits.
+_SAMPLE = 36  # Images drawn at random, as many of each class,
+_GALLERY = 27  # and of mistakes and doubtful hits.
+_COLUMNS = 9  # Of galleries, at most.
 _THUMBNAIL = 160  # pixels
 _MANY = 20  # Classes, beyond which bars are of one measure, in pictures of `_PER_PICTURE` classes.
 _PER_PICTURE = 50
 _PAIRS = 20
-WILSON = "In parentheses: 95 % interval (Wilson)."
 
 
 def sections(record: Record, images_of: ImagesOf) -> list[page.Section]:
@@ -36,6 +36,22 @@ def sections(record: Record, images_of: ImagesOf) -> list[page.Section]:
         *feature_space.sections(record, shown.evaluator, images_of),
         page.Section("First layer", list(shown.filters())),
     ]
+
+
+def notes(record: Record) -> dict[str, str]:
+    """Returns what is to be known of a curve, by the metric."""
+    train, data = record.config["train"], record.config["data"]
+    smoothing, classes = train["label_smoothing"], len(record.dataset["class_names"])
+    changed = ["augmented images"] * bool(data["augment"]) + [f"labels smoothed by {smoothing:g}"] * bool(smoothing)
+    changed += ["weighted classes"] * (data["class_weights"] != "none")
+    said = "train: each point is the mean since the one before."
+    if changed:
+        said += f" It is of {' and '.join(changed)}, which the other splits are not, and can lie above them."
+    if smoothing and record.config["classification"]["loss"] == "cross_entropy":
+        targets = np.full(classes, smoothing / classes)
+        targets[0] += 1 - smoothing
+        said += f" With such labels the least possible loss is {-(targets * np.log(targets)).sum():.2f}."
+    return {"loss": said}
 
 
 class _Shown:
@@ -74,19 +90,19 @@ class _Shown:
                 (self.names[p.first], self.names[p.second], p.first_as_second, p.second_as_first, 100 * p.share)
                 for p in pairs
             ]
-            header = ("class", "other class", "taken for the other", "other taken for it", "percent of both")
+            header = ("class", "other class", "taken for the other", "other taken for it", "of both, %")
             together = sum(p.first_as_second + p.second_as_first for p in pairs)
             caption = f"The {len(pairs)} most confused pairs: {together:,} of {wrong:,} mistakes"
             yield page.Table(header, rows, caption=caption)
 
     def mistakes(self) -> Iterator[page.Block]:
-        """Shows the surest mistakes, the most doubtful hits, and the first images of the split."""
+        """Shows the surest mistakes, the most doubtful hits, and a random sample of each class."""
         found = self.predictions
         surest, doubtful = found.most_confident_mistakes(_GALLERY), found.least_confident_hits(_GALLERY)
         if len(surest):
             captions = [
                 f"{self.names[found.label[i]]} → {self.names[found.predicted[i]]}, {_percent(found.confidence[i])} "
-                f"(true: {_percent(found.probabilities[i, found.label[i]])})"
+                f"(true:\u00a0{_percent(found.probabilities[i, found.label[i]])})"
                 for i in surest
             ]
             yield self._gallery("mistakes", surest, captions, "Most confident mistakes", "True class → predicted one.")
@@ -100,20 +116,17 @@ class _Shown:
             yield self._gallery(
                 "doubtful", doubtful, captions, "Least confident hits", "In parentheses the second class."
             )
-        first = np.arange(min(_GRID, len(found.label)))
+        each = max(_SAMPLE // len(self.names), 1)
+        drawn = errors.sample_per_class(found.label, each, _SAMPLE)
         captions = [
             self.names[found.predicted[i]]
             if found.hit[i]
             else f"{self.names[found.label[i]]} → {self.names[found.predicted[i]]}"
-            for i in first
+            for i in drawn
         ]
-        yield self._gallery(
-            "images",
-            first,
-            captions,
-            f"First {len(first)} images",
-            "Not selected; true class → predicted one of mistakes.",
-        )
+        some = "each class" if len(self.names) <= _SAMPLE else f"{_SAMPLE} classes"
+        how = f"Drawn at random, {each} of {some}; true class → predicted one of mistakes."
+        yield self._gallery("images", drawn, captions, "A sample", how, max(_COLUMNS // each, 1) * each)
 
     def calibration(self) -> Iterator[page.Block]:
         """Shows the reliability diagram."""
@@ -127,7 +140,7 @@ class _Shown:
         sure, right = float(found.confidence.mean()), float(found.hit.mean())
         much = "too sure of itself" if sure > right else "less sure than it could be"
         caption = (
-            f"Expected calibration error {error:.4f} ({len(accuracy)} bins): the network is right in "
+            f"Expected calibration error {100 * error:.1f} % ({len(accuracy)} bins): the network is right in "
             f"{100 * right:.1f} % and on average {100 * sure:.1f} % sure, {much}."
         )
         yield page.picture(path, f"Reliability diagram ({self.evaluator})", caption)
@@ -140,26 +153,29 @@ class _Shown:
         recall, precision = (np.array([np.nan if row[i] is None else row[i] for row in counted]) for i in (1, 2))
         if len(self.names) <= _MANY:
             path = self.folder / "classes.png"
-            series = {"recall": recall, "precision": precision, "F1": f1}
-            plots.bars(path, series, self.names, title="Classes", xlabel="share")
+            series = {"recall": 100 * recall, "precision": 100 * precision, "F1": 100 * f1}
+            plots.bars(path, series, self.names, title="Classes", xlabel="per cent")
             yield page.picture(path, "Recall, precision and F1 by class", "")
         else:
             order = np.argsort(f1, kind="stable")
             for number, part in enumerate(_parts(order), 1):
                 path = self.folder / f"classes_{number}.png"
                 title = f"Classes {1 + (number - 1) * _PER_PICTURE} to {(number - 1) * _PER_PICTURE + len(part)}"
-                plots.bars(path, {"F1": f1[part]}, [self.names[k] for k in part], title=f"{title} by F1", xlabel="F1")
+                names = [self.names[k] for k in part]
+                plots.bars(path, {"F1": 100 * f1[part]}, names, title=f"{title} by F1", xlabel="F1 (%)")
                 yield page.picture(path, f"F1 by class, {title.lower()}", "The hardest first.")
         hits = np.diag(self.matrix)
         rows = []
         for k, others in enumerate(errors.taken_for(self.matrix)):
             examples = counted[k][0]
-            rate = intervals.wilson(int(hits[k]), examples) if examples else None
+            rate = intervals.wilson(int(hits[k]), examples).times(100) if examples else None
+            share = counted[k][2]
+            precise = None if share is None else 100 * share
             said = ", ".join(f"{self.names[other]} {_percent(share)}" for other, share in others)
-            rows.append((self.names[k], examples, rate, counted[k][2], float(f1[k]), float(areas[k]), said))
-        header = ("class", "images", "recall", "precision", "F1", "ROC-AUC", "taken for")
-        mean = f"The mean of ROC-AUC, one class against the others, is {np.nanmean(areas):.5g}."
-        yield page.Table(header, rows, caption=f"Recall is the accuracy on the class. {WILSON} {mean}")
+            rows.append((self.names[k], examples, rate, precise, 100 * float(f1[k]), float(areas[k]), said))
+        header = ("class", "images", "recall, %", "precision, %", "F1, %", "ROC-AUC", "taken for")
+        mean = f"The mean of ROC-AUC, one class against the others, is {np.nanmean(areas):.4f}."
+        yield page.Table(header, rows, caption=f"Recall is the accuracy on the class. {words.WILSON} {mean}")
 
     def distribution(self) -> Iterator[page.Block]:
         """Shows how many examples each split has of each class."""
@@ -201,13 +217,21 @@ class _Shown:
             caption = f"{number} kernels of {height}×{width} pixels, each scaled by its largest weight; gray is 0."
             yield page.picture(path, "Filters of the first layer", caption)
 
-    def _gallery(self, name: str, rows: np.ndarray, captions: Sequence[str], title: str, caption: str) -> page.Picture:
+    def _gallery(
+        self,
+        name: str,
+        rows: np.ndarray,
+        captions: Sequence[str],
+        title: str,
+        caption: str,
+        columns: int = _COLUMNS,
+    ) -> page.Picture:
         """Draws the images of these rows, mistakes among hits framed."""
         path = self.folder / f"{name}.png"
         small = thumbnails(self.images_of, self.split, self.predictions.index[rows], _THUMBNAIL)
         hit = self.predictions.hit[rows]
         frames = [None if own or not hit.any() else "crimson" for own in hit]  # Where all are mistakes, no frame tells.
-        image_plots.image_grid(path, small, captions, colors=frames)
+        image_plots.image_grid(path, small, captions, colors=frames, columns=min(columns, _COLUMNS, len(rows)))
         return page.picture(path, f"{title} ({self.evaluator})", caption)
 
 

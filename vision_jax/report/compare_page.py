@@ -12,9 +12,7 @@ from vision_jax.analysis.compare import Classifiers, Row
 from vision_jax.analysis.record import Record
 from vision_jax.metrics import classification as metrics
 from vision_jax.metrics import words
-from vision_jax.metrics.intervals import Interval
 from vision_jax.report import gan, image_plots, page, plots
-from vision_jax.report.classification import WILSON
 from vision_jax.report.images import ImagesOf, thumbnails
 from vision_jax.utils import files
 
@@ -104,7 +102,10 @@ def write(
 def _spread(row: Row, metric: str) -> str:
     """Returns 'mean ± standard deviation' of several seeds."""
     mean, spread = row.mean(metric), row.spread(metric)
-    return "–" if mean is None else page.show(mean) if spread is None else f"{page.show(mean)} ± {spread:.2g}"
+    unit, sign = (100, " %") if words.in_percent(metric) else (1, "")
+    if mean is None or spread is None:
+        return "–" if mean is None else f"{page.show(unit * mean)}{sign}"
+    return f"{page.show(unit * mean)} ± {unit * spread:.2g}{sign}"
 
 
 def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page.Block]:
@@ -112,19 +113,32 @@ def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page
     seeds = "Several seeds of one config are one row: mean ± standard deviation over the seeds." if several else ""
     if compared is not None:
         names = [name for name in ("train", "val", "test") if any(name in each for each in compared.accuracy)]
-        header = ["run", "seeds", "parameters", *(f"{name} accuracy" for name in names)]
-        header += [f"macro F1 ({compared.evaluator})", "ms per step", "training, s"]
+        header = ["run", "seeds", "parameters", *(f"{name} accuracy, %" for name in names)]
+        header += [f"{words.label('macro_f1')} ({compared.evaluator}), %", "ms per step", "training time"]
         table = []
         for number, row in enumerate(rows):
             f1 = np.mean([metrics.macro_f1(one.confusion) for one in compared.predictions[number]])
             steps = [compare.seconds_per_step(record) for record in row.records]
             known = [1000 * step for step in steps if step is not None]
-            training = float(np.mean([record.results["training_seconds"] for record in row.records]))
-            accuracies = [compared.accuracy[number].get(name) for name in names]
+            training = words.duration(float(np.mean([record.results["training_seconds"] for record in row.records])))
+            measured_ = [compared.accuracy[number].get(name) for name in names]
+            accuracies = [None if found is None else found.times(100) for found in measured_]
             parameters = row.records[0].results["parameters"]
             step_time = float(np.mean(known)) if known else None
-            table.append([row.name, len(row.records), parameters, *accuracies, float(f1), step_time, training])
-        yield page.Table(header, table, caption=f"{WILSON} {_SEEDS if several else ''}")
+            table.append(
+                [
+                    row.name,
+                    len(row.records),
+                    parameters,
+                    *accuracies,
+                    100 * float(f1),
+                    step_time,
+                    training,
+                ]
+            )
+        examples = rows[0].records[0].results["evaluations"]
+        sizes = ", ".join(f"{name} n = {examples[name]['examples']:,}" for name in names)
+        yield page.Table(header, table, caption=f"{sizes}. {words.WILSON} {_SEEDS if several else ''}")
         if several:
             metric = f"{compared.evaluator}/accuracy"
             listed = [(row.name, ", ".join(map(str, row.seeds)), _spread(row, metric)) for row in rows]
@@ -161,11 +175,12 @@ _SEEDS = "The interval of several seeds is that of one run: all see the same exa
 
 def _accuracies(folder: pathlib.Path, compared: Classifiers) -> Iterator[page.Block]:
     names = [name for name in ("train", "val", "test") if all(name in each for each in compared.accuracy)]
-    values = {name: [each[name].value for each in compared.accuracy] for name in names}
-    ends = {name: [(each[name].low, each[name].high) for each in compared.accuracy] for name in names}
+    found = {name: [each[name].times(100) for each in compared.accuracy] for name in names}
+    values = {name: [each.value for each in row] for name, row in found.items()}
+    ends = {name: [(each.low, each.high) for each in row] for name, row in found.items()}
     path = folder / "accuracies.png"
     labels = [row.name for row in compared.rows]
-    plots.bars(path, values, labels, title="Accuracy", xlabel="accuracy", intervals=ends)
+    plots.bars(path, values, labels, title="Accuracy", xlabel="accuracy (%)", intervals=ends)
     yield page.picture(path, "Accuracy of all runs", "Whiskers: 95 % interval (Wilson).")
 
 
@@ -173,10 +188,10 @@ def _pairs(compared: Classifiers) -> Iterator[page.Block]:
     names = [row.name for row in compared.rows]
     table = []
     for pair in compared.pairs():
-        points = Interval(*(100 * end for end in (pair.difference.value, pair.difference.low, pair.difference.high)))
+        points = pair.difference.times(100)
         right = f"{pair.test.first_only:,} : {pair.test.second_only:,}"
         table.append((names[pair.first], names[pair.second], points, right, pair.test.p_value))
-    header = ("run", "other run", "difference in points", "only the one : only the other right", "p (McNemar)")
+    header = ("run", "other run", "difference in points of %", "only the one : only the other right", "p (McNemar)")
     images = f"On the same {len(compared.predictions[0][0].label):,} images of {compared.evaluator}."
     yield page.Table(
         header,
@@ -219,7 +234,8 @@ def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
         for line in row.records[0].rows():
             for name, value in line.items():
                 if name != "step":
-                    series.setdefault(name, {}).setdefault(row.name, []).append((int(line["step"]), value))
+                    shown = 100 * value if words.in_percent(name) else value
+                    series.setdefault(name, {}).setdefault(row.name, []).append((int(line["step"]), shown))
     shared = [name for name, of in series.items() if len(of) == len(rows)]
     if rows[0].records[0].results["task"] == "classification":
         shared = [name for name in shared if name.rpartition("/")[2] in ("accuracy", "loss")]
@@ -229,20 +245,21 @@ def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
         path = folder / f"curve_{number}.png"
         split, _, metric = name.rpartition("/")
         title = f"{split}/{words.label(metric)}"
-        plots.curves(path, series[name], title=title, ylabel=title)
+        ylabel = f"{title} (%)" if words.in_percent(metric) else title
+        plots.curves(path, series[name], title=title, ylabel=ylabel)
         yield page.picture(path, f"{title} of all runs", "")
 
 
 def _classes(folder: pathlib.Path, compared: Classifiers) -> Iterator[page.Block]:
-    recalls, names = compared.recalls(), compared.rows[0].records[0].dataset["class_names"]
+    recalls, names = 100 * compared.recalls(), compared.rows[0].records[0].dataset["class_names"]
     range_ = np.nan_to_num(recalls.max(0) - recalls.min(0))
     order = np.argsort(-range_, kind="stable")[:_CLASSES]
     if len(compared.rows) <= _BARS:
         path = folder / "classes.png"
         values = {row.name: recall[order] for row, recall in zip(compared.rows, recalls, strict=True)}
-        plots.bars(path, values, [names[k] for k in order], title="Recall by class", xlabel="recall")
+        plots.bars(path, values, [names[k] for k in order], title="Recall by class", xlabel="recall (%)")
         yield page.picture(path, "Recall by class of all runs", "Where they differ most first.")
-    header = ("class", "images", *(row.name for row in compared.rows), "largest difference")
+    header = ("class", "images", *(f"{row.name}, %" for row in compared.rows), "difference, %")
     counts = np.bincount(compared.predictions[0][0].label, minlength=len(names))
     table = [(names[k], int(counts[k]), *map(float, recalls[:, k]), float(range_[k])) for k in order]
     more = f" (the {len(order)} of {len(names)} that differ most)" if len(order) < len(names) else ""
@@ -258,7 +275,7 @@ def _centroids(folder: pathlib.Path, compared: Classifiers) -> Iterator[page.Blo
         (name, len(of.rows), 100 * of.nearer_to_predicted, float(of.true.mean()), float(of.predicted.mean()))
         for name, of in some.items()
     ]
-    header = ("run", "mistakes", "percent nearer to the predicted class", "to the true class", "to the predicted class")
+    header = ("run", "mistakes", "nearer to the predicted class, %", "to the true class", "to the predicted class")
     yield page.Table(
         header,
         table,

@@ -39,7 +39,7 @@ def write(
 
     Args:
         folder: where to write.
-        dataset: what `datasets.load(config.data)` gave.
+        dataset: what `datasets.of_config(config)` gave.
         config: the options of the run; its transforms and augmentation are shown on the training images.
         near: whether to look for near-duplicates, for which every picture is decoded.
         record: the files of a run on this data, whose network's disagreement with the labels is shown.

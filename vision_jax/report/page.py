@@ -11,6 +11,7 @@ import html
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 from vision_jax.metrics.intervals import Interval
@@ -36,14 +37,17 @@ p { max-width: 46rem; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
+caption > span { display: block; position: sticky; left: 0; max-width: min(46rem, calc(100vw - 2.5rem)); }
 th, td { padding: .3rem .9rem .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; }
-td.number { white-space: nowrap; }
+td.number, td.short { white-space: nowrap; }
+.middle { min-width: 9rem; }
+.long { min-width: 16rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: .75rem 0; }
 figure { margin: 0; padding: .5rem; background: var(--figure); border: 1px solid var(--line);
-  border-radius: .4rem; max-width: 100%; overflow-x: auto; }
+  border-radius: .4rem; min-width: min(18rem, 100%); max-width: 100%; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
 .tiles { position: relative; width: fit-content; max-width: 100%; }
 figure .cover { display: none; position: absolute; inset: 0; width: 100%; height: 100%; max-width: none; }
@@ -53,10 +57,11 @@ figure .cover { display: none; position: absolute; inset: 0; width: 100%; height
 @media (max-width: 40rem) {
   figure[tabindex]::before { content: "↔ scrolls"; position: sticky; left: 0; font-size: .85rem; color: var(--soft); }
   .scroll { background:
-  linear-gradient(to right, var(--card), transparent 1.5rem) local,
+  linear-gradient(to right, var(--back) 1rem, transparent 2rem) local,
+  linear-gradient(to left, var(--back) 1rem, transparent 2rem) local,
   linear-gradient(to right, rgb(128 128 128 / .45), transparent 1rem) 0 0 / 1rem 100% no-repeat scroll,
   linear-gradient(to left, rgb(128 128 128 / .45), transparent 1rem) 100% 0 / 1rem 100% no-repeat scroll; } }
-figcaption { font-size: .9rem; padding: .35rem .25rem 0; }
+figcaption { font-size: .9rem; padding: .35rem .25rem 0; width: 0; min-width: 100%; }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr); gap: .2rem 1.25rem;
   margin: .75rem 0; }
 dt { color: var(--soft); }
@@ -64,6 +69,7 @@ dd { margin: 0; }
 pre { margin: .75rem 0; padding: .75rem 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .4rem; overflow-x: auto; font: .85rem/1.45 ui-monospace, monospace; white-space: pre-wrap; }
 .code { position: relative; }
+.code span { display: inline-block; max-width: 100%; }
 .code pre { padding-right: 5rem; }
 .code button { position: absolute; top: .4rem; right: .4rem; padding: .2rem .6rem; font: .8rem system-ui, sans-serif;
   color: var(--text); background: var(--back); border: 1px solid var(--line); border-radius: .3rem; cursor: pointer; }
@@ -87,6 +93,8 @@ for (const button of document.querySelectorAll('.code button')) {
 }
 """
 _FREE_WIDTH = 600  # pixels; pictures up to this width shrink to any screen
+_SHORT = 22  # characters of a cell, up to which it is a line,
+_LONG = 40  # and beyond which its column keeps room for many words, not only for a few, on small screens
 
 Cell = str | int | float | bool | Interval | None
 
@@ -107,7 +115,10 @@ class Headline:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; columns of numbers are aligned to the right, their decimals alike, intervals in parentheses."""
+    """A table; columns of numbers are aligned to the right, their decimals alike, intervals in parentheses.
+
+    Columns whose header ends in '%' have one decimal.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -217,19 +228,23 @@ def show(value: Cell) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def _column(cells: Sequence[Cell]) -> list[str]:
+def _column(cells: Sequence[Cell], *, percent: bool = False) -> list[str]:
     """Returns the cells of a column as `show` does, but its floats with as many decimals as the largest needs."""
-    floats = [abs(cell) for cell in cells if isinstance(cell, float) and math.isfinite(cell)]
+    numbers = [cell.value if isinstance(cell, Interval) else cell for cell in cells]
+    floats = [abs(number) for number in numbers if isinstance(number, float) and math.isfinite(number)]
     largest = max(floats, default=0.0)
-    if not 1e-3 <= largest < 1e7:
+    if not percent and not 1e-3 <= largest < 1e7:
         return [show(cell) for cell in cells]
-    decimals = min(max(3 - math.floor(math.log10(largest)), 0), 4)
-    return [
-        f"{cell:,.{decimals}f}"
-        if isinstance(cell, float) and (cell == 0 or abs(cell) >= 0.5 * 10**-decimals)
-        else show(cell)
-        for cell in cells
-    ]
+    decimals = 1 if percent else min(max(3 - math.floor(math.log10(largest)), 0), 4)
+
+    def shown(cell: Cell) -> str:
+        if isinstance(cell, Interval):
+            between = " to " if cell.low < 0 else "–"
+            return f"{cell.value:,.{decimals}f} ({cell.low:,.{decimals}f}{between}{cell.high:,.{decimals}f})"
+        fixed = isinstance(cell, float) and (percent or cell == 0 or abs(cell) >= 0.5 * 10**-decimals)
+        return f"{cell:,.{decimals}f}" if fixed and cell == cell else show(cell)
+
+    return [shown(cell) for cell in cells]
 
 
 def _section(section: Section) -> str:
@@ -254,7 +269,9 @@ def _block(block: Block, section: str) -> str:
         case Headline(text):
             return f'<p class="headline">{html.escape(text)}</p>'
         case Code(text):
-            shown = f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
+            # A browser breaks lines after the hyphens of a flag, unless it is a box of its own.
+            words = re.sub(r"(?<!\S)--\S+", r"<span>\g<0></span>", html.escape(text))
+            shown = f'<pre tabindex="0"><code>{words}</code></pre>'
             return f'<div class="code">{shown}<button type="button" hidden>Copy</button></div>'
         case KeyValues(values):
             rows = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(show(v))}</dd>" for name, v in values.items())
@@ -274,21 +291,31 @@ def _table(table: Table, section: str) -> str:
     numeric = [
         all(isinstance(row[i], int | float | Interval | None) for row in table.rows) for i in range(len(table.header))
     ]
-    classes = [' class="number"' if number else "" for number in numeric]
+    columns = [
+        _column([row[i] for row in table.rows], percent=name.endswith("%")) for i, name in enumerate(table.header)
+    ]
+    classes = [
+        ' class="number"' if number else _width_class(max(map(len, column), default=0))
+        for number, column in zip(numeric, columns, strict=True)
+    ]
 
     def line(tag: str, cells: Sequence[str]) -> str:
         row = (f"<{tag}{name}>{html.escape(cell)}</{tag[:2]}>" for cell, name in zip(cells, classes, strict=True))
         return f"<tr>{''.join(row)}</tr>"
 
     head = line('th scope="col"', table.header)
-    columns = [_column([row[i] for row in table.rows]) for i in range(len(table.header))]
     body = "\n".join(line("td", cells) for cells in zip(*columns, strict=True))
-    caption = f"<caption>{html.escape(table.caption)}</caption>\n" if table.caption else ""
+    caption = f"<caption><span>{html.escape(table.caption)}</span></caption>\n" if table.caption else ""
     label = html.escape(table.caption or section)
     return (
         f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table>\n{caption}'
         f"<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _width_class(characters: int) -> str:
+    """Returns what keeps short cells in a line, and room for words in a column of long ones."""
+    return f' class="{"short" if characters <= _SHORT else "middle" if characters <= _LONG else "long"}"'
 
 
 def _picture(picture: Picture) -> str:

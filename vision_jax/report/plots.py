@@ -121,12 +121,25 @@ def _steps(ax: Any, chosen: int | None, epoch: float | None) -> None:
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if epoch is not None:
         top = ax.secondary_xaxis("top", functions=(lambda step: step / epoch, lambda number: number * epoch))
-        top.xaxis.set_major_locator(MaxNLocator(nbins=7))
+        top.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
         top.set_xlabel("epoch")
     if chosen is not None:
+        above = _is_low(ax, chosen)
         ax.axvline(chosen, color="#555555", linestyle="--", linewidth=1, zorder=2.5)
-        place = {"xytext": (-3, 4), "textcoords": "offset points", "ha": "right", "va": "bottom", "rotation": 90}
-        ax.annotate("chosen", (chosen, 0), xycoords=("data", "axes fraction"), fontsize=9, color="#555555", **place)
+        place = {"xytext": (-3, -4 if above else 4), "ha": "right", "va": "top" if above else "bottom", "rotation": 90}
+        at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        ax.annotate("chosen", (chosen, float(above)), fontsize=9, color="#555555", **at, **place)
+
+
+def _is_low(ax: Any, x: float) -> bool:
+    """Returns whether lines that come close to `x` lie in the lower half more than in the upper one."""
+    places = []
+    for line in ax.get_lines():
+        known = np.isfinite(line.get_ydata())
+        if known.any():
+            y = line.get_ydata()[known][np.argmin(np.abs(line.get_xdata()[known] - x))]
+            places.append(ax.transAxes.inverted().transform(ax.transData.transform((x, y)))[1])
+    return bool(places) and 1 - max(places) > min(places)
 
 
 def _plain_numbers(axis: Any, largest: float) -> None:

@@ -47,7 +47,7 @@ for (const root of document.querySelectorAll(".points3d")) {
       if (i === over) {
         context.globalAlpha = 1;
         context.lineWidth = 1.5;
-        context.strokeStyle = "#000000";
+        context.strokeStyle = getComputedStyle(root).color;
         context.beginPath();
         context.arc(x, y, size + 4, 0, 2 * Math.PI);
         context.stroke();

@@ -14,19 +14,20 @@ from vision_jax.report import page
 
 _SCRIPT = pathlib.Path(__file__).with_suffix(".js")
 _STYLE = """
-.points3d { position: relative; padding: .5rem; background: #ffffff; color: #1c1e21; border: 1px solid var(--line);
-  border-radius: .4rem; margin: .75rem 0; max-width: 46rem; }
+.points3d { position: relative; padding: .5rem; background: var(--figure); color: var(--text);
+  border: 1px solid var(--line); border-radius: .4rem; margin: .75rem 0; max-width: 46rem; }
 .points3d > canvas { display: block; width: 100%; height: 30rem; touch-action: none; cursor: grab; }
 .points3d > canvas:active { cursor: grabbing; }
-.points3d .card { position: absolute; pointer-events: none; padding: .35rem; background: #ffffff; font-size: .85rem;
-  border: 1px solid #5a6068; border-radius: .3rem; white-space: pre-line; max-width: 16rem; line-height: 1.3; }
+.points3d .card { position: absolute; pointer-events: none; padding: .35rem; background: var(--figure);
+  font-size: .85rem; border: 1px solid var(--soft); border-radius: .3rem; white-space: pre-line; max-width: 16rem;
+  line-height: 1.3; }
 .points3d .card[hidden] { display: none; }
 .points3d .card canvas { display: block; margin-bottom: .25rem; }
 .points3d .legend { display: flex; flex-wrap: wrap; gap: .25rem; max-height: 9rem; overflow-y: auto;
   padding: .35rem 0; }
-.points3d button { font: inherit; font-size: .8rem; color: inherit; background: none; border: 1px solid #d5d8dc;
+.points3d button { font: inherit; font-size: .8rem; color: inherit; background: none; border: 1px solid var(--line);
   border-radius: .3rem; padding: .05rem .4rem; cursor: pointer; }
-.points3d button[aria-pressed=true] { border-color: #1c1e21; background: #e6e7e9; }
+.points3d button[aria-pressed=true] { border-color: var(--text); background: var(--line); }
 .points3d i { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .35em; }
 """
 

@@ -62,8 +62,10 @@ def confusion_matrix(
             for side_axis, turned in ((ax.secondary_xaxis("top").xaxis, 90), (ax.secondary_yaxis("right").yaxis, 0)):
                 side_axis.set_ticks(middles, called, fontsize=8, rotation=turned, parse_math=False)
                 side_axis.set_tick_params(length=2)
-        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.03, pad=0.01, ticks=(0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1))
-        bar.set_label("part of the true class")
+        ticks = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
+        bar = ax.figure.colorbar(shown, ax=ax, fraction=0.03, pad=0.01, ticks=ticks)
+        bar.set_ticklabels([f"{100 * tick:g}" for tick in ticks])
+        bar.set_label("% of the true class")
         if k > 20:
             return
         fit = min(size, cell * 72 * 0.9 / 0.62 / len(str(matrix.max())))
@@ -81,7 +83,7 @@ def reliability(path: PathLike, accuracy: np.ndarray, confidence: np.ndarray, ex
         confidence: mean of the examples of each bin, float [bins], NaN likewise.
         examples: in each bin, int [bins].
     """
-    edges = np.linspace(0, 1, len(accuracy) + 1)
+    edges, accuracy, confidence = np.linspace(0, 100, len(accuracy) + 1), 100 * accuracy, 100 * confidence
     with figures.new_figure(path, figures.WIDTH, 4.6, drawn=True) as figure:
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         for one in (ax, below):
@@ -91,16 +93,16 @@ def reliability(path: PathLike, accuracy: np.ndarray, confidence: np.ndarray, ex
         ax.set_title("Reliability diagram", fontsize=12)
         width = edges[1] * 0.92
         bars = ax.bar((edges[:-1] + edges[1:]) / 2, accuracy, width, color=figures.COLORS[0], edgecolor="white")
-        (line,) = ax.plot((0, 1), (0, 1), color="black", linestyle="--", linewidth=1)
+        (line,) = ax.plot((0, 100), (0, 100), color="black", linestyle="--", linewidth=1)
         (points,) = ax.plot(confidence, accuracy, linestyle="", marker="o", markersize=4, color=figures.COLORS[1])
-        ax.set_ylabel("accuracy")
-        ax.set_xlim(0, 1)
-        ax.set_ylim(0, 1.02)
+        ax.set_ylabel("accuracy (%)")
+        ax.set_xlim(0, 100)
+        ax.set_ylim(0, 102)
         names = ["accuracy in the bin", "calibrated", "at the mean confidence of the bin"]
         figures.legend(figure, [bars, line, points], names, loc="outside lower center", ncols=2)
         below.bar((edges[:-1] + edges[1:]) / 2, examples, width, color=figures.COLORS[0], edgecolor="white")
         below.set_ylabel("examples")
-        below.set_xlabel("confidence: probability of the predicted class")
+        below.set_xlabel("confidence: probability of the predicted class (%)")
 
 
 def class_colors(number: int) -> list[str]:

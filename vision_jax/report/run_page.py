@@ -10,7 +10,7 @@ from typing import Any
 
 from vision_jax import config as config_lib
 from vision_jax.analysis.record import Record
-from vision_jax.metrics import intervals, words
+from vision_jax.metrics import words
 from vision_jax.report import classification, gan, page, plots, super_resolution
 from vision_jax.report.images import ImagesOf
 
@@ -19,6 +19,8 @@ _SECTIONS = {
     "gan": gan.sections,
     "super_resolution": super_resolution.sections,
 }
+_LINE = 90  # characters of a command, beyond which it is broken
+_NOTES = {"classification": classification.notes}
 _PAIRS = (("generator", "discriminator"), ("real", "fake"))  # Beginnings of metrics that are read beside each other.
 
 
@@ -29,38 +31,56 @@ def of_run(record: Record, images_of: ImagesOf) -> pathlib.Path:
         record: the files of the run.
         images_of: gives images of its data set.
     """
-    results = record.results
+    results, apart = record.results, {f"train/{name}" for name in record.steps()}
     return write(
         record.workdir,
-        title=f"{results['model']} on {results['data']}",
+        title=f"{record.workdir.resolve().name}: {results['model']} on {_data(record)}",
         headline=_headline(record),
         summary={**_in_words(results), **_facts(record)},
-        metrics=record.rows(),
+        # What was kept of every step has a chart of its own.
+        metrics=[{name: value for name, value in row.items() if name not in apart} for row in record.rows()],
         config=record.config,
         environment=record.environment,
         chosen=results["checkpoint_step"],
         epoch=record.steps_per_epoch,
         sections=_SECTIONS[results["task"]](record, images_of),
+        notes=_NOTES[results["task"]](record) if results["task"] in _NOTES else {},
     )
 
 
+def _data(record: Record) -> str:
+    """Returns what people call the data: a folder by its name."""
+    root = record.dataset.get("provenance", {}).get("root")
+    return pathlib.Path(root).name if root else record.results["data"]
+
+
 def _headline(record: Record) -> str:
-    """Returns the one number: the metric that chose the checkpoint, of the test split where there is one."""
+    """Returns the one number: the metric that chose the checkpoint, of the test split where there is one.
+
+    With the number of examples, and the interval and what bicubic interpolation reaches where they are known.
+    """
     results, evaluator = record.results, record.best_test()
     metric = (results.get("chosen_by") or "").rpartition("/")[2]
     if (value := results["metrics"].get(f"{evaluator}/{metric}")) is None:
         return ""
-    said = words.value(metric, value, results["evaluations"][evaluator]["examples"])
-    return f"{evaluator.capitalize()}: {words.label(metric)} {said}."
+    examples = results["evaluations"][evaluator]["examples"]
+    said, known = words.value(metric, value, examples), [f"n = {examples:,}"]
+    if interval := results.get("receipts", {}).get(f"{evaluator}/{metric}", {}).get("interval"):
+        known.append(f"95 % interval {interval['low']:.4g}–{interval['high']:.4g}")
+    if (bicubic := results["metrics"].get(f"{evaluator}/bicubic_{metric}")) is not None:
+        known.append(f"bicubic interpolation {words.value(metric, bicubic)}")
+    more = "" if "n = " in said else f" ({', '.join(known)})"
+    return f"{evaluator.capitalize()}: {words.label(metric)} {said}{more}."
 
 
 def _in_words(results: Mapping[str, Any]) -> dict[str, page.Cell]:
-    """Returns the metrics by 'evaluator/what people call it', with units, numbers of examples and intervals."""
+    """Returns the metrics by 'evaluator, n = 5/what people call it', with units and intervals."""
     found: dict[str, page.Cell] = {}
     for name, value in results["metrics"].items():
         evaluator, _, metric = name.rpartition("/")
         examples = results["evaluations"].get(evaluator, {}).get("examples")
-        found[f"{evaluator}/{words.label(metric)}"] = words.value(metric, value, examples)
+        column = f"{evaluator}, n\u00a0=\u00a0{examples:,}" if examples else evaluator
+        found[f"{column}/{words.label(metric)}"] = words.short(metric, value, examples)
     return found
 
 
@@ -69,31 +89,22 @@ def _facts(record: Record) -> dict[str, page.Cell]:
     results, environment, provenance = record.results, record.environment, record.dataset.get("provenance", {})
     devices = environment.get("device_count", 1)
     device = environment.get("cpu") if environment.get("backend") == "cpu" else environment.get("device_kind")
+    sizes = ", ".join(f"{split} {count:,}" for split, count in results.get("examples", {}).items())
+    classes = len(record.dataset.get("class_names", ()))
     facts: dict[str, Any] = {
         "run": record.workdir.resolve().name,
+        "config": record.config_name,
         "network": f"{results['model']}, {results['parameters']:,} parameters",
         "weights at the start": record.config.get("model", {}).get("weights") or "random",
         "checkpoint": f"step {results['checkpoint_step']:,}",
         "training time": words.duration(results["training_seconds"]),
         "device": f"{f'{devices} × ' if devices > 1 else ''}{device or ''}",
         "started": environment.get("started", "").replace("T", " ").replace("+00:00", " UTC"),
-        "data": ", ".join(f"{split} {count:,}" for split, count in results.get("examples", {}).items()),
+        "data": f"{_data(record)}: {sizes}{f'; {classes:,} classes' if classes else ''}",
         "source of the data": provenance.get("source") or provenance.get("title") or provenance.get("root"),
-        "license of the data": provenance.get("license"),
+        "license of the data": provenance.get("license") or "not stated",
     }
     return {name: value for name, value in facts.items() if value}
-
-
-def with_intervals(results: Mapping[str, Any]) -> dict[str, page.Cell]:
-    """Returns the metrics of a run by 'evaluator/metric', of a classifier's accuracies with Wilson's interval."""
-    metrics = dict(results["metrics"])
-    if results["task"] == "classification":
-        for name, value in metrics.items():
-            evaluator, _, metric = name.rpartition("/")
-            if "accuracy" in metric:
-                examples = results["evaluations"][evaluator]["examples"]
-                metrics[name] = intervals.wilson(round(value * examples), examples)
-    return metrics
 
 
 def write(
@@ -108,6 +119,7 @@ def write(
     chosen: int | None = None,
     epoch: float | None = None,
     sections: Sequence[page.Section] = (),
+    notes: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
     """Draws the training curves and writes `WORKDIR/report/index.html`.
 
@@ -122,6 +134,7 @@ def write(
         chosen: step of the checkpoint that all results are of.
         epoch: steps of one.
         sections: what the task has to show besides.
+        notes: what is to be said below a curve, by the metric.
 
     Returns:
         The path of the page.
@@ -129,7 +142,7 @@ def write(
     folder = pathlib.Path(workdir) / "report"
     around = [
         page.Section("Results", [*([page.Headline(headline)] if headline else []), *_results(summary)]),
-        page.Section("Training curves", list(_curves(folder, metrics, chosen, epoch))),
+        page.Section("Training curves", list(_curves(folder, metrics, chosen, epoch, notes or {}))),
         *sections,
         page.Section("How to make it again", list(_commands(environment, workdir))),
         page.Section("Options that differ from their defaults", list(_changed(config))),
@@ -147,8 +160,8 @@ def _results(summary: Mapping[str, page.Cell]) -> Iterator[page.Block]:
     metrics = list(dict.fromkeys(name.rpartition("/")[2] for name in summary if "/" in name))
     if metrics:
         rows = [[metric, *(summary.get(f"{split}/{metric}") for split in splits)] for metric in metrics]
-        measured = any(isinstance(cell, intervals.Interval) for cell in summary.values())
-        yield page.Table(("metric", *splits), rows, caption=classification.WILSON if measured else "")
+        measured = any(metric.startswith(("accuracy", "top-5 accuracy")) for metric in metrics)
+        yield page.Table(("metric", *splits), rows, caption=words.WILSON if measured else "")
     if rest := {name: value for name, value in summary.items() if "/" not in name}:
         yield page.KeyValues(rest)
 
@@ -171,6 +184,7 @@ def _curves(
     metrics: Sequence[Mapping[str, float]],
     chosen: int | None = None,
     epoch: float | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Iterator[page.Picture]:
     """Draws one plot per metric over all splits that have it: those of evaluations first, losses before others.
 
@@ -185,7 +199,8 @@ def _curves(
             if key != "step":
                 split, _, metric = key.rpartition("/")
                 plot, line = _place(split, metric, measured)
-                series.setdefault(plot, {}).setdefault(line, []).append((int(row["step"]), value))
+                shown = 100 * value if words.in_percent(metric) else value
+                series.setdefault(plot, {}).setdefault(line, []).append((int(row["step"]), shown))
                 if split not in ("train", ""):
                     evaluated.add(plot)
 
@@ -198,10 +213,12 @@ def _curves(
         name = words.label(plot)
         pair = next((pair for pair in _PAIRS if plot.startswith("_and_".join(pair))), None)
         ylabel = words.label(plot.removeprefix(f"{'_and_'.join(pair)}_")) if pair else name
+        ylabel += " (%)" if words.in_percent(plot) else ""
         plots.curves(path, splits, title=name, ylabel=ylabel, chosen=chosen, epoch=epoch)
         last = ", ".join(f"{split} {page.show(float(points[-1][1]))}" for split, points in splits.items())
         alt = f"{name} over the steps of training; at the end: {last}."
-        yield page.Picture(path, alt=f"{alt} Chosen: step {chosen:,}." if chosen is not None else alt)
+        alt += f" Chosen: step {chosen:,}." if chosen is not None else ""
+        yield page.Picture(path, alt=alt, caption=(notes or {}).get(plot, ""))
 
 
 def _place(split: str, metric: str, measured: Collection[str]) -> tuple[str, str]:
@@ -217,8 +234,16 @@ def _place(split: str, metric: str, measured: Collection[str]) -> tuple[str, str
 
 def _commands(environment: Mapping[str, Any], workdir: str | os.PathLike[str]) -> Iterator[page.Block]:
     """Says how the run was made and how its report is made again from its checkpoint."""
-    command = environment["command"]
     yield page.Text(f"The run was started in {environment['folder']} with")
-    yield page.Code(command)
+    yield page.Code(_broken(environment["command"]))
     yield page.Text("The metrics and this report are made again from the best checkpoint with")
     yield page.Code(f"vision-jax eval {shlex.quote(os.fspath(workdir))}")
+
+
+def _broken(command: str) -> str:
+    """Returns a command that is too long for a line with a line for each flag, as a shell reads it."""
+    if len(command) <= _LINE:
+        return command
+    words_ = shlex.split(command)
+    flags = [i for i, word in enumerate(words_) if word.startswith("--")] or [len(words_)]
+    return " \\\n    ".join([shlex.join(words_[: flags[0]]), *(shlex.quote(word) for word in words_[flags[0] :])])

@@ -24,12 +24,14 @@ class Distances:
 
     Attributes:
         extractor: the network, its weights (a constant of the task) and its view of images.
+        trained: whether the split 'train' is what was trained on: in an evaluation on other data all splits are one.
     """
 
     def __init__(self, config: ConfigDict, dataset: Dataset):
         """Loads the extractor that `config.eval.gan` names; see `extractors.load` about errors."""
         options = config.eval.gan
         self.config, self.dataset = config, dataset
+        self.trained = dataset.splits["train"] is not dataset.splits.get("test")
         self.extractor = extractors.load(options.extractor, options.weights, mode=options.mode)
         self._real: dict[tuple[str, int], FeatureSet] = {}
 
@@ -118,6 +120,8 @@ class Final:
     def final(self) -> Measured:
         """Returns all distances with their receipts, their floor and ceiling, and the nearest training images.
 
+        Without training images there is neither the floor nor the nearest.
+
         `<distance>_of_train` is that of as many training images, the least to expect; `<distance>_of_noise` that of
         images of uniform noise.
         """
@@ -125,11 +129,14 @@ class Final:
         assert count is not None  # These images were counted.
         real, protocol = distances.real(self.split, 0), distances.protocol(self.split, 0)
         metrics, receipts = generative.measure(real, self.fake, protocol)
-        for name, images in (("train", distances.real("train", count)), ("noise", distances.noise(count))):
+        bounds = {"noise": distances.noise(count)}
+        if distances.trained:
+            bounds = {"train": distances.real("train", count), **bounds}
+        for name, images in bounds.items():
             found, receipt = generative.measure(real, images, protocol, parts=())
             ((metric, value),) = found.items()
             metrics[f"{metric}_of_{name}"], receipts[f"{metric}_of_{name}"] = value, receipt[metric]
-        pictures, arrays = nearest(np.concatenate(self.samples), distances)
+        pictures, arrays = nearest(np.concatenate(self.samples), distances) if distances.trained else ({}, {})
         return Measured(metrics, {name: receipt.to_json() for name, receipt in receipts.items()}, pictures, arrays)
 
 

@@ -42,7 +42,7 @@ def _images(record: Record) -> tuple[ImagesOf | None, str]:
     """Returns what gives the images of a run's data set, or why nothing does: the data may be elsewhere by now."""
     try:
         config = config_lib.from_dict(record.config)
-        dataset = datasets.load(config.data)
+        dataset = datasets.of_config(config)
         for evaluation in record.results["evaluations"].values():
             split = dataset.splits[evaluation["split"]]
             if len(split) == evaluation["examples"] and sources.fingerprint(split) != evaluation["fingerprint"]:

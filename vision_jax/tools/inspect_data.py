@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         config = config_lib.from_dict(record.config) if record else config_files.load(_CONFIG.value or "")
         config_files.override(config, command_line.options)
         config_lib.validate(config)
-        dataset = datasets.load(config.data)
+        dataset = datasets.of_config(config)
         folder = pathlib.Path(
             _OUTPUT.value or pathlib.Path("runs") / f"data_{dataset.name.replace(':', '_').replace('/', '_')}"
         )
