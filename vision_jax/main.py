@@ -88,7 +88,8 @@ def main(argv: Sequence[str]) -> None:
             raise ConfigError(f"--lost_after={lost_after:g} has to be above 0; it is in seconds.")
     memory.keep_freed_memory()
     with (
-        command_line.sentences(OSError),
+        command_line.sentences(OSError, memory.OutOfMemoryError),
+        memory.explained(),
         peers.watched(workdir, processes.index, processes.count, lost_after, apart),
         parallel.joined(processes, lost_after, apart),
     ):
@@ -108,7 +109,7 @@ def _run(config: ConfigDict, workdir: pathlib.Path) -> None:
             run.prepare_data(config)
         built = run.build_for(config, workdir, _DATA.value) if _DATA.value else run.build(config, workdir)
     expected = ConfigError, checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
-    with built, command_line.sentences(*expected), memory.explained():
+    with built, command_line.sentences(*expected), memory.explained():  # Also why a checkpoint was not written.
         if _MODE.value == "train":
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)
         else:
