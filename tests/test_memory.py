@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
 
 import jax
+import numpy as np
 import pytest
 from jax import numpy as jnp
 
@@ -223,22 +225,39 @@ def test_the_advice_names_options_that_exist():
     assert named and named <= known
 
 
-def test_an_allocation_that_fails_is_explained():
-    with pytest.raises(memory.OutOfMemoryError, match=r"Out of memory: 140737\.5 GB could not be had\. Less is needed"):
-        with memory.explained():
-            jnp.zeros(1 << 47, jnp.uint8).block_until_ready()
+_xla = jax.errors.JaxRuntimeError
+
+
+def test_an_allocation_that_fails_is_explained(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: {"on this machine": 20 * GB, GROUP: GB})
+    expected = rf"Out of memory: 140737\.5 GB could not be had, 1\.0 GB are left {re.escape(GROUP)}\. Less is needed"
+    with pytest.raises(memory.OutOfMemoryError, match=expected), memory.explained():
+        jnp.zeros(1 << 47, jnp.uint8).block_until_ready()
+    with pytest.raises(memory.OutOfMemoryError, match=r"128\. TiB could not be had, 1\.0 GB"), memory.explained():
+        np.zeros(1 << 47, np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("error", "expected"),
     [
-        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.", "17.2 GB could not"),
-        ("RESOURCE_EXHAUSTED: too much\nmore", "Out of memory: RESOURCE_EXHAUSTED: too much. Less"),
+        (_xla("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."), "17.2 GB could not"),
+        (_xla("INTERNAL: Error dispatching computation: Out of memory allocating 16385168 bytes."), "16 MB could not"),
+        (_xla("RESOURCE_EXHAUSTED: too much\nmore"), "Out of memory: RESOURCE_EXHAUSTED: too much. Less"),
+        (MemoryError(), "Out of memory: the system gave no more. Less"),
+        (ImportError("a.so: failed to map segment from shared object"), "a.so: failed to map segment"),
     ],
 )
-def test_other_words_for_it(message, expected):
+def test_other_words_for_it(error, expected, monkeypatch):
+    monkeypatch.setattr(memory, "available", dict)
     with pytest.raises(memory.OutOfMemoryError, match=expected), memory.explained():
-        raise jax.errors.JaxRuntimeError(message)
+        raise error
+
+
+def test_an_error_that_comes_of_it_is_explained_and_a_step_that_was_refused_stays():
+    with pytest.raises(memory.OutOfMemoryError, match="No checkpoint could be written"), memory.explained():
+        raise OSError("No checkpoint could be written") from MemoryError()
+    with pytest.raises(memory.OutOfMemoryError, match="The step"), memory.explained():
+        raise memory.OutOfMemoryError("The step")
 
 
 def test_other_errors_stay_what_they_are():
