@@ -2,9 +2,12 @@
 
 import json
 import os
+import pathlib
 import re
+import resource
 import subprocess
 import sys
+import time
 import types
 
 import jax
@@ -308,3 +311,36 @@ def test_a_run_that_does_not_fit_ends_with_the_sentence(repository, tmp_path, mo
     assert "--config.data.batch_size" in sentence
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["allocator"] == ("libmimalloc.so" if allocator.environment() else "libc.so.6")
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process as Linux has them")
+@pytest.mark.parametrize("malloc", ["mimalloc", "glibc"])
+def test_memory_that_is_refused_in_the_middle_of_a_run_is_a_sentence(malloc, repository, tmp_path, monkeypatch):
+    """From the first rows on a run has 60 MiB more than it holds then; its evaluation takes over 100."""
+    for name in (allocator.VARIABLE, "LD_PRELOAD"):
+        monkeypatch.delenv(name, raising=False)
+    if malloc == "glibc":
+        monkeypatch.setenv(allocator.VARIABLE, "glibc")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    options = [
+        "--config.data.batch_size=16",
+        "--config.data.eval_batch_size=200",
+        "--config.train.steps_per_dispatch=1",
+    ]
+    options += ["--config.log.every_epochs=0", "--config.log.every_steps=2", "--config.log.tensorboard=False"]
+    options += ["--config.model.cnn.channels=(2048, 8)", "--workdir=run"]
+    command = [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke", *options]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    rows = tmp_path / "run/metrics.jsonl"
+    while not (rows.exists() and rows.stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    held = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmSize"))
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (held + 60 * MIB, resource.RLIM_INFINITY))
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1, errors
+    assert errors.splitlines()[-1].startswith("ERROR: ")
+    assert not any(dump in errors for dump in ("Traceback", "Fatal Python error", "terminate called"))
+    assert not (tmp_path / "run/lock.json").exists()

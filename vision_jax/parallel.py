@@ -59,7 +59,9 @@ def processes(coordinator: str = "", num_processes: int = 0, process_id: int = -
         process_id: which of them this one is, from 0 (not needed with 'auto').
     """
     if coordinator == "auto":
-        address, count, index, devices = ClusterEnv.auto_detect_unset_distributed_params(*[None] * 5, 300)
+        address, count, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, 300
+        )
         if address is None or count is None or index is None:
             raise ValueError("--coordinator=auto found no cluster; name process 0 with --coordinator=HOST:PORT.")
         return Processes(address, count, index, devices)
