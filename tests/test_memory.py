@@ -328,8 +328,8 @@ def test_memory_that_is_refused_in_the_middle_of_a_run_is_a_sentence(malloc, rep
         "--config.data.eval_batch_size=200",
         "--config.train.steps_per_dispatch=1",
     ]
-    options += ["--config.log.every_epochs=0", "--config.log.every_steps=2", "--config.log.tensorboard=False"]
-    options += ["--config.model.cnn.channels=(2048, 8)", "--workdir=run"]
+    options += ["--config.log.every_epochs=0", "--config.log.every_steps=2"]
+    options += ["--config.log.tensorboard=False", "--config.model.cnn.channels=(2048, 8)", "--workdir=run"]
     command = [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke", *options]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     rows = tmp_path / "run/metrics.jsonl"
