@@ -38,7 +38,7 @@ QUICK = {
         "test_main.py::test_help_explains_the_flags",
         "test_optim.py::test_rules_are_pytorch_s_with_decay_on_kernels_alone",
         "test_parallel.py::test_put_split_and_back",
-        "test_parallel.py::test_start_processes_checks_its_numbers",
+        "test_parallel.py::test_processes_are_those_of_the_command_line",
         "test_progress.py",
         "test_quick.py",
         "test_train.py::test_the_state_that_is_restored_is_what_was_saved",

@@ -26,7 +26,7 @@ ROOMS = (
     ("models",),
     ("optim",),
     ("ops",),
-    ("checkpoints",),
+    ("checkpoints", "peers"),
     ("writers", "progress", "memory", "run_lock"),
     ("parallel", "allocator", "ending"),
     ("config",),

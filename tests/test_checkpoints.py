@@ -138,6 +138,19 @@ def test_values_that_changed_unnoticed_by_the_file_format_are_damage(checkpoints
         checkpoints.restore(1, abstract(STATE))
 
 
+def test_for_want_of_memory_no_checkpoint_is_damaged(checkpoints, tmp_path, monkeypatch):
+    save(checkpoints, 1, {1: 0.5})
+    checkpoints.wait()
+
+    def exhausted(*_, **__):
+        raise ValueError("cannot read") from MemoryError("Unable to allocate 1.00 GiB")
+
+    monkeypatch.setattr(checkpoints.manager, "restore", exhausted)
+    with pytest.raises(ValueError, match="cannot read"):
+        checkpoints.restore_newest(abstract(STATE))
+    assert not (tmp_path / "damaged").exists()
+
+
 def test_all_damaged_is_an_error_and_none_at_all_is_not(checkpoints, tmp_path):
     assert checkpoints.restore_newest(abstract(STATE)) is None
     save(checkpoints, 1, {1: 0.5})

@@ -1,7 +1,8 @@
-"""How runs end, on the real process: signals at any moment, a second writer, a disk that is full."""
+"""How runs end, on the real process: signals at any moment, a second writer, one of two lost, a disk that is full."""
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -83,6 +84,32 @@ def test_beside_a_training_another_is_refused_and_an_evaluation_does_no_harm(sta
     training.terminate()
     _, errors = training.communicate()
     assert training.returncode == 75 and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("number", "lost", "words"),
+    [
+        (signal.SIGKILL, 0, "was killed or has crashed"),  # The one that JAX aborts the others for.
+        pytest.param(signal.SIGKILL, 1, "was killed or has crashed", marks=pytest.mark.full),
+        pytest.param(signal.SIGSTOP, 1, "has given no sign of life for 8 s", marks=pytest.mark.full),
+    ],
+)
+def test_when_one_of_two_processes_is_lost_the_other_names_it_and_ends(number, lost, words, start, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        together = (f"--coordinator=127.0.0.1:{probe.getsockname()[1]}", "--num_processes=2", "--lost_after=8")
+    processes = [start(*LONG, *together, f"--process_id={i}") for i in range(2)]
+    wait_for(tmp_path / "run/metrics.jsonl", processes[0])
+    processes[lost].send_signal(number)
+    _, errors = processes[1 - lost].communicate(timeout=120)
+    assert processes[1 - lost].returncode == 1, errors
+    sentence = errors.splitlines()[-1]
+    assert sentence.startswith(f"ERROR: Process {lost} of the run (pid {processes[lost].pid} on ") and words in sentence
+    assert not any(dump in errors for dump in ("Traceback", "Check failure", "coordination"))
+    if lost == 1:
+        assert not (tmp_path / "run/lock.json").exists()
+    processes[lost].send_signal(signal.SIGCONT)
+    assert processes[lost].wait(timeout=60) == (1 if number == signal.SIGSTOP else -signal.SIGKILL)
 
 
 @pytest.mark.full

@@ -2,11 +2,16 @@
 
 import json
 import os
+import pathlib
+import re
+import resource
 import subprocess
 import sys
+import time
 import types
 
 import jax
+import numpy as np
 import pytest
 from jax import numpy as jnp
 
@@ -223,27 +228,64 @@ def test_the_advice_names_options_that_exist():
     assert named and named <= known
 
 
-def test_an_allocation_that_fails_is_explained():
-    with pytest.raises(memory.OutOfMemoryError, match=r"Out of memory: 140737\.5 GB could not be had\. Less is needed"):
-        with memory.explained():
-            jnp.zeros(1 << 47, jnp.uint8).block_until_ready()
+_xla = jax.errors.JaxRuntimeError
+
+
+def test_an_allocation_that_fails_is_explained(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: {"on this machine": 20 * GB, GROUP: GB})
+    expected = rf"Out of memory: 140737\.5 GB could not be had, 1\.0 GB are left {re.escape(GROUP)}\. Less is needed"
+    with pytest.raises(memory.OutOfMemoryError, match=expected), memory.explained():
+        jnp.zeros(1 << 47, jnp.uint8).block_until_ready()
+    with pytest.raises(memory.OutOfMemoryError, match=r"128\. TiB could not be had, 1\.0 GB"), memory.explained():
+        np.zeros(1 << 47, np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("error", "expected"),
     [
-        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.", "17.2 GB could not"),
-        ("RESOURCE_EXHAUSTED: too much\nmore", "Out of memory: RESOURCE_EXHAUSTED: too much. Less"),
+        (_xla("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."), "17.2 GB could not"),
+        (_xla("INTERNAL: Error dispatching computation: Out of memory allocating 16385168 bytes."), "16 MB could not"),
+        (_xla("RESOURCE_EXHAUSTED: too much\nmore"), "Out of memory: RESOURCE_EXHAUSTED: too much. Less"),
+        (MemoryError(), "Out of memory: the system gave no more. Less"),
+        (ImportError("a.so: failed to map segment from shared object"), "a.so: failed to map segment"),
     ],
 )
-def test_other_words_for_it(message, expected):
+def test_other_words_for_it(error, expected, monkeypatch):
+    monkeypatch.setattr(memory, "available", dict)
     with pytest.raises(memory.OutOfMemoryError, match=expected), memory.explained():
-        raise jax.errors.JaxRuntimeError(message)
+        raise error
+
+
+def test_an_error_that_comes_of_it_is_explained_and_a_step_that_was_refused_stays():
+    with pytest.raises(memory.OutOfMemoryError, match="No checkpoint could be written"), memory.explained():
+        raise OSError("No checkpoint could be written") from MemoryError()
+    with pytest.raises(memory.OutOfMemoryError, match="The step"), memory.explained():
+        raise memory.OutOfMemoryError("The step")
 
 
 def test_other_errors_stay_what_they_are():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.explained():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's C++ library")
+@pytest.mark.parametrize(("thrown", "status"), [("_Znwm(ctypes.c_size_t(1 << 62))", 1), ("_ZSt9terminatev()", -6)])
+def test_an_abort_of_cpp_for_want_of_memory_is_the_sentence(thrown, status):
+    program = f"""
+import ctypes
+from vision_jax import ending, memory
+memory.explain_aborts()
+with ending.before_leaving(lambda status: print("farewell", status)):
+    ctypes.CDLL("libstdc++.so.6").{thrown}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    if status == 1:
+        assert done.stdout == "farewell 1\n"
+        assert done.stderr.startswith("ERROR: Out of memory: the system gave no more")
+        assert "--config.data.batch_size" in done.stderr and len(done.stderr.splitlines()) == 1
+    else:
+        assert "Out of memory" not in done.stderr
 
 
 WIDE = "--config.model.cnn.channels=(32768, 8)"
@@ -269,3 +311,36 @@ def test_a_run_that_does_not_fit_ends_with_the_sentence(repository, tmp_path, mo
     assert "--config.data.batch_size" in sentence
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["allocator"] == ("libmimalloc.so" if allocator.environment() else "libc.so.6")
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process as Linux has them")
+@pytest.mark.parametrize("malloc", ["mimalloc", "glibc"])
+def test_memory_that_is_refused_in_the_middle_of_a_run_is_a_sentence(malloc, repository, tmp_path, monkeypatch):
+    """From the first rows on a run has 60 MiB more than it holds then; its evaluation takes over 100."""
+    for name in (allocator.VARIABLE, "LD_PRELOAD"):
+        monkeypatch.delenv(name, raising=False)
+    if malloc == "glibc":
+        monkeypatch.setenv(allocator.VARIABLE, "glibc")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    options = [
+        "--config.data.batch_size=16",
+        "--config.data.eval_batch_size=200",
+        "--config.train.steps_per_dispatch=1",
+    ]
+    options += ["--config.log.every_epochs=0", "--config.log.every_steps=2"]
+    options += ["--config.log.tensorboard=False", "--config.model.cnn.channels=(2048, 8)", "--workdir=run"]
+    command = [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke", *options]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    rows = tmp_path / "run/metrics.jsonl"
+    while not (rows.exists() and rows.stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    held = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmSize"))
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (held + 60 * MIB, resource.RLIM_INFINITY))
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1, errors
+    assert errors.splitlines()[-1].startswith("ERROR: ")
+    assert not any(dump in errors for dump in ("Traceback", "Fatal Python error", "terminate called"))
+    assert not (tmp_path / "run/lock.json").exists()

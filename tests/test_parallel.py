@@ -115,10 +115,13 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(load_config, t
         run_lib.build(config, tmp_path)
 
 
-def test_start_processes_checks_its_numbers():
-    parallel.start_processes()
+def test_processes_are_those_of_the_command_line():
+    assert parallel.processes() == parallel.Processes("", 1, 0)
+    assert parallel.processes("localhost:1", 2, 1) == parallel.Processes("localhost:1", 2, 1)
     with pytest.raises(ValueError, match="needs --num_processes above 0"):
-        parallel.start_processes("localhost:1", 2, 2)
+        parallel.processes("localhost:1", 2, 2)
+    with pytest.raises(ValueError, match="found no cluster"):
+        parallel.processes("auto")
 
 
 def test_a_rule_says_how_arrays_lie_and_only_whole_ones_are_read_from_one_device():

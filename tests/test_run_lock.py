@@ -43,7 +43,7 @@ def test_a_process_that_was_killed_holds_nothing(holder, tmp_path):
 
 
 def test_another_process_of_the_same_number_is_not_the_holder(tmp_path):
-    (tmp_path / run_lock.FILE).write_text(json.dumps({**run_lock._this_process(), "started": "1", "token": "a"}))
+    (tmp_path / run_lock.FILE).write_text(json.dumps({**run_lock.this_process(), "started": "1", "token": "a"}))
     RunLock(tmp_path).release()
 
 

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from vision_jax import config as config_lib
-from vision_jax import parallel
+from vision_jax import memory, parallel
 from vision_jax.run_lock import FolderInUse, RunLock
 from vision_jax.utils import trees
 
@@ -227,7 +227,7 @@ class Checkpoints:
             parts = dict(self.manager.restore(step, args=ocp.args.Composite(**read)).items())
             found, seal = parts["history"].get("seal"), _seal(parts)
         except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
-            raise DamagedCheckpoint(_first_line(error)) from error
+            raise _damage(error) from error
         if found != seal:
             changed, missing = "its input, history or config has changed", "it has no seal: an earlier version wrote it"
             raise DamagedCheckpoint(changed if found else missing)
@@ -306,7 +306,7 @@ class Checkpoints:
             asked = ocp.args.Composite(state=ocp.args.StandardRestore(leaves))
             restored = self.manager.restore(step, args=asked)["state"]
         except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
-            raise DamagedCheckpoint(_first_line(error)) from error
+            raise _damage(error) from error
         history = {name: value for name, value in parts["history"].items() if name not in _OWN}
         expected, found = parts["history"]["fingerprints"], parallel.to_host(_fingerprints(restored))
         changed = [name for name in leaves if int(found[name]) != expected[name]]
@@ -334,7 +334,7 @@ class Checkpoints:
         try:
             metadata = self.manager.item_metadata(step)["state"]
         except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
-            raise DamagedCheckpoint(_first_line(error)) from error
+            raise _damage(error) from error
         if metadata is None:
             raise DamagedCheckpoint("its description of the state is missing")
         return metadata.tree if hasattr(metadata, "tree") else metadata
@@ -384,6 +384,11 @@ class _Best(ocp.checkpoint_managers.PreservationPolicy):
         steps = [info.step for info in checkpoints]
         best = self.checkpoints.ranked(steps)[:1]
         return [step in best for step in steps]
+
+
+def _damage(error: Exception) -> Exception:
+    """Returns what is to be raised for an error while reading: for want of memory a checkpoint is not damaged."""
+    return error if memory.is_exhausted(error) else DamagedCheckpoint(_first_line(error))
 
 
 def _first_line(error: Exception) -> str:

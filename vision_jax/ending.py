@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 STOPPED = 75  # Exit status after a signal: the same command continues (EX_TEMPFAIL of sysexits.h).
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)  # A cluster's notice, and Ctrl-C.
 
-_farewells: list[Callable[[], None]] = []
+_farewells: list[Callable[[int], None]] = []
 _receivers: list[Callable[[], None]] = []
 _watched = False
 
@@ -26,7 +26,7 @@ _watched = False
 def leave(status: int, message: str = "") -> None:
     """Ends the process now, after what `before_leaving` registered; `message` goes to stderr."""
     for farewell in reversed(_farewells):
-        farewell()
+        farewell(status)
     with contextlib.suppress(OSError, ValueError):  # A pipe that nobody reads any more.
         if message:
             print(message, file=sys.stderr)
@@ -36,8 +36,8 @@ def leave(status: int, message: str = "") -> None:
 
 
 @contextlib.contextmanager
-def before_leaving(farewell: Callable[[], None]) -> Iterator[None]:
-    """Within the context, `leave` calls `farewell` first."""
+def before_leaving(farewell: Callable[[int], None]) -> Iterator[None]:
+    """Within the context, `leave` calls `farewell` first, with the status."""
     _farewells.append(farewell)
     try:
         yield

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 import jax
 from absl import flags
 
-from vision_jax import command_line, config_files, listing, memory, parallel
+from vision_jax import command_line, config_files, listing, memory, parallel, peers
 from vision_jax import config as config_lib
 from vision_jax.config import ConfigError
 from vision_jax.utils import files
@@ -41,6 +41,12 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes make up the run.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
+_LOST_AFTER = flags.DEFINE_float(
+    "lost_after",
+    60.0,
+    "Seconds without a sign of life of one process of the run after which the others end; they may start five times as "
+    "far apart.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -67,8 +73,23 @@ def main(argv: Sequence[str]) -> None:
             raise ConfigError(f"There is no trained run in {workdir}; train first, with --mode=train.")
         if workdir.exists() and not workdir.is_dir():
             raise ConfigError(f"--workdir={workdir} is a file; name a folder.")
+        processes = parallel.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        lost_after, apart = _LOST_AFTER.value, 5 * _LOST_AFTER.value
+        if lost_after <= 0:
+            raise ConfigError(f"--lost_after={lost_after:g} has to be above 0; it is in seconds.")
     memory.keep_freed_memory()
-    parallel.start_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    memory.explain_aborts()
+    with (
+        command_line.sentences(OSError, memory.OutOfMemoryError),
+        memory.explained(),
+        peers.watched(workdir, processes.index, processes.count, lost_after, apart),
+        parallel.joined(processes, lost_after, apart),
+    ):
+        _run(config, workdir)
+
+
+def _run(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Trains or evaluates, in one of the run's processes."""
     if not _WORKDIR.value and jax.process_index() == 0:
         print(f"No --workdir given; writing to {workdir}.")
     if config.train.compilation_cache:
@@ -80,8 +101,8 @@ def main(argv: Sequence[str]) -> None:
             run.prepare_data(config)
         built = run.build_for(config, workdir, _DATA.value) if _DATA.value else run.build(config, workdir)
     expected = ConfigError, checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
-    with built, command_line.sentences(*expected), memory.explained():
-        if not evaluating:
+    with built, command_line.sentences(*expected), memory.explained():  # Also why a checkpoint was not written.
+        if _MODE.value == "train":
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)
         else:
             if (_CONFIG.value or command_line.options) and not _ALLOW_CHANGE.value:

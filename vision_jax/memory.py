@@ -7,18 +7,21 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 
-from vision_jax import allocator
+from vision_jax import allocator, ending
 
 # Of mallopt(3), as glibc's <malloc.h> numbers them.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_EXHAUSTED = "resource_exhausted|out of memory|bad_alloc|cannot allocate memory|failed to map segment"
+_handlers: list[Any] = []  # Of C++, to which they are lent.
 _ADVICE = (
     "Less is needed with a smaller --config.data.batch_size (with --config.optimizer.accumulate=N, the gradients of N "
-    "batches are averaged into one update), with a smaller --config.data.image_size or network and, on a GPU or TPU, "
-    "with --config.train.dtype=bfloat16; --config.data.on_device=never leaves the training images out of the device's "
-    "memory."
+    "batches are averaged into one update) or, in evaluations, --config.data.eval_batch_size, with a smaller "
+    "--config.data.image_size or network and, on a GPU or TPU, with --config.train.dtype=bfloat16; "
+    "--config.data.on_device=never leaves the training images out of the device's memory."
 )
 
 
@@ -96,16 +99,64 @@ def check(step: jax.stages.Compiled, devices: Sequence[jax.Device]) -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Turns XLA's error about an allocation that failed into an `OutOfMemoryError` with the advice of `check`'s."""
+    """Turns an allocation that failed, whose ever, at whatever moment, into an `OutOfMemoryError` with advice."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        reason = str(error)
-        if not reason.startswith("RESOURCE_EXHAUSTED"):
+    except Exception as error:
+        if isinstance(error, OutOfMemoryError) or not is_exhausted(error):
             raise
-        allocation = re.search(r"allocat\w+ (\d+) bytes", reason)
-        wanted = f"{_size(int(allocation[1]))} could not be had" if allocation else reason.splitlines()[0]
-        raise OutOfMemoryError(f"Out of memory: {wanted}. {_ADVICE}") from error
+        raise OutOfMemoryError(f"Out of memory: {_wanted(str(error))}{_room()}. {_ADVICE}") from error
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that memory could not be had."""
+    if isinstance(error, MemoryError) or re.search(_EXHAUSTED, str(error), re.IGNORECASE):
+        return True
+    return error.__cause__ is not None and is_exhausted(error.__cause__)
+
+
+@functools.cache
+def explain_aborts() -> None:
+    """Has the process end with the sentence of `explained` where C++ would abort it for want of memory.
+
+    XLA's compiler and threads do, and Python cannot catch it. For programs of their own; nothing changes without GNU's
+    C++ library.
+    """
+    try:
+        library = ctypes.CDLL("libstdc++.so.6")
+    except OSError:
+        return
+    handler = ctypes.CFUNCTYPE(None)
+    thrown, set_terminate = library.__cxa_current_exception_type, library._ZSt13set_terminatePFvvE
+    thrown.restype, set_terminate.restype = ctypes.c_void_p, handler
+    spare = [bytearray(4 << 20)]  # For what is still to be done.
+
+    def end() -> None:
+        kind = thrown()
+        name = ctypes.cast(kind + ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_char_p))[0] if kind else b""
+        if name == b"St9bad_alloc":
+            spare.clear()
+            ending.leave(1, f"ERROR: Out of memory: {_wanted('')}{_room()}. {_ADVICE}")
+        before()
+
+    _handlers.append(handler(end))
+    before = set_terminate(_handlers[0])
+
+
+def _wanted(reason: str) -> str:
+    """Returns what could not be had, of an error's words."""
+    if found := re.search(r"allocat\w+ (\d+) bytes", reason):
+        return f"{_size(int(found[1]))} could not be had"
+    if found := re.search(r"allocate ([\d.]+ .iB)", reason):  # NumPy's.
+        return f"{found[1]} could not be had"
+    return reason.splitlines()[0] if reason else "the system gave no more"
+
+
+def _room() -> str:
+    """Returns how much is left where least is, as far as that is known."""
+    left = available()
+    place = min(left, key=left.__getitem__, default=None)
+    return f", {_size(left[place])} are left {place}" if place else ""
 
 
 def available(root: pathlib.Path = pathlib.Path("/")) -> dict[str, int]:

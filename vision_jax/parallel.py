@@ -5,18 +5,22 @@ its leading axis, and XLA inserts the collectives. The same program therefore se
 several processes, and a mean over the batch (a loss, a BatchNorm statistic) is a mean over the global batch.
 """
 
+import contextlib
+import dataclasses
 import functools
+import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src.clusters import ClusterEnv  # What `jax.distributed.initialize()` asks, which keeps the answer.
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vision_jax.utils import trees
+from vision_jax.utils import relay, trees
 
 Tree = Any
 Rule = Callable[[str, Any], PartitionSpec]
@@ -28,8 +32,25 @@ def keep_programs(folder: pathlib.Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def start_processes(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
-    """Joins this process to the others of its run; call it before anything else touches a device.
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """The processes of a run.
+
+    Attributes:
+        coordinator: 'host:port' of process 0; empty where this process is the whole run.
+        count: how many there are.
+        index: of this one.
+        devices: those of its machine that this process uses; None takes all.
+    """
+
+    coordinator: str = ""
+    count: int = 1
+    index: int = 0
+    devices: Sequence[int] | None = None
+
+
+def processes(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> Processes:
+    """Returns the processes of a run as the command line names them.
 
     Args:
         coordinator: 'host:port' of process 0; 'auto' asks the cluster (SLURM, Kubernetes, TPU, Open MPI).
@@ -37,16 +58,50 @@ def start_processes(coordinator: str = "", num_processes: int = 0, process_id: i
         num_processes: how many processes make up the run (not needed with 'auto').
         process_id: which of them this one is, from 0 (not needed with 'auto').
     """
-    jax.config.update("jax_enable_preemption_service", False)  # Its handler of SIGTERM would take the place of ours.
     if coordinator == "auto":
-        jax.distributed.initialize()
-    elif coordinator:
-        if num_processes < 1 or not 0 <= process_id < num_processes:
-            raise ValueError(
-                f"--coordinator={coordinator} needs --num_processes above 0 and --process_id from 0 to "
-                f"num_processes - 1; found {num_processes} and {process_id}."
-            )
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        address, count, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, 300
+        )
+        if address is None or count is None or index is None:
+            raise ValueError("--coordinator=auto found no cluster; name process 0 with --coordinator=HOST:PORT.")
+        return Processes(address, count, index, devices)
+    if not coordinator:
+        return Processes()
+    if num_processes < 1 or not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"--coordinator={coordinator} needs --num_processes above 0 and --process_id from 0 to "
+            f"num_processes - 1; found {num_processes} and {process_id}."
+        )
+    return Processes(coordinator, num_processes, process_id)
+
+
+@contextlib.contextmanager
+def joined(run: Processes, lost_after: float, apart: float) -> Iterator[None]:
+    """Within the context this process is joined to the others of its run, without an error it ends when all do.
+
+    Enter it before anything else touches a device. JAX aborts processes that have lost process 0, and all when it
+    misses one: of the former they are kept by a relay, of the latter by more patience than `vision_jax.peers` has.
+
+    Args:
+        run: the processes.
+        lost_after: that patience, in seconds.
+        apart: seconds that the processes may start apart.
+    """
+    jax.config.update("jax_enable_preemption_service", False)  # Its handler of SIGTERM would take the place of ours.
+    if not run.coordinator:
+        yield
+        return
+    address = relay.start(run.coordinator) if run.index else run.coordinator
+    jax.distributed.initialize(
+        address,
+        run.count,
+        run.index,
+        run.devices,
+        initialization_timeout=math.ceil(apart + lost_after),
+        heartbeat_timeout_seconds=100 + math.ceil(2 * lost_after),
+    )
+    yield
+    jax.distributed.shutdown()
 
 
 def make_mesh(devices: int | None = None) -> Mesh:

@@ -35,13 +35,13 @@ class RunLock:
 
     def __init__(self, workdir: pathlib.Path):
         self.path = pathlib.Path(workdir) / FILE
-        self.content = {**_this_process(), "token": uuid.uuid4().hex, "since": time.strftime("%F %T %Z")}
+        self.content = {**this_process(), "token": uuid.uuid4().hex, "since": time.strftime("%F %T %Z")}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while not self._created():
             self._remove_stale()
         self.released = threading.Event()
         self._leaving = contextlib.ExitStack()
-        self._leaving.enter_context(ending.before_leaving(self._remove))
+        self._leaving.enter_context(ending.before_leaving(lambda _: self._remove()))
         threading.Thread(target=self._beat, name="lock", daemon=True).start()
 
     def _created(self) -> bool:
@@ -54,11 +54,11 @@ class RunLock:
 
     def _remove_stale(self) -> None:
         """Removes a lock whose process is gone; raises `FolderInUse` if it is not."""
-        found, age = _read(self.path), _age(self.path)
+        found, age = read(self.path), _age(self.path)
         if age is None:
             return  # Released meanwhile.
         same_machine = found.get("machine") == self.content["machine"]
-        if age < STALE and not (same_machine and not _is_running(found)):
+        if age < STALE and not (same_machine and not is_running(found)):
             pid, host, since = (found.get(name, "?") for name in ("pid", "host", "since"))
             raise FolderInUse(
                 f"{self.path.parent} is written to by process {pid} on {host} (since {since}, last sign of life "
@@ -69,7 +69,7 @@ class RunLock:
         grave = self.path.with_name(f"{FILE}.{self.content['token']}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.path, grave)
-            if _read(grave).get("token") != found.get("token"):
+            if read(grave).get("token") != found.get("token"):
                 with contextlib.suppress(FileExistsError):
                     os.link(grave, self.path)
             grave.unlink()
@@ -77,13 +77,12 @@ class RunLock:
     @property
     def held(self) -> bool:
         """Whether the folder is still this process's: a machine that slept for a minute has lost it."""
-        return _read(self.path).get("token") == self.content["token"]
+        return holds(self.path, self.content["token"])
 
     def _beat(self) -> None:
         while not self.released.wait(BEAT):
             with contextlib.suppress(OSError):  # A disk that comes back; else the others take the lock for stale.
-                if self.held:
-                    os.utime(self.path)
+                touch(self.path, self.content["token"])
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError):
@@ -97,7 +96,18 @@ class RunLock:
         self._remove()
 
 
-def _this_process() -> dict[str, Any]:
+def holds(path: pathlib.Path, token: str) -> bool:
+    """Whether the file is still that of whoever wrote the token into it."""
+    return read(path).get("token") == token
+
+
+def touch(path: pathlib.Path, token: str) -> None:
+    """Gives a sign of life in a file, if it `holds` the token."""
+    if holds(path, token):
+        os.utime(path)
+
+
+def this_process() -> dict[str, Any]:
     """Returns what a process is known by: its host, the boot and the container of it, its number and its start."""
     boot, container = pathlib.Path("/proc/sys/kernel/random/boot_id"), pathlib.Path("/proc/self/ns/pid")
     machine = [platform.node(), boot.read_text().strip() if boot.exists() else ""]
@@ -106,26 +116,34 @@ def _this_process() -> dict[str, Any]:
     return {"host": platform.node(), "machine": " ".join(machine), "pid": pid, "started": _started(pid)}
 
 
+def _state(pid: int) -> list[str]:
+    """Returns what the kernel tells of a process of this machine, from its state on; nothing where it does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
 def _started(pid: int) -> str:
     """Returns when a process of this machine started, in its kernel's ticks; '' where that is not told."""
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+    state = _state(pid)
+    return state[19] if state else ""
 
 
-def _is_running(process: dict[str, Any]) -> bool:
+def is_running(process: dict[str, Any]) -> bool:
+    """Whether a process of this machine, as `this_process` described it there, is still at work."""
     try:
         os.kill(process["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass  # It is another user's.
-    return _started(process["pid"]) == process["started"]
+    ended = _state(process["pid"])[:1] == ["Z"]  # Its parent has not asked for its status yet.
+    return not ended and _started(process["pid"]) == process["started"]
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    """Returns a lock's content; empty while it is being written, and when it is gone."""
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what a file of this kind says; empty while it is being written, and when it is gone."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

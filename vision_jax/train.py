@@ -249,6 +249,7 @@ class Training:
     def leave(self) -> None:
         """Ends the process: the same command continues from the checkpoint just saved."""
         self.run.checkpoints.wait()
+        parallel.all_processes(True)  # Nobody leaves before all have saved.
         self.shown.message(f"Stopped by a signal after step {self.step}; the same command continues from there.")
         raise SystemExit(ending.STOPPED)
 
