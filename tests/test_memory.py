@@ -268,26 +268,6 @@ def test_other_errors_stay_what_they_are():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="GNU's C++ library")
-@pytest.mark.parametrize(("thrown", "status"), [("_Znwm(ctypes.c_size_t(1 << 62))", 1), ("_ZSt9terminatev()", -6)])
-def test_an_abort_of_cpp_for_want_of_memory_is_the_sentence(thrown, status):
-    program = f"""
-import ctypes
-from vision_jax import ending, memory
-memory.explain_aborts()
-with ending.before_leaving(lambda status: print("farewell", status)):
-    ctypes.CDLL("libstdc++.so.6").{thrown}
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stderr
-    if status == 1:
-        assert done.stdout == "farewell 1\n"
-        assert done.stderr.startswith("ERROR: Out of memory: the system gave no more")
-        assert "--config.data.batch_size" in done.stderr and len(done.stderr.splitlines()) == 1
-    else:
-        assert "Out of memory" not in done.stderr
-
-
 WIDE = "--config.model.cnn.channels=(32768, 8)"
 
 

@@ -78,7 +78,6 @@ def main(argv: Sequence[str]) -> None:
         if lost_after <= 0:
             raise ConfigError(f"--lost_after={lost_after:g} has to be above 0; it is in seconds.")
     memory.keep_freed_memory()
-    memory.explain_aborts()
     with (
         command_line.sentences(OSError, memory.OutOfMemoryError),
         memory.explained(),

@@ -7,16 +7,14 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 
-from vision_jax import allocator, ending
+from vision_jax import allocator
 
 # Of mallopt(3), as glibc's <malloc.h> numbers them.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _EXHAUSTED = "resource_exhausted|out of memory|bad_alloc|cannot allocate memory|failed to map segment"
-_handlers: list[Any] = []  # Of C++, to which they are lent.
 _ADVICE = (
     "Less is needed with a smaller --config.data.batch_size (with --config.optimizer.accumulate=N, the gradients of N "
     "batches are averaged into one update) or, in evaluations, --config.data.eval_batch_size, with a smaller "
@@ -113,34 +111,6 @@ def is_exhausted(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or re.search(_EXHAUSTED, str(error), re.IGNORECASE):
         return True
     return error.__cause__ is not None and is_exhausted(error.__cause__)
-
-
-@functools.cache
-def explain_aborts() -> None:
-    """Has the process end with the sentence of `explained` where C++ would abort it for want of memory.
-
-    XLA's compiler and threads do, and Python cannot catch it. For programs of their own; nothing changes without GNU's
-    C++ library.
-    """
-    try:
-        library = ctypes.CDLL("libstdc++.so.6")
-    except OSError:
-        return
-    handler = ctypes.CFUNCTYPE(None)
-    thrown, set_terminate = library.__cxa_current_exception_type, library._ZSt13set_terminatePFvvE
-    thrown.restype, set_terminate.restype = ctypes.c_void_p, handler
-    spare = [bytearray(4 << 20)]  # For what is still to be done.
-
-    def end() -> None:
-        kind = thrown()
-        name = ctypes.cast(kind + ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_char_p))[0] if kind else b""
-        if name == b"St9bad_alloc":
-            spare.clear()
-            ending.leave(1, f"ERROR: Out of memory: {_wanted('')}{_room()}. {_ADVICE}")
-        before()
-
-    _handlers.append(handler(end))
-    before = set_terminate(_handlers[0])
 
 
 def _wanted(reason: str) -> str:
