@@ -100,20 +100,21 @@ def test_word_of_an_end_reaches_the_others(status, told, words, watch, clock, tm
 
 
 def test_an_end_leaves_nothing_and_an_error_leaves_word(tmp_path):
-    with peers.watched(tmp_path, 0, 2, 900.0, 3000.0):
+    with peers.watched(tmp_path, 0, 2, 900.0):
         assert (tmp_path / "processes/0.json").exists()
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ZeroDivisionError), peers.watched(tmp_path, 0, 2, 900.0, 3000.0):
+    with pytest.raises(ZeroDivisionError), peers.watched(tmp_path, 0, 2, 900.0):
         raise ZeroDivisionError
     assert json.loads((tmp_path / "processes/0.json").read_text())["ended"][0] == 1
-    with peers.watched(tmp_path / "alone", 0, 1, 900.0, 3000.0):
+    with peers.watched(tmp_path / "alone", 0, 1, 900.0):
         assert not (tmp_path / "alone").exists()
 
 
 def test_a_lost_connection_waits_for_the_name_of_the_lost(tmp_path, monkeypatch):
     left = []
     monkeypatch.setattr(ending, "leave", lambda *how: left.append(how))
-    with pytest.raises(SystemExit), peers.watched(tmp_path, 0, 2, 0.3, 0.1):
+    monkeypatch.setattr(peers, "APART", 0.3)
+    with pytest.raises(SystemExit), peers.watched(tmp_path, 0, 2, 0.3):
         try:
             raise ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
         except ValueError as error:

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 import jax
 from absl import flags
+from ml_collections import ConfigDict
 
 from vision_jax import command_line, config_files, listing, memory, parallel, peers
 from vision_jax import config as config_lib
@@ -23,30 +24,16 @@ from vision_jax.utils import files
 
 _CONFIG = flags.DEFINE_string("config", None, "Config file, FILE.py or FILE.py:VARIANT; also a packaged one's name.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of all that the run writes; by default runs/<config name>.")
-_MODE = flags.DEFINE_enum(
-    "mode",
-    "train",
-    ["train", "eval"],
-    "'train' starts or continues training; 'eval' makes metrics and report again from a checkpoint in --workdir.",
-)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or make metrics and report again.")
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint to evaluate; by default the best.")
-_DATA = flags.DEFINE_string(
-    "data", "", "With --mode=eval: evaluate on this data set, or folder of photos, of the same classes instead."
-)
+_DATA = flags.DEFINE_string("data", "", "With --mode=eval: another data set or folder of photos, of the same classes.")
 _PREPARE = flags.DEFINE_bool("prepare", False, "Fetch and prepare the config's data set first, if that was not done.")
 _ALLOW_CHANGE = flags.DEFINE_bool("allow_config_change", False, "Continue a run although its config has changed.")
 _OPTIONS = flags.DEFINE_string("options", "", "List the options: 'config', or those of a network by its name.")
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "'host:port' of process 0 when several processes make up the run; 'auto' asks the cluster."
-)
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "With several processes: 'host:port' of process 0, or 'auto'.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes make up the run.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
-_LOST_AFTER = flags.DEFINE_float(
-    "lost_after",
-    60.0,
-    "Seconds without a sign of life of one process of the run after which the others end; they may start five times as "
-    "far apart.",
-)
+_LOST_AFTER = flags.DEFINE_float("lost_after", 60.0, "Seconds without a sign of one process after which all end.", 0.1)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -63,27 +50,20 @@ def main(argv: Sequence[str]) -> None:
             raise SystemExit("ERROR: Which run? Name a config with --config=FILE, or the folder of a run by --workdir.")
         print(listing.configs())
         return
-    evaluating = _MODE.value == "eval"
     with command_line.sentences(ValueError, OSError):
         workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config_files.name_of(_CONFIG.value or ""))
         config = config_files.chosen(_CONFIG.value, workdir, command_line.options)
-        if _DATA.value and not evaluating:
+        if _DATA.value and _MODE.value == "train":
             raise ConfigError("--data is for --mode=eval; training data is chosen by --config.data.name.")
-        if evaluating and not (workdir / "checkpoints").is_dir():
+        if _MODE.value == "eval" and not (workdir / "checkpoints").is_dir():
             raise ConfigError(f"There is no trained run in {workdir}; train first, with --mode=train.")
         if workdir.exists() and not workdir.is_dir():
             raise ConfigError(f"--workdir={workdir} is a file; name a folder.")
         processes = parallel.processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-        lost_after, apart = _LOST_AFTER.value, 5 * _LOST_AFTER.value
-        if lost_after <= 0:
-            raise ConfigError(f"--lost_after={lost_after:g} has to be above 0; it is in seconds.")
     memory.keep_freed_memory()
-    with (
-        command_line.sentences(OSError, memory.OutOfMemoryError),
-        memory.explained(),
-        peers.watched(workdir, processes.index, processes.count, lost_after, apart),
-        parallel.joined(processes, lost_after, apart),
-    ):
+    watched = peers.watched(workdir, processes.index, processes.count, _LOST_AFTER.value)
+    joined = parallel.joined(processes, _LOST_AFTER.value)
+    with command_line.sentences(OSError, memory.OutOfMemoryError), memory.explained(), watched, joined:
         _run(config, workdir)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src.clusters import ClusterEnv  # What `jax.distributed.initialize()` asks, which keeps the answer.
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -59,6 +58,8 @@ def processes(coordinator: str = "", num_processes: int = 0, process_id: int = -
         process_id: which of them this one is, from 0 (not needed with 'auto').
     """
     if coordinator == "auto":
+        from jax._src.clusters import ClusterEnv  # What `jax.distributed.initialize()` asks, which keeps the answer.
+
         address, count, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
             None, None, None, None, None, 300
         )
@@ -76,7 +77,7 @@ def processes(coordinator: str = "", num_processes: int = 0, process_id: int = -
 
 
 @contextlib.contextmanager
-def joined(run: Processes, lost_after: float, apart: float) -> Iterator[None]:
+def joined(run: Processes, lost_after: float) -> Iterator[None]:
     """Within the context this process is joined to the others of its run, without an error it ends when all do.
 
     Enter it before anything else touches a device. JAX aborts processes that have lost process 0, and all when it
@@ -84,8 +85,7 @@ def joined(run: Processes, lost_after: float, apart: float) -> Iterator[None]:
 
     Args:
         run: the processes.
-        lost_after: that patience, in seconds.
-        apart: seconds that the processes may start apart.
+        lost_after: that patience, in seconds; they may start five times as far apart.
     """
     jax.config.update("jax_enable_preemption_service", False)  # Its handler of SIGTERM would take the place of ours.
     if not run.coordinator:
@@ -97,7 +97,7 @@ def joined(run: Processes, lost_after: float, apart: float) -> Iterator[None]:
         run.count,
         run.index,
         run.devices,
-        initialization_timeout=math.ceil(apart + lost_after),
+        initialization_timeout=math.ceil(6 * lost_after),
         heartbeat_timeout_seconds=100 + math.ceil(2 * lost_after),
     )
     yield

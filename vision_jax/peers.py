@@ -20,6 +20,7 @@ from typing import Any
 from vision_jax import ending, run_lock
 
 FOLDER = "processes"
+APART = 5  # Times the patience with a process: how far apart they may start.
 _LOST = r"gloo|nccl|rccl|unavailable|deadline_exceeded|aborted|barrier|heartbeat|connection (closed|reset|refused)"
 _CONTINUE = "The same command, for all processes, continues from the last checkpoint."
 
@@ -125,7 +126,7 @@ class _Watch:
 
 
 @contextlib.contextmanager
-def watched(workdir: pathlib.Path, index: int, count: int, lost_after: float, apart: float) -> Iterator[None]:
+def watched(workdir: pathlib.Path, index: int, count: int, lost_after: float) -> Iterator[None]:
     """Within the context the process ends, with status 1 and a sentence, when another of its run is gone.
 
     With status 75 when the other was stopped by a signal. An error that comes of a lost connection waits for the
@@ -135,8 +136,8 @@ def watched(workdir: pathlib.Path, index: int, count: int, lost_after: float, ap
         workdir: the run's folder, which all processes share.
         index: of this process.
         count: of all; nothing is watched with one.
-        lost_after: seconds without a sign of life after which a process counts as gone.
-        apart: seconds that the processes may start apart.
+        lost_after: seconds without a sign of life after which a process counts as gone; they may start five times as
+            far apart.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -144,7 +145,7 @@ def watched(workdir: pathlib.Path, index: int, count: int, lost_after: float, ap
     if count < 2:
         yield
         return
-    watch = _Watch(workdir / FOLDER, index, count, lost_after, apart)
+    watch = _Watch(workdir / FOLDER, index, count, lost_after, apart=APART * lost_after)
     with ending.before_leaving(watch.leave_word):
         try:
             yield
