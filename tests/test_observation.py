@@ -34,7 +34,7 @@ def test_gradients_of_layers_and_activations_of_stages(accumulate):
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
     params = state.networks["model"].params
-    norms = {f"model/{layer}": optax.global_norm(g) for layer, g in jax.grad(loss)(params).items()}
+    norms = {f"model/{layer}": optax.tree.norm(g) for layer, g in jax.grad(loss)(params).items()}
     assert found.gradients == {name: pytest.approx(float(norm), rel=1e-4) for name, norm in norms.items()}
     h = np.asarray(hidden(params))
     expected = {"min": h.min(), "max": h.max(), "mean_absolute": np.abs(h).mean(), "zeros": (h == 0).mean()}

@@ -132,8 +132,9 @@ def test_killed_after_a_rewind_continues_bit_for_bit(killed_at, load_config, tmp
     """Before the next checkpoint, of which nothing is known then, and after it."""
 
     def when(step, metrics, batch):
-        """At step 9 with the first rate, at step 13 with the second."""
-        return ((step == 8) | (step == 12)) & (metrics["learning_rate"] > RATE * 0.4 ** (step // 4 - 1))
+        """At step 9 with the first rate, at step 13 with the first and the second."""
+        bound = jnp.where(step == 8, 0.5, 0.3) * RATE
+        return ((step == 8) | (step == 12)) & (metrics["learning_rate"] > bound)
 
     poison(when)
     config = config_of(load_config, rewinds=3, rewind_factor=0.4, rewind_skip=True)
