@@ -63,7 +63,7 @@ def test_a_step_is_the_recorded_one_and_the_run_stays(task, tmp_path):
     assert contents(workdir) == before
     found = result_of(page)
     assert (found["from_step"], found["differences"]) == (8, [])
-    assert found["recorded"] == [*["steps.jsonl, step 10"] * (task == "gan"), "metrics.jsonl, step 10"]
+    assert found["recorded"] == [*["steps.jsonl, step 10"] * (task == "gan"), "metrics.jsonl, the means up to step 10"]
     assert "These are, bit for bit, the metrics that the run recorded" in page.read_text()
     with np.load(page.parent / "batch.npz") as arrays:
         arrays = dict(arrays)

@@ -191,7 +191,7 @@ def replay(workdir: pathlib.Path, step: int) -> pathlib.Path:
             "metrics": {name: float(value) for name, value in alone.sums.items()},
             "recorded": [
                 *([f"{writers.STEPS}, step {step}"] if record.step else []),
-                *([f"{writers.METRICS}, step {record.end}"] if record.interval else []),
+                *([f"{writers.METRICS}, the means up to step {record.end}"] if record.interval else []),
             ],
             "differences": differences(record, alone, interval),
             "examples": examples(arrays, arrays.get("loss"), run.dataset.class_names),
@@ -238,7 +238,10 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"Unexpected argument {argv[1]!r}; everything is given by flags.")
         if given.workdir is None or given.step is None:
             raise ValueError("Which step of which run? Give --workdir=RUN and --step=N.")
-        print(f"Wrote {replay(pathlib.Path(given.workdir), given.step)}")
+        workdir = pathlib.Path(given.workdir)
+        if config_files.of_run(workdir).train.compilation_cache:
+            parallel.keep_programs(files.cache_dir("compilation"))
+        print(f"Wrote {replay(workdir, given.step)}")
     except (ValueError, OSError, CheckpointError) as error:
         print(command_line.in_words(error), file=sys.stderr)
         return 2
