@@ -81,7 +81,8 @@ def _batch(folder: pathlib.Path, examples: Sequence[Mapping[str, Any]], images: 
     if has_losses:
         header = ("example", *["label"] * has_labels, "loss")
         rows = [
-            [f"#{one['index']}", *[one["class"]] * has_labels, _cell(float(one["loss"]))] for one in examples[:_LISTED]
+            [f"#{one['index']}", *([one["class"]] if has_labels else []), _cell(float(one["loss"]))]
+            for one in examples[:_LISTED]
         ]
         blocks.append(page.Table(header, rows, caption="The highest losses"))
     return page.Section("Batch", blocks)
