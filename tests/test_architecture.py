@@ -14,7 +14,7 @@ ROOMS = (
     ("listing", "command_line", "study"),
     ("config_files",),
     ("train",),
-    ("evaluate", "monitor"),
+    ("evaluate", "monitor", "rewind", "observation"),
     ("run", "environment"),
     ("inference",),
     ("tasks",),

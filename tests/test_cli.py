@@ -44,6 +44,7 @@ def test_every_word_is_a_program(word):
         ("eval w --data=d", "-m vision_jax.main --mode=eval --workdir=w --data=d"),
         ("predict a.jpg --workdir=w", "-m vision_jax.tools.predict a.jpg --workdir=w"),
         ("sample w --n=4", "-m vision_jax.tools.sample --workdir=w --n=4"),
+        ("replay w --step=4", "-m vision_jax.tools.replay --workdir=w --step=4"),
         ("list options mlp", "-m vision_jax.listing options mlp"),
     ],
 )

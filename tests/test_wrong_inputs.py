@@ -55,6 +55,9 @@ CASES = {
     f"{TOOLS}inspect_data --config=digits_cn": "did you mean 'digits_cnn'?",
     f"{TOOLS}port_weights nowhere.pth --model=resnet18": "nowhere.pth",
     f"{TOOLS}fid nowhere a.npz": "nowhere",
+    f"{TOOLS}replay --step=3": "Give --workdir=RUN and --step=N",
+    f"{TOOLS}replay --workdir={{empty}} --step=3": "There is no run in {empty}",
+    f"{TOOLS}replay --workdir={{empty}} --step=first": "--step=first: invalid literal for int()",
 }
 
 

@@ -197,7 +197,7 @@ class Checkpoints:
         Those that were not evaluated come last, the newest first.
         """
         steps = self.steps() if steps is None else steps
-        history = self._newest_history()
+        history = self.newest_history()
         if not self.best_metric:
             self.best_metric, self.sign = history["best"]
         rows = {row["step"]: row.get(self.best_metric, math.nan) for row in history["evaluations"]}
@@ -208,7 +208,7 @@ class Checkpoints:
         """Returns the step of the best evaluated checkpoint, the newest if none was evaluated, None without any."""
         return next(iter(self.ranked()), None)
 
-    def _newest_history(self) -> dict[str, Any]:
+    def newest_history(self) -> dict[str, Any]:
         """Returns the history in the newest checkpoint that can be read."""
         for step in reversed(self.steps()) if not self._history else ():
             with contextlib.suppress(DamagedCheckpoint):
@@ -235,7 +235,7 @@ class Checkpoints:
 
     def seconds(self) -> float:
         """Returns how long the run has trained up to its newest checkpoint, all restarts together."""
-        return self._newest_history().get("seconds", 0.0)
+        return self.newest_history().get("seconds", 0.0)
 
     def config_of(self, step: int) -> dict[str, Any]:
         """Returns the options of the run that wrote checkpoint `step`."""
@@ -279,6 +279,10 @@ class Checkpoints:
     def restore_best(self, abstract: Tree) -> Restored | None:
         """Restores the best checkpoint that is whole; None when there is none. See `restore_newest`."""
         return self._first_whole(self.ranked(), abstract)
+
+    def restore_before(self, step: int, abstract: Tree) -> Restored | None:
+        """Restores the newest checkpoint before `step` that is whole; None when there is none. See `restore_newest`."""
+        return self._first_whole((found for found in reversed(self.steps()) if found < step), abstract)
 
     def _first_whole(self, steps: Iterable[int], abstract: Tree) -> Restored | None:
         for step in steps:

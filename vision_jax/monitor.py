@@ -1,7 +1,9 @@
-"""What watches over the loop: metric sums and their guard, rates, early stopping, signals, the profiler."""
+"""What watches over the loop: metric sums, the guard against NaN, rates, early stopping, signals, the profiler."""
 
 import contextlib
+import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -12,10 +14,23 @@ from jax.sharding import Mesh
 
 from vision_jax import ending, parallel
 from vision_jax.run import Run
+from vision_jax.tasks.state import TrainState
+from vision_jax.utils import trees
+
+_NAMED = 3  # Metrics or arrays in a message, at most.
 
 
 class NotFiniteError(ArithmeticError):
-    """A metric became NaN or infinite; nothing was saved after it."""
+    """A metric or the state became NaN or infinite at `step`, as the sentence `found` says; nothing was saved since."""
+
+    def __init__(self, found: str, step: int, advice: str):
+        super().__init__(f"{found} {advice}")
+        self.found, self.step = found, step
+
+
+@jax.jit
+def _all_finite(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), leaves)
 
 
 class MetricSums(flax.struct.PyTreeNode):
@@ -42,6 +57,10 @@ class MetricSums(flax.struct.PyTreeNode):
         sums = {name: total + metrics[name] for name, total in self.sums.items()}
         course = {name: values.at[self.steps].set(metrics[name]) for name, values in self.course.items()}
         return MetricSums(sums, first, course, self.steps + 1)
+
+    def means(self) -> dict[str, float]:
+        """Returns the row that a run writes of these (on the host)."""
+        return {f"train/{name}": float(total / self.steps) for name, total in self.sums.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain numbers (of arrays on the host); float32 survives JSON exactly."""
@@ -77,22 +96,39 @@ class Monitor:
         rate = (step - self.last_step) / max(now - self.last_time, 1e-9)
         self.last_step, self.last_time = step, now
         batch_size = self.run.config.data.batch_size
-        means = {f"train/{name}": float(total / values.steps) for name, total in values.sums.items()}
-        return means, {"steps_per_second": rate, "examples_per_second": rate * batch_size}
+        return values.means(), {"steps_per_second": rate, "examples_per_second": rate * batch_size}
 
     def check(self, sums: MetricSums) -> None:
         """Raises `NotFiniteError` when one of these metrics (on the host) was NaN or infinite."""
         bad = {name: int(step) for name, step in sums.not_finite.items() if step}
         if bad:
             step = min(bad.values())
-            names = ", ".join(f"train/{name}" for name, at in bad.items() if at == step)
-            self.run.checkpoints.wait()
-            newest = self.run.checkpoints.newest()
-            good = f"The last good checkpoint is {newest}." if newest else "There is no checkpoint before it."
-            raise NotFiniteError(
-                f"{names} became NaN or infinite at step {step}. {good} Nothing was saved after it; try a lower "
-                "config.optimizer.learning_rate or config.optimizer.clip_norm=1.0."
-            )
+            self._refuse([f"train/{name}" for name, at in bad.items() if at == step], step)
+
+    def check_state(self, step: int, state: TrainState) -> None:
+        """Raises `NotFiniteError` when an array of the state after `step` holds NaN or infinity."""
+        leaves = trees.flatten(state)
+        finite = parallel.to_host(_all_finite(leaves))
+        self._refuse([name for name in leaves if not finite[name]], step)
+
+    def check_evaluation(self, step: int, row: Mapping[str, float]) -> None:
+        """Raises `NotFiniteError` when a metric of an evaluation after `step` is NaN or infinite."""
+        self._refuse([name for name, value in row.items() if not math.isfinite(value)], step)
+
+    def _refuse(self, names: Sequence[str], step: int) -> None:
+        if not names:
+            return
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        self.run.checkpoints.wait()
+        newest, rewinds = self.run.checkpoints.newest(), self.run.config.train.rewinds
+        good = f"The last good checkpoint is {newest}." if newest else "There is no checkpoint before it."
+        used = f" config.train.rewinds={rewinds} are used up;" if rewinds else ""
+        raise NotFiniteError(
+            f"{shown} became NaN or infinite at step {step}.",
+            step,
+            f"{good} Nothing was saved after it;{used} try a lower config.optimizer.learning_rate, "
+            f"config.optimizer.clip_norm=1.0 or config.train.rewinds={rewinds + 3}.",
+        )
 
     def add(self, step: int, row: dict[str, float]) -> None:
         """Notes the metrics of an evaluation; those of one step share an entry."""
@@ -119,9 +155,9 @@ class Termination:
 
     def __init__(self, ask_every: int):
         self.ask_every = ask_every
+        self.received = False
 
     def __enter__(self) -> "Termination":
-        self.received = False
         self._told = contextlib.ExitStack()
         self._told.enter_context(ending.told(self._receive))
         return self

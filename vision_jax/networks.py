@@ -275,7 +275,7 @@ def fit(
     Raises:
         ConfigError: a ValueError: options that are wrong, or contradict the data or the weights.
         CheckpointError: the checkpoints in `workdir` are of another config, or damaged.
-        NotFiniteError: an ArithmeticError: a metric became NaN or infinite.
+        NotFiniteError: an ArithmeticError: a metric or the state became NaN or infinite.
         OSError: something cannot be read or written.
     """
     found = config if isinstance(config, ConfigDict) else config_files.load(os.fspath(config))

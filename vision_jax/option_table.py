@@ -121,6 +121,25 @@ OPTIONS: dict[str, Any] = {
             "float32", "Type of the computation; parameters stay float32.", choices=("float32", "bfloat16")
         ),
         "label_smoothing": Option(0.0, "Probability spread evenly over all classes in the loss.", low=0, high=0.9),
+        "rewinds": Option(
+            0,
+            "How often training goes back to the last good checkpoint, instead of ending, when a metric or the state "
+            "becomes NaN or infinite.",
+            low=0,
+            neutral=True,
+        ),
+        "rewind_factor": Option(
+            0.5,
+            "What each of these times multiplies all learning rates by, from there on; 1 leaves them.",
+            low=0,
+            high=1,
+            neutral=True,
+        ),
+        "rewind_skip": Option(
+            False,
+            "Each of these times also skips the batches that led there, up to that of the step that was not finite.",
+            neutral=True,
+        ),
         "steps_per_dispatch": Option(1, "Optimization steps per call into the device, for very small networks.", low=1),
         "compilation_cache": Option(True, "Keep compiled programs in $VISION_JAX_HOME/compilation.", neutral=True),
     },

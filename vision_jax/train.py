@@ -20,10 +20,11 @@ import numpy as np
 from jax import lax
 
 from vision_jax import config as config_lib
-from vision_jax import ending, environment, evaluate, memory, parallel, progress, writers
+from vision_jax import ending, environment, evaluate, memory, parallel, progress, rewind, writers
 from vision_jax.checkpoints import CheckpointError, Restored
 from vision_jax.data import pipeline
-from vision_jax.monitor import MetricSums, Monitor, Profiler, Termination
+from vision_jax.monitor import MetricSums, Monitor, NotFiniteError, Profiler, Termination
+from vision_jax.rewind import Rewind
 from vision_jax.run import Run
 from vision_jax.tasks.base import Constants, Durations, Evaluator, Task
 from vision_jax.tasks.state import TrainState
@@ -97,7 +98,8 @@ def next_stop(step: int, per_dispatch: int, durations: Durations, evaluators: li
 class Dispatches:
     """Sends steps to the device: pulls batches, stacks them where several make a dispatch, and runs the program.
 
-    The first dispatch compiles the program; one that does not fit it raises TypeError or ValueError.
+    `start` is the number of the first batch. The first dispatch compiles the program; one that does not fit it raises
+    TypeError or ValueError.
     """
 
     def __init__(self, run: Run, constants: Constants, loader: pipeline.Loader, start: int):
@@ -147,22 +149,30 @@ class Training:
         restored: the checkpoint from which it continues; None starts from scratch.
         loader: of the training split's images.
         input_state: what a checkpoint has to agree with, besides the number of the next batch.
+        rewinds: the times that training went back before.
     """
 
-    def __init__(self, run: Run, restored: Restored | None, loader: pipeline.Loader, input_state: dict[str, Any]):
-        self.run, self.restored, self.input_state = run, restored, input_state
+    def __init__(
+        self,
+        run: Run,
+        restored: Restored | None,
+        loader: pipeline.Loader,
+        input_state: dict[str, Any],
+        rewinds: tuple[Rewind, ...],
+    ):
+        self.run, self.restored, self.input_state, self.rewinds = run, restored, input_state, rewinds
         self.step = restored.step if restored else 0
         state = restored.state if restored else run.initial_state()
         environment.describe(run.workdir, run.config, run.dataset, state)
         self.evaluation = evaluate.Evaluation(run)
-        self.dispatches = Dispatches(run, self.evaluation.constants, run.task.loader(state, loader), self.step)
+        start = rewind.next_batch(self.step, rewinds)
+        self.dispatches = Dispatches(run, self.evaluation.constants, run.task.loader(state, loader), start)
         self.shapes = self.dispatches.sums_shapes(state)
         sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else self.zeros()
         self.carry: Carry = (state, sums)
         self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
         self.newest: dict[str, float] = {}  # The last one written.
         self.monitor = Monitor(run, restored.history if restored else None, started_at=self.step)
-        self.termination = Termination(run.durations.log)
 
     def __enter__(self) -> Self:
         run, durations = self.run, self.run.durations
@@ -212,6 +222,8 @@ class Training:
             (step, sums), self.row = self.row, None
             values = parallel.to_host(sums)
             row, timings = self.monitor.row(step, values)
+            if self.run.config.train.rewinds:
+                row["train/rewinds"] = float(len(self.rewinds))
             self.writer.write_course(step, int(values.steps), values.course)
             self.writer.write_scalars(step, row)
             self.writer.write_timings(step, timings)
@@ -222,10 +234,11 @@ class Training:
         """Runs the evaluators that are due; returns whether there were any."""
         due = [evaluator for evaluator in self.run.evaluators if evaluator.due(self.step, last=self.last)]
         if due:
-            self.write_row()
+            self.check()
         for evaluator in due:
             state, _ = self.carry
             row = self.evaluation(evaluator, state).metrics
+            self.monitor.check_evaluation(self.step, row)
             pictures = self.evaluation.pictures(evaluator, state)
             self.writer.write_scalars(self.step, row)
             self.writer.write_images(self.step, {f"{evaluator.name}/{name}": x for name, x in pictures.items()})
@@ -235,23 +248,50 @@ class Training:
                 self.shown.message(f"WARNING at step {self.step}: {warning}")
         return bool(due)
 
-    def save(self) -> None:
-        """Starts writing a checkpoint, after everything that belongs before it."""
+    def check(self) -> MetricSums:
+        """Writes the closed row, and returns the sums since then (on the host) if they and the state are finite."""
         self.write_row()
         state, sums = self.carry
         on_host = parallel.to_host(sums)
         self.monitor.check(on_host)
+        self.monitor.check_state(self.step, state)
+        return on_host
+
+    def save(self) -> None:
+        """Starts writing a checkpoint, after everything that belongs before it."""
+        sums = self.check()
         self.writer.flush()  # Rows up to here are on disk before the checkpoint that continues after them.
-        history = self.monitor.history() | {"metric_sums": on_host.to_json()}
-        input_state = self.input_state | {"next_batch": self.step}
+        history = self.monitor.history() | {"metric_sums": sums.to_json(), "rewinds": rewind.to_json(self.rewinds)}
+        input_state = self.input_state | {"next_batch": rewind.next_batch(self.step, self.rewinds)}
+        state, _ = self.carry
         self.run.checkpoints.save(self.step, state, input_state, history, config_lib.to_dict(self.run.config))
 
     def leave(self) -> None:
-        """Ends the process: the same command continues from the checkpoint just saved."""
+        """Saves and ends the process: the same command continues from there."""
+        try:
+            self.save()
+        except NotFiniteError:
+            if len(self.rewinds) >= self.run.config.train.rewinds:
+                raise
+            # Not saved: the same command comes here again, and goes back.
         self.run.checkpoints.wait()
         parallel.all_processes(True)  # Nobody leaves before all have saved.
         self.shown.message(f"Stopped by a signal after step {self.step}; the same command continues from there.")
         raise SystemExit(ending.STOPPED)
+
+    def until_end(self, termination: Termination) -> None:
+        """Trains until all steps are done or the run has stopped improving; see `train` about errors."""
+        save_every = self.run.durations.save
+        while not self.last and not self.monitor.should_stop:
+            self.dispatch()
+            self.write_row()  # Of the interval before: the device is already at work on the next.
+            self.end_row()
+            evaluated = self.evaluate()
+            if termination.requested(self.step):
+                self.leave()
+            if evaluated or (save_every and self.step % save_every == 0):
+                self.save()
+        self.run.checkpoints.wait()
 
 
 def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
@@ -261,38 +301,49 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
 
     Raises:
         CheckpointError: another process trains this run, its checkpoints do not fit the config, or none can be written.
-        NotFiniteError: a metric became NaN or infinite.
+        NotFiniteError: a metric or the state became NaN or infinite, once more often than `config.train.rewinds`.
     """
-    config, save_every = run.config, run.durations.save
+    config = run.config
     run.checkpoints.begin_writing()
     loader = run.loader("train")
     input_state = {"examples": len(loader.source), "batch_size": config.data.batch_size, "seed": config.seed}
     if not allow_config_change:
         run.checkpoints.refuse_other_config(config_lib.to_dict(config))
-    # Always resume; without a checkpoint start from scratch.
-    restored = run.checkpoints.restore_newest(run.abstract_state())
-    if restored and not allow_config_change:
-        _refuse_other_data(restored, input_state)
-    with Training(run, restored, loader, input_state) as training:
-        with training.termination:
-            while not training.last and not training.monitor.should_stop:
-                training.dispatch()
-                training.write_row()  # Of the interval before: the device is already at work on the next.
-                training.end_row()
-                evaluated = training.evaluate()
-                stopping = training.termination.requested(training.step)
-                if evaluated or stopping or (save_every and training.step % save_every == 0):
-                    training.save()
-                if stopping:
-                    training.leave()
-            run.checkpoints.wait()
-        training.shown.close()  # The table comes below the bar.
-        return evaluate.final(run, None, training.evaluation, training.writer)
+    termination = Termination(run.durations.log)
+
+    def attempt(restored: Restored | None, rewinds: tuple[Rewind, ...], notice: str) -> dict[str, Any]:
+        with Training(rewind.slowed(run, rewinds), restored, loader, input_state, rewinds) as training:
+            if notice:
+                training.shown.message(f"WARNING: {notice}")
+            with termination:
+                training.until_end(termination)
+            training.shown.close()  # The table comes below the bar.
+            return evaluate.final(training.run, None, training.evaluation, training.writer)
+
+    rewinds: tuple[Rewind, ...] | None = None
+    notice, bad_step = "", 0
+    while True:
+        # Always resume; without a checkpoint start from scratch.
+        restored = run.checkpoints.restore_newest(run.abstract_state())
+        if restored and not allow_config_change:
+            _refuse_other_data(restored, input_state)
+        if rewinds is None:
+            rewinds = rewind.of_history(restored.history) if restored else ()
+        else:
+            rewinds = (*rewinds, Rewind.of_config(config, bad_step, restored.step if restored else 0))
+            notice += f" Rewind {len(rewinds)} of {config.train.rewinds}: {rewinds[-1]}."
+        try:
+            return attempt(restored, rewinds, notice)
+        except NotFiniteError as error:
+            if len(rewinds) >= config.train.rewinds:
+                raise
+            notice, bad_step = error.found, error.step
 
 
 def _refuse_other_data(restored: Restored, input_state: dict[str, Any]) -> None:
     """Raises `CheckpointError` when a checkpoint's next batch would not be the one that it means."""
-    expected = input_state | {"next_batch": restored.step}
+    next_batch = rewind.next_batch(restored.step, rewind.of_history(restored.history))
+    expected = input_state | {"next_batch": next_batch}
     if restored.input_state != expected:
         raise CheckpointError(
             f"The training data differ from those of checkpoint {restored.step}: it has {restored.input_state}, now "

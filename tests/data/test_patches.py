@@ -45,6 +45,7 @@ def test_patches_are_aligned_windows():
     # Each place of each picture once: (6 - 3) * (10 - 3), (8 - 3) * (5 - 3), 1 * 1.
     assert len(found["low"]) == 21 + 10 + 1 == len({*zip(number, row, column, strict=True)})
     assert np.bincount(number).tolist() == [21, 10, 1]
+    np.testing.assert_array_equal(found["index"], number)
 
 
 def test_places_are_drawn_equally_often():

@@ -275,3 +275,12 @@ def test_other_files_are_refused(arrays, match, tmp_path):
     (tmp_path / "y.npz").write_bytes(b"nothing of that kind")
     with pytest.raises(ValueError, match=r"is no \.npz of plain arrays"):
         frechet.load(tmp_path / "y.npz")
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_the_distance_of_what_is_not_finite_is_nan(broken):
+    """A GAN whose images overflow: LAPACK would raise, and the run is to end in its own words."""
+    sums = np.full(3, broken), np.full((3, 3), broken)
+    sound = frechet.gaussian(np.ones(3), np.eye(3), 4)
+    for pair in ((frechet.gaussian(*sums, 4), sound), (sound, frechet.gaussian(*sums, 4))):
+        assert np.isnan(frechet.distance(*pair[0], *pair[1]))

@@ -5,7 +5,6 @@ pictures, so that a large one is seen more often. As everywhere, a batch is a fu
 """
 
 import concurrent.futures
-import itertools
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -59,7 +58,9 @@ class _Patches:
 
 
 class PatchLoader:
-    """Training batches {'low', 'high'} of aligned patches; the same methods as `pipeline.Loader`.
+    """Training batches {'low', 'high', 'index'} of aligned patches; the same methods as `pipeline.Loader`.
+
+    'index' is the number of each patch's picture in the split.
 
     Attributes:
         source: the pictures.
@@ -85,7 +86,7 @@ class PatchLoader:
             ConfigError: the pictures do not fit into memory, or all are smaller than a patch.
         """
         self.source, self.scale, self.side = source, scale, patch // scale
-        used, pairs = 0, []
+        used, pairs, pictures = 0, [], []
 
         def pairs_of(index: int) -> list[tuple[np.ndarray, np.ndarray]]:
             example = source[index]
@@ -96,7 +97,8 @@ class PatchLoader:
         with concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
             for first in range(0, len(source), 64):
                 chunk = pool.map(pairs_of, range(first, min(first + 64, len(source))))
-                for low, high in itertools.chain.from_iterable(chunk):
+                numbered = ((index, *pair) for index, of_picture in enumerate(chunk, first) for pair in of_picture)
+                for index, low, high in numbered:
                     used += low.nbytes + high.nbytes
                     if used > IN_MEMORY:
                         raise ConfigError(
@@ -105,6 +107,7 @@ class PatchLoader:
                         )
                     if min(low.shape[:2]) >= self.side:
                         pairs.append((low, high))
+                        pictures.append(index)
         if not pairs:
             raise ConfigError(
                 f"None of the {len(source)} training pictures has the {patch} pixels of "
@@ -112,6 +115,7 @@ class PatchLoader:
             )
         lows, highs = zip(*pairs, strict=True)
         self.low, self.high = _Flat(lows), _Flat(highs)
+        self._pictures = np.array(pictures, np.int32)
         self._across = np.array([low.shape[1] - self.side + 1 for low in lows])
         self.places = np.cumsum([(low.shape[0] - self.side + 1) * n for low, n in zip(lows, self._across, strict=True)])
 
@@ -124,6 +128,7 @@ class PatchLoader:
         return {
             "low": self.low.patches(numbers, rows, columns, self.side),
             "high": self.high.patches(numbers, rows * self.scale, columns * self.scale, self.side * self.scale),
+            "index": self._pictures[numbers],
         }
 
     def train(self, batch_size: int, seed: int, start: int = 0) -> Generator[Batch, None, None]:

@@ -40,6 +40,8 @@ def gaussian(
 ) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, "d d"]]:
     """Returns mean and covariance (divided by count - 1) from the sums of `moments`, in float64.
 
+    Sums that are not finite make a Gaussian that is not.
+
     Raises:
         ValueError: fewer than two examples.
     """
@@ -47,7 +49,8 @@ def gaussian(
         raise ValueError(f"A covariance needs two examples or more; found {count}.")
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     mean = first / count
-    return mean, (second - count * np.outer(mean, mean)) / (count - 1)
+    with np.errstate(invalid="ignore"):  # Of infinities, a difference is NaN.
+        return mean, (second - count * np.outer(mean, mean)) / (count - 1)
 
 
 class Statistics:
@@ -121,9 +124,13 @@ def distance(
 ) -> float:
     """Returns the squared Fréchet distance between two Gaussians; covariances may be singular.
 
+    It is NaN where one of them is not finite, of which LAPACK finds no eigenvalues.
+
     tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), which is symmetric: there is no
     complex root, and nothing has to be added to the diagonal.
     """
+    if not all(np.isfinite(part).all() for part in (mean1, covariance1, mean2, covariance2)):
+        return math.nan
     return _distance(mean1, _root(covariance1), mean2, covariance2)
 
 

@@ -152,6 +152,13 @@ class Task(abc.ABC):
     ) -> tuple[TrainState, Arrays]:
         """Returns the next state and scalar float32 metrics of this step (pure)."""
 
+    def example_losses(self, state: TrainState, constants: Constants, batch: Batch, key: jax.Array) -> jax.Array | None:
+        """Returns the loss [N] of each example in `train_step` of the same arguments (pure).
+
+        None where only the batch has one.
+        """
+        return None
+
     @abc.abstractmethod
     def eval_step(self, state: TrainState, constants: Constants, batch: Batch, key: jax.Array) -> tuple[Arrays, Arrays]:
         """Returns sums over the batch's real examples and outputs of every row; see `Evaluator.step`."""

@@ -1,7 +1,8 @@
 """Image classification: losses, augmentation, distillation; accuracy, F1, calibration."""
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,24 @@ from vision_jax.utils.options import ConfigError
 _FRAME = np.array([255, 0, 0], np.uint8)  # Color of a mistake's frame in the pictures of training.
 _TOP_5_CLASSES = 6  # From so many on, top-5 accuracy says something.
 _FILTERS = 64  # Shown of the first layer, at most.
+
+
+class _Prepared(NamedTuple):
+    """A training batch as the network gets it: images in [0, 1], targets [N, K], the teachers' answers, if any."""
+
+    images: jax.Array
+    targets: jax.Array
+    smoothed: jax.Array
+    teacher: jax.Array | None
+    progress: jax.Array
+    dropout_key: jax.Array
+
+
+def _shrunk(images: jax.Array, side: int) -> jax.Array:
+    """Images [N, H, W, C] shrunk to `side` unless it is 0."""
+    if not side:
+        return images
+    return jax.image.resize(images, (images.shape[0], side, side, images.shape[-1]), "bilinear")
 
 
 class Classification(base.Task):
@@ -178,53 +197,27 @@ class Classification(base.Task):
     def train_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
     ) -> tuple[TrainState, base.Arrays]:
-        augment_key, dropout_key = jax.random.split(key)
-        place = self._place(state.step, batch)
-        batch = self.augmented({**batch, **place}, augment_key)
-        targets = batch.get("target", jax.nn.one_hot(batch["label"], self.classes))
-        smoothed = optax.smooth_labels(targets, self.config.train.label_smoothing)
+        step = self._prepared(state, constants, batch, key)
         network = state.networks["model"]
-        options = self.config.classification
-        teacher = None
-        if self.teachers is not None:
-            teacher = batch.get("teacher")
-            if teacher is None:
-                teacher = self.teachers.log_probabilities(constants, batch["image"])
 
         def mean_loss(logits: jax.Array) -> jax.Array:
-            if options.loss == "focal":
-                losses = classification_losses.focal(logits, smoothed, options.focal_gamma)
-            else:
-                losses = classification_losses.cross_entropy(logits, smoothed)
-            if teacher is not None:
-                weight, temperature = options.distillation.weight, options.distillation.temperature
-                of_teacher = classification_losses.distillation(logits, teacher, temperature)
-                losses = (1.0 - weight) * losses + weight * of_teacher
-            return classification_losses.weighted_mean(losses, targets, self.weights)
+            return classification_losses.weighted_mean(self._losses(logits, step), step.targets, self.weights)
 
-        def gradients_at(side: int) -> Callable[[base.Tree], Any]:
+        def gradients_at(side: int, params: base.Tree) -> Any:
             """Value and gradients on the images, shrunk to `side` unless it is 0."""
-            images = batch["image"]
-            if side:
-                images = jax.image.resize(images, (images.shape[0], side, side, images.shape[-1]), "bilinear")
+            images = _shrunk(step.images, side)
 
             def loss_of(params: base.Tree) -> tuple[jax.Array, tuple[jax.Array, base.Tree]]:
-                logits, auxiliary, batch_stats = self.train_logits(network, params, images, dropout_key)
+                logits, auxiliary, batch_stats = self.train_logits(network, params, images, step.dropout_key)
                 loss = mean_loss(logits)
                 for name, auxiliary_logits in auxiliary.items():
                     loss += self.model.aux_weights[name] * mean_loss(auxiliary_logits)
                 return loss, (logits, batch_stats)
 
-            return jax.value_and_grad(loss_of, has_aux=True)
+            return jax.value_and_grad(loss_of, has_aux=True)(params)
 
-        sides = tuple(options.train_sizes) or (0,)
-        # One program holds them all, and each step runs one.
-        which = jnp.minimum((place["progress"] * len(sides)).astype(jnp.int32), len(sides) - 1)
-        computed = lax.switch(
-            which, [lambda params, side=side: gradients_at(side)(params) for side in sides], network.params
-        )
-        (loss, (logits, batch_stats)), gradients = computed
-        correct = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
+        (loss, (logits, batch_stats)), gradients = self._at_side(step.progress, gradients_at, network.params)
+        correct = jnp.argmax(logits, -1) == jnp.argmax(step.targets, -1)
         row = {
             "loss": loss,
             "accuracy": jnp.mean(correct.astype(jnp.float32)),
@@ -233,6 +226,46 @@ class Classification(base.Task):
         }
         network = self.network.update(network, gradients, batch_stats, state.step)
         return state.replace(networks={"model": network}), row
+
+    def example_losses(
+        self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
+    ) -> jax.Array:
+        """Returns the loss [N] of each example in `train_step`, before the weights of the classes."""
+        step = self._prepared(state, constants, batch, key)
+        network = state.networks["model"]
+
+        def losses_at(side: int, params: base.Tree) -> jax.Array:
+            images = _shrunk(step.images, side)
+            logits, auxiliary, _ = self.train_logits(network, params, images, step.dropout_key)
+            losses = self._losses(logits, step)
+            for name, auxiliary_logits in auxiliary.items():
+                losses += self.model.aux_weights[name] * self._losses(auxiliary_logits, step)
+            return losses
+
+        return self._at_side(step.progress, losses_at, network.params)
+
+    def _prepared(self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array) -> "_Prepared":
+        augment_key, dropout_key = jax.random.split(key)
+        place = self._place(state.step, batch)
+        batch = self.augmented({**batch, **place}, augment_key)
+        targets = batch.get("target", jax.nn.one_hot(batch["label"], self.classes))
+        smoothed = optax.smooth_labels(targets, self.config.train.label_smoothing)
+        teacher = None
+        if self.teachers is not None:
+            teacher = batch.get("teacher")
+            if teacher is None:
+                teacher = self.teachers.log_probabilities(constants, batch["image"])
+        return _Prepared(batch["image"], targets, smoothed, teacher, place["progress"], dropout_key)
+
+    def _losses(self, logits: jax.Array, step: "_Prepared") -> jax.Array:
+        return classification_losses.of_examples(logits, step.smoothed, step.teacher, self.config.classification)
+
+    def _at_side(self, progress: jax.Array, function: Callable[[int, base.Tree], Any], params: base.Tree) -> Any:
+        """Returns `function(side, params)` at the side of this part of training; 0 leaves the images as they are."""
+        sides = tuple(self.config.classification.train_sizes) or (0,)
+        # One program holds them all, and each step runs one.
+        which = jnp.minimum((progress * len(sides)).astype(jnp.int32), len(sides) - 1)
+        return lax.switch(which, [functools.partial(function, side) for side in sides], params)
 
     def _place(self, step: jax.Array, batch: base.Batch) -> base.Arrays:
         """Returns how far training is, for augmentations: 'progress' from 0 to 1 and each example's 'epoch'."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 NAMES = ("cross_entropy", "focal")
 
@@ -61,6 +62,25 @@ def distillation(logits: jax.Array, teacher: jax.Array, temperature: float) -> j
     """
     log_p = jax.nn.log_softmax(logits / temperature)
     return temperature**2 * optax.losses.kl_divergence_with_log_targets(log_p, teacher)
+
+
+def of_examples(logits: jax.Array, targets: jax.Array, teacher: jax.Array | None, options: ConfigDict) -> jax.Array:
+    """Returns the losses [N] that the section `classification` of a config asks for.
+
+    Args:
+        logits: float [N, K].
+        targets: distributions.
+        teacher: log-probabilities of the teachers [N, K], if there are any.
+        options: the section.
+    """
+    if options.loss == "focal":
+        losses = focal(logits, targets, options.focal_gamma)
+    else:
+        losses = cross_entropy(logits, targets)
+    if teacher is None:
+        return losses
+    weight, temperature = options.distillation.weight, options.distillation.temperature
+    return (1.0 - weight) * losses + weight * distillation(logits, teacher, temperature)
 
 
 def weighted_mean(losses: jax.Array, targets: jax.Array, class_weights: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from ml_collections import ConfigDict
 
 from vision_jax import models, optim
@@ -151,14 +152,11 @@ class SuperResolution(base.Task):
     def train_step(
         self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
     ) -> tuple[TrainState, base.Arrays]:
-        pair = self.augment(key, {name: _unit(batch[name]) for name in ("low", "high")})
-        low, high = pair["low"], _without_border(pair["high"], self.inexact)
-        seen = _without_border(upscaling.enlarge(low, self.scale), self.inexact) if self.model.sees_enlarged else low
+        seen, high = self._prepared(batch, key)
         network = state.networks["model"]
 
         def loss_of(params: base.Tree) -> tuple[jax.Array, base.Arrays]:
-            restored = self.model.apply(network.variables(params), seen, train=True)
-            return self._loss(constants, *(_without_border(x, self.border) for x in (restored, high)))
+            return self._loss(constants, *self._restored(network, params, seen, high))
 
         (loss, parts), gradients = jax.value_and_grad(loss_of, has_aux=True)(network.params)
         metrics = {
@@ -168,6 +166,27 @@ class SuperResolution(base.Task):
             "learning_rate": self.network.rate(state.step),
         }
         return state.replace(networks={"model": self.network.update(network, gradients, {}, state.step)}), metrics
+
+    def example_losses(
+        self, state: TrainState, constants: base.Constants, batch: base.Batch, key: jax.Array
+    ) -> jax.Array:
+        network = state.networks["model"]
+        pairs = self._restored(network, network.params, *self._prepared(batch, key))
+        return lax.map(lambda pair: self._loss(constants, pair[0][None], pair[1][None])[0], pairs)
+
+    def _prepared(self, batch: base.Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns what the network sees of a training batch and what it is to restore, augmented, in [0, 1]."""
+        pair = self.augment(key, {name: _unit(batch[name]) for name in ("low", "high")})
+        low, high = pair["low"], _without_border(pair["high"], self.inexact)
+        seen = _without_border(upscaling.enlarge(low, self.scale), self.inexact) if self.model.sees_enlarged else low
+        return seen, high
+
+    def _restored(
+        self, network: NetworkState, params: base.Tree, seen: jax.Array, high: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the restored patches as in training and the originals, both as the loss compares them."""
+        restored = self.model.apply(network.variables(params), seen, train=True)
+        return _without_border(restored, self.border), _without_border(high, self.border)
 
     def _loss(self, constants: base.Constants, restored: jax.Array, high: jax.Array) -> tuple[jax.Array, base.Arrays]:
         """Returns the sum of the losses with their weights, and each without its weight where there are several."""
