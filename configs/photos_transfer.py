@@ -9,8 +9,10 @@ random views, mirror images, small turns and changed colors, Cutout, BatchNorm's
 images at test time. Weights come from the cache or torchvision's site; `--config.model.weights=FILE` names a file (one
 that does not say how to preprocess also needs `--config.data.image_size=224` and ImageNet's mean and std).
 
-The experiment's authors reached 90 % on their validation split with Wide-ResNet-50-2. Nothing has been measured with
-this code yet; the photos of `resnet18_photos.py` are what to compare with.
+The experiment's authors reached 90 % on their validation split with Wide-ResNet-50-2. On the photos of
+`resnet18_photos.py`, ResNet-18 reaches 84.9 % on test (85.3 % on validation) in 76 minutes on one core of an AMD EPYC
+that did other work too; validation stops rising after 12 of 30 epochs. Record:
+configs/results/photos_transfer_resnet18.
 """
 
 from vision_jax import config as config_lib

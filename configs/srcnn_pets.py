@@ -55,12 +55,12 @@ def get_config(variant: str = ""):
         config.model.srcnn.kernel_sizes = (9, 1, 5)
         config.optimizer.learning_rate = 1e-3
         config.schedule.warmup_steps = 0
-        config.super_resolution.losses.perceptual = 0.0 if variant == "photos_mse" else 0.1
+        config.super_resolution.losses.perceptual = 0.0 if variant == "photos_mse" else 0.2
         config.super_resolution.perceptual.network = "resnet18"
         config.super_resolution.perceptual.layers = ("stem", "layer1")
         config.super_resolution.perceptual.layer_weights = (1.0, 1.0)
-        config.train.steps = 3000
-        config.eval.every_steps = 500
+        config.train.steps = 6000
+        config.eval.every_steps = 1000
         config.eval.limit = 50
     if variant == "smoke":
         config.data.name = "photo_tiles"
