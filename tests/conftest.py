@@ -108,6 +108,14 @@ QUICK = {
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """With `-m quick` leaves out files without a quick test: some import PyTorch, seconds of a minute and a half."""
+    files = {name.partition("::")[0] for names in QUICK.values() for name in names}
+    if config.option.markexpr == "quick" and collection_path.match("test_*.py"):
+        return collection_path.relative_to(REPOSITORY / "tests").as_posix() not in files or None
+    return None
+
+
 def pytest_collection_modifyitems(items):
     """Marks the tests of the table above."""
     quick = {name for names in QUICK.values() for name in names}
@@ -140,13 +148,14 @@ def _own_cache(monkeypatch, tmp_path_factory):
 def _compiled_programs(tmp_path_factory):
     """Equal programs are compiled once, by whichever process of pytest, or process that a test starts, comes first."""
     base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled_programs"
-    shared.mkdir(exist_ok=True)
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
     home = base / "vision_jax_home"
     home.mkdir()
-    (home / "compilation").symlink_to(shared)
-    jax.config.update("jax_compilation_cache_dir", str(shared))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    for kind in ("compilation", "ops"):
+        (shared / kind).mkdir(parents=True, exist_ok=True)
+        (home / kind).symlink_to(shared / kind)
+    jax.config.update("jax_compilation_cache_dir", str(shared / "compilation"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ Nothing of TFDS is replaced but the addresses it fetches from: a server on this 
 import dataclasses
 import functools
 import http.server
-import importlib
+import importlib.util
 import pickle
 import subprocess
 import sys
@@ -20,8 +20,10 @@ from tests.data.prepare.test_prepared import pets, random_splits
 from vision_jax.data import prepare, sources
 from vision_jax.data.prepare import formats, manifest, store, tfds
 
-pytest.importorskip("tensorflow", reason="TFDS needs TensorFlow to prepare")
-pytestmark = pytest.mark.filterwarnings("ignore")  # TFDS's and TensorFlow's own
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TFDS needs TensorFlow to prepare"),
+    pytest.mark.filterwarnings("ignore"),  # TFDS's and TensorFlow's own
+]
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
