@@ -20,7 +20,7 @@ import numpy as np
 
 from vision_jax import writers
 from vision_jax.analysis.record import Record
-from vision_jax.metrics import intervals
+from vision_jax.metrics import intervals, words
 from vision_jax.utils import files
 
 PUBLISHED = "published.json"
@@ -136,13 +136,13 @@ def _row(runs: Sequence[Kept], published: dict[str, str]) -> list[str]:
 def _measured(metric: str, n: int, runs: Sequence[Kept]) -> str:
     """Returns the metric with its spread over seeds, else with its interval where one is known."""
     values = [kept.results["metrics"][metric] for kept in runs]
-    value, share = float(np.mean(values)), "accuracy" in metric
+    value, share = float(np.mean(values)), words.in_percent(metric)
     shown = f"{100 * value:.1f} %" if share else f"{value:.2f}"
     if len(values) > 1:
         spread = float(np.std(values, ddof=1))
         return f"{shown} ± {100 * spread if share else spread:.2f} ({len(values)} seeds)"
     receipt = runs[0].results["receipts"].get(metric)
-    if share:
+    if "accuracy" in metric:
         found = intervals.wilson(round(value * n), n)
         return f"{shown} ({100 * found.low:.1f}–{100 * found.high:.1f})"
     if receipt and receipt.get("interval"):
