@@ -5,7 +5,7 @@ Name the folder, one sub-folder per class, with or without train/val/test above 
     python -m vision_jax.main --config=configs/photos_cnn.py --config.data.root=~/photos --workdir=runs/photos
 
 On nine classes of clothing (CC0 photos, short side 256; 742 images train, 185 test cut from them, the given 232 are
-validation), with `--config.data.cache=True`: 62.7 % test accuracy (59.5 % validation), 27 minutes on one busy core of an
+validation), with `--config.data.cache=True`: 62.7 % test accuracy (59.5 % validation), 27 minutes on a busy core of an
 AMD EPYC. Record: configs/results/photos_cnn.
 """
 
