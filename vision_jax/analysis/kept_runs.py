@@ -137,7 +137,7 @@ def _measured(metric: str, n: int, runs: Sequence[Kept]) -> str:
     """Returns the metric with its spread over seeds, else with its interval where one is known."""
     values = [kept.results["metrics"][metric] for kept in runs]
     value, share = float(np.mean(values)), words.in_percent(metric)
-    shown = f"{100 * value:.1f} %" if share else f"{value:.2f}"
+    shown = f"{100 * value:.1f} %" if share else _number(value)
     if len(values) > 1:
         spread = float(np.std(values, ddof=1))
         return f"{shown} ± {100 * spread if share else spread:.2f} ({len(values)} seeds)"
@@ -154,7 +154,11 @@ def _beside(metric: str | None, kept: Kept) -> str:
     """Returns ", bicubic 33.66" for 'Set5/bicubic_psnr_y_x2_shave2'."""
     if metric is None:
         return ""
-    return f", {metric.partition('/')[2].partition('_')[0]} {kept.results['metrics'][metric]:.2f}"
+    return f", {metric.partition('/')[2].partition('_')[0]} {_number(kept.results['metrics'][metric])}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def _time(seconds: Sequence[float]) -> str:
