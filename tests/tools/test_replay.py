@@ -1,6 +1,7 @@
 """A step made again is the recorded one bit for bit, shows what stands out in it, and leaves the run as it is."""
 
 import json
+import re
 import shutil
 
 import jax.numpy as jnp
@@ -135,13 +136,15 @@ def test_a_wrong_label_is_found_as_the_highest_loss(tmp_path):
     config.train.steps, config.train.steps_per_dispatch, config.data.batch_size = 12, 1, 14
     workdir = trained(config, tmp_path / "run")
     page = replay.replay(workdir, 12)
-    worst = result_of(page)["examples"][0]
+    worst, *others = result_of(page)["examples"]
+    second = next(one for one in others if one["index"] != worst["index"])  # It may stand twice where an epoch ends.
     with np.load(page.parent / "batch.npz") as arrays:
         assert arrays["image"][worst["row"]].mean() > 150 and arrays["index"][worst["row"]] == worst["index"]
     assert worst["class"] == "dark" and worst["loss"] > 2.0
     text = page.read_text()
-    assert f"<td>#{worst['index']}</td><td>dark</td>" in text and "Gradient norms of the model" in text
-    assert worst["loss"] > 2 * result_of(page)["examples"][1]["loss"]
+    assert re.search(rf"<td[^>]*>#{worst['index']}</td><td[^>]*>dark</td>", text)
+    assert "Gradient norms of the model" in text
+    assert worst["loss"] > 2 * second["loss"]
 
 
 def test_what_is_not_there_is_a_sentence(tmp_path):
