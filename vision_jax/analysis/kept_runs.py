@@ -34,8 +34,8 @@ HEADER = ("config", "data", "parameters", "metric", "this code", "published", "t
 def keep(workdir: str | pathlib.Path, folder: str | pathlib.Path, name: str) -> pathlib.Path:
     """Copies what is small and says most of a run that has ended to `folder/name`, which is replaced; returns that.
 
-    Results, rows of metrics, some pictures, and `run.json`: config, options of the command line (of paths the last
-    part), git revision and machine.
+    Results, rows of metrics, some pictures, and `run.json`: config, options of the command line, git revision and
+    machine. Of paths only the last part.
 
     Raises:
         ValueError: the run has not ended, or its command names no config.
@@ -60,8 +60,13 @@ def keep(workdir: str | pathlib.Path, folder: str | pathlib.Path, name: str) -> 
     kept.mkdir(parents=True)
     report = record.workdir / "report"
     pictures = (path for pattern in _PICTURES for path in report.glob(pattern))
-    for path in (report / _RESULTS, record.workdir / writers.METRICS, *pictures):
+    for path in (record.workdir / writers.METRICS, *pictures):
         shutil.copyfile(path, kept / path.name)
+    results = json.loads((report / _RESULTS).read_text(encoding="utf-8"))
+    provenance = results.get("provenance", {})
+    if "root" in provenance:
+        provenance["root"] = pathlib.PurePath(provenance["root"]).name
+    files.write_json(kept / _RESULTS, results)
     files.write_json(kept / _RUN, run)
     return kept
 
