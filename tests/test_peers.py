@@ -99,6 +99,18 @@ def test_word_of_an_end_reaches_the_others(status, told, words, watch, clock, tm
     other.end()
 
 
+def test_what_one_finds_reaches_those_who_do_not_look_there(clock, tmp_path):
+    run = [peers._Watch(tmp_path, i, 5, lost_after=900.0, apart=3000.0) for i in range(5)]
+    assert [len(one.others) for one in run] == [4, 2, 3, 3, 2]
+    run[3].leave_word(3)
+    assert looks(run[1], clock, 20) is None
+    status, run[0].reason = looks(run[0], clock, 20)
+    run[0].leave_word(status)
+    assert looks(run[1], clock, 20) == (1, run[0].reason) and "Process 3 of the run" in run[0].reason
+    for one in run:
+        one.end()
+
+
 def test_an_end_leaves_nothing_and_an_error_leaves_word(tmp_path):
     with peers.watched(tmp_path, 0, 2, 900.0):
         assert (tmp_path / "processes/0.json").exists()

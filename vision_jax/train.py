@@ -171,6 +171,7 @@ class Training:
         sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else self.zeros()
         self.carry: Carry = (state, sums)
         self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
+        self.checked: tuple[int, MetricSums] | None = None  # Step and its sums on the host, found to be finite.
         self.newest: dict[str, float] = {}  # The last one written.
         self.monitor = Monitor(run, restored.history if restored else None, started_at=self.step)
 
@@ -251,11 +252,13 @@ class Training:
     def check(self) -> MetricSums:
         """Writes the closed row, and returns the sums since then (on the host) if they and the state are finite."""
         self.write_row()
-        state, sums = self.carry
-        on_host = parallel.to_host(sums)
-        self.monitor.check(on_host)
-        self.monitor.check_state(self.step, state)
-        return on_host
+        if self.checked is None or self.checked[0] != self.step:
+            state, sums = self.carry
+            on_host = parallel.to_host(sums)
+            self.monitor.check(on_host)
+            self.monitor.check_state(self.step, state)
+            self.checked = (self.step, on_host)
+        return self.checked[1]
 
     def save(self) -> None:
         """Starts writing a checkpoint, after everything that belongs before it."""

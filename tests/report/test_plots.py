@@ -74,6 +74,14 @@ class TestCurves:
         low, high = ax.get_ylim()
         assert low < 2e-4 and high > 4e-4  # A constant is a line in the middle.
 
+    def test_a_share_is_drawn_in_per_cent_and_has_no_room_above_all_of_it(self, tmp_path, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(figures, "save", lambda figure, *rest: drawn.append(figure))
+        plots.curves(tmp_path / "a.png", {"val": [(1, 1.0), (2, 1.0)]}, title="t", ylabel="accuracy", percent=True)
+        (ax,) = drawn[0].axes
+        assert list(ax.lines[0].get_ydata()) == [100.0, 100.0] and ax.get_ylabel() == "accuracy (%)"
+        assert 100 < ax.get_ylim()[1] <= 105
+
 
 class TestNoisyCurves:
     def test_the_running_mean_is_that_of_the_values_around(self):

@@ -20,7 +20,7 @@ import numpy as np
 
 from vision_jax import writers
 from vision_jax.analysis.record import Record
-from vision_jax.metrics import intervals, words
+from vision_jax.metrics import words
 from vision_jax.utils import files
 
 PUBLISHED = "published.json"
@@ -47,11 +47,12 @@ def keep(workdir: str | pathlib.Path, folder: str | pathlib.Path, name: str) -> 
             f"{record.workdir} has no report/{_RESULTS}: it is no folder of a run, or the run has not ended."
         )
     environment = record.environment
-    config, options = _command(environment["command"])
+    if not record.config_name:
+        raise ValueError(f"The run's command names no --config=FILE: {environment['command']}")
     git = environment["git"]
     run = {
-        "config": config,
-        "options": options,
+        "config": record.config_name,
+        "options": _options(environment["command"]),
         "seed": record.config["seed"],
         "revision": git and git["revision"] + (" and changes" if git["dirty"] else ""),
         "machine": {name: environment[name] for name in _MACHINE},
@@ -71,18 +72,14 @@ def keep(workdir: str | pathlib.Path, folder: str | pathlib.Path, name: str) -> 
     return kept
 
 
-def _command(command: str) -> tuple[str, list[str]]:
-    """Returns the config that a command names, without its folders, and the options that it sets."""
-    config, options = None, []
+def _options(command: str) -> list[str]:
+    """Returns the options of the config that a command sets."""
+    options = []
     for word in shlex.split(command):
         name, _, value = word.partition("=")
-        if name == "--config":
-            config = pathlib.PurePath(value).name
-        elif name.startswith("--config."):
+        if name.startswith("--config."):
             options.append(f"{name}={pathlib.PurePath(value).name}" if value.startswith("/") else word)
-    if config is None:
-        raise ValueError(f"The run's command names no --config=FILE: {command}")
-    return config, options
+    return options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +145,7 @@ def _measured(metric: str, n: int, runs: Sequence[Kept]) -> str:
         return f"{shown} ± {100 * spread if share else spread:.2f} ({len(values)} seeds)"
     receipt = runs[0].results["receipts"].get(metric)
     if "accuracy" in metric:
-        found = intervals.wilson(round(value * n), n)
-        return f"{shown} ({100 * found.low:.1f}–{100 * found.high:.1f})"
+        return words.short(metric, value, n)
     if receipt and receipt.get("interval"):
         return f"{shown} ({receipt['interval']['low']:.2f}–{receipt['interval']['high']:.2f})"
     return shown

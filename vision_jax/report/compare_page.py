@@ -234,8 +234,7 @@ def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
         for line in row.records[0].rows():
             for name, value in line.items():
                 if name != "step":
-                    shown = 100 * value if words.in_percent(name) else value
-                    series.setdefault(name, {}).setdefault(row.name, []).append((int(line["step"]), shown))
+                    series.setdefault(name, {}).setdefault(row.name, []).append((int(line["step"]), value))
     shared = [name for name, of in series.items() if len(of) == len(rows)]
     if rows[0].records[0].results["task"] == "classification":
         shared = [name for name in shared if name.rpartition("/")[2] in ("accuracy", "loss")]
@@ -245,8 +244,7 @@ def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
         path = folder / f"curve_{number}.png"
         split, _, metric = name.rpartition("/")
         title = f"{split}/{words.label(metric)}"
-        ylabel = f"{title} (%)" if words.in_percent(metric) else title
-        plots.curves(path, series[name], title=title, ylabel=ylabel)
+        plots.curves(path, series[name], title=title, ylabel=title, percent=words.in_percent(metric))
         yield page.picture(path, f"{title} of all runs", "")
 
 

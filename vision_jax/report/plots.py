@@ -22,6 +22,7 @@ def curves(
     yscale: Literal["linear", "log"] = "linear",
     chosen: int | None = None,
     epoch: float | None = None,
+    percent: bool = False,
 ) -> None:
     """Draws lines over common axes.
 
@@ -35,7 +36,11 @@ def curves(
         yscale: 'linear' or 'log'.
         chosen: step of the checkpoint that was chosen, which is marked.
         epoch: steps of one, for a second axis on top.
+        percent: y is a share, and drawn in per cent.
     """
+    if percent:
+        series = {name: [(x, 100.0 * y) for x, y in points] for name, points in series.items()}
+        ylabel += " (%)"
     with figures.chart(path, figures.WIDTH, 3.3 + 0.4 * (epoch is not None), title) as ax:
         ax.set_xlabel(xlabel, parse_math=False)
         ax.set_ylabel(ylabel, parse_math=False)
@@ -62,6 +67,8 @@ def curves(
         if values and yscale == "linear" and np.ptp(values) <= 1e-6 * max(map(abs, values)):
             middle = values[0]  # A constant, whose rounding errors are no course.
             ax.set_ylim(*sorted((0.5 * middle, 1.5 * middle)) if middle else (-1, 1))
+        if percent:
+            ax.set_ylim(top=min(ax.get_ylim()[1], 102.0))  # Of a line at 100 the half is seen.
         if yscale == "linear":
             _plain_numbers(ax.yaxis, max(map(abs, values), default=1.0))
         _steps(ax, chosen, epoch)

@@ -199,8 +199,7 @@ def _curves(
             if key != "step":
                 split, _, metric = key.rpartition("/")
                 plot, line = _place(split, metric, measured)
-                shown = 100 * value if words.in_percent(metric) else value
-                series.setdefault(plot, {}).setdefault(line, []).append((int(row["step"]), shown))
+                series.setdefault(plot, {}).setdefault(line, []).append((int(row["step"]), value))
                 if split not in ("train", ""):
                     evaluated.add(plot)
 
@@ -213,9 +212,9 @@ def _curves(
         name = words.label(plot)
         pair = next((pair for pair in _PAIRS if plot.startswith("_and_".join(pair))), None)
         ylabel = words.label(plot.removeprefix(f"{'_and_'.join(pair)}_")) if pair else name
-        ylabel += " (%)" if words.in_percent(plot) else ""
-        plots.curves(path, splits, title=name, ylabel=ylabel, chosen=chosen, epoch=epoch)
-        last = ", ".join(f"{split} {page.show(float(points[-1][1]))}" for split, points in splits.items())
+        percent = words.in_percent(plot)
+        plots.curves(path, splits, title=name, ylabel=ylabel, chosen=chosen, epoch=epoch, percent=percent)
+        last = ", ".join(f"{split} {words.value(plot, float(points[-1][1]))}" for split, points in splits.items())
         alt = f"{name} over the steps of training; at the end: {last}."
         alt += f" Chosen: step {chosen:,}." if chosen is not None else ""
         yield page.Picture(path, alt=alt, caption=(notes or {}).get(plot, ""))
