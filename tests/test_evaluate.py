@@ -102,8 +102,8 @@ def evaluator(every):
 def test_train_is_evaluated_at_the_end_if_asked_and_every_further_split_is(load_config, tmp_path, monkeypatch):
     load = datasets.load
 
-    def with_another_test_split(options):
-        dataset = load(options)
+    def with_another_test_split(options, **how):
+        dataset = load(options, **how)
         splits = {**dataset.splits, "test_again": datasets.limited(dataset.splits["test"], 7)}
         return Dataset(dataset.name, splits, dataset.class_names, dataset.provenance)
 

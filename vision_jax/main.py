@@ -24,7 +24,9 @@ from vision_jax.utils import files
 
 _CONFIG = flags.DEFINE_string("config", None, "Config file, FILE.py or FILE.py:VARIANT; also a packaged one's name.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of all that the run writes; by default runs/<config name>.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or make metrics and report again.")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval"], "'train' starts or continues training; 'eval' makes metrics and report again."
+)
 _CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "Step of the checkpoint to evaluate; by default the best.")
 _DATA = flags.DEFINE_string("data", "", "With --mode=eval: another data set or folder of photos, of the same classes.")
 _PREPARE = flags.DEFINE_bool("prepare", False, "Fetch and prepare the config's data set first, if that was not done.")

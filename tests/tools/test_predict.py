@@ -284,7 +284,7 @@ def test_what_cannot_be_done_is_refused_in_sentences(paths, options, match, caps
 
 
 @pytest.mark.parametrize(
-    ("task", "command"), [("gan", "sample {}"), ("super_resolution", "upscale PICTURES --workdir={}")]
+    ("task", "command"), [("gan", "sample {}"), ("super_resolution", "upscale PICTURES OUT --workdir={}")]
 )
 def test_runs_of_other_tasks_name_their_command(task, command, tmp_path, monkeypatch, capsys):
     restored = types.SimpleNamespace(config={"task": task}, step=3, state={})
