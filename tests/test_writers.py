@@ -353,15 +353,19 @@ class TestTensorBoard:
         assert [step for step, _ in events(tmp_path)["samples"]] == list(range(7))
 
     @pytest.mark.parametrize("left", [0.5, 0])
-    def test_events_that_a_kill_lost_come_back_from_the_rows(self, tmp_path, left):
-        """A kill may come before TensorFlow is even loaded; the rows are there."""
+    def test_events_that_a_kill_lost_come_back_from_rows_and_grids(self, tmp_path, left):
+        """A kill may come before TensorFlow is even loaded; the rows and the grids are there."""
         with writers.open_writers(tmp_path, config(), resume_step=None) as writer:
             self.write(writer, range(5))
+        before = dict(events(tmp_path)["samples"])
         path = self.age(tmp_path)
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * left)])
         with writers.open_writers(tmp_path, config(), resume_step=3) as writer:
             self.write(writer, range(4, 6))
         assert_events_equal_rows(tmp_path)
+        after = events(tmp_path)["samples"]
+        assert sorted(step for step, _ in after) == list(range(6))
+        assert all(np.array_equal(image, before[step]) for step, image in after if step in before)
 
     def test_events_after_a_damaged_record_come_back_from_the_rows(self, tmp_path):
         with writers.open_writers(tmp_path, config(), resume_step=None) as writer:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from vision_jax import config as config_lib
-from vision_jax.writers.pictures import Pictures
+from vision_jax.writers.pictures import MOST, Pictures
 from vision_jax.writers.rows import JsonLines, read_rows
 from vision_jax.writers.tensorboard import TensorBoard
 from vision_jax.writers.weights_and_biases import WeightsAndBiases
@@ -52,7 +52,7 @@ def open_writers(
     course = [JsonLines(workdir / STEPS, resume_step)] if keeps_course else []
     views: list[Any] = []
     if config.log.tensorboard:
-        views.append(TensorBoard(workdir / EVENTS, resume_step, metrics.kept + timings.kept))
+        views.append(TensorBoard(workdir / EVENTS, resume_step, metrics.kept + timings.kept, workdir / PICTURES))
     if config.wandb.project:
         views.append(WeightsAndBiases(workdir, config, resumed=resume_step is not None))
     return Writer([metrics], [timings], course, views, [Pictures(workdir / PICTURES, resume_step)])
@@ -99,8 +99,8 @@ class Writer:
                     sink.write(at, row)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Writes images uint8 [N, H, W, C], C = 1 or 3: as a grid of at most 64 into `pictures/`, and to the views."""
-        images = _checked(images)
+        """Writes the first 64 of images uint8 [N, H, W, C], C = 1 or 3: to `pictures/` as a grid, and to the views."""
+        images = {name: batch[:MOST] for name, batch in _checked(images).items()}
         for view in (*self._pictures, *self._views):
             view.write_images(step, images)
 

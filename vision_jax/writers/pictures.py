@@ -112,12 +112,12 @@ class Pictures:
                     path.unlink()
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Writes the first 64 of each batch."""
+        """Writes each batch."""
         for name, batch in images.items():
             if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
                 raise ValueError(f"{name!r} cannot be the name of pictures: words with '/' between them can.")
             if len(batch):
-                write(self._folder / name / f"{step:08d}.png", batch[:MOST])
+                write(self._folder / name / f"{step:08d}.png", batch)
 
 
 def _columns(count: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from vision_jax.writers import event_files
+from vision_jax.writers import event_files, pictures
 from vision_jax.writers.rows import Row
 
 
@@ -18,10 +18,11 @@ class TensorBoard:
     """The event files of a run, written by a thread that first imports their writer (seconds of CPU).
 
     Nothing waits for that thread but `close`. A killed run may therefore leave fewer events than rows in
-    `metrics.jsonl`, or more than the restored checkpoint knows: on resume the files are made to agree with `rows`.
+    `metrics.jsonl` and grids in `pictures/`, or more than the restored checkpoint knows: on resume the files are made
+    to agree with `rows` and with the grids below `grids`.
     """
 
-    def __init__(self, folder: pathlib.Path, resume_step: int | None, rows: list[Row]):
+    def __init__(self, folder: pathlib.Path, resume_step: int | None, rows: list[Row], grids: pathlib.Path):
         """Starts the thread, which first takes back what comes after `resume_step` (None: everything)."""
         # Before the import: TensorFlow's lines about its own start would tear the run's progress bar. JAX, which set
         # the level to "1" for itself, has read it by now. No arithmetic of the run is TensorFlow's, so it may do
@@ -31,7 +32,7 @@ class TensorBoard:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(
-            target=self._run, args=(folder, resume_step, rows), name="tensorboard", daemon=True
+            target=self._run, args=(folder, resume_step, rows, grids), name="tensorboard", daemon=True
         )
         self._thread.start()
 
@@ -65,9 +66,9 @@ class TensorBoard:
         if self._thread.is_alive():  # it ends early where writing fails
             self._calls.put((name, arguments))
 
-    def _run(self, folder: pathlib.Path, resume_step: int | None, rows: list[Row]) -> None:
+    def _run(self, folder: pathlib.Path, resume_step: int | None, rows: list[Row], grids: pathlib.Path) -> None:
         try:
-            events = _Events(folder, resume_step, rows)
+            events = _Events(folder, resume_step, rows, grids)
             while (call := self._calls.get()) is not None:
                 name, arguments = call
                 getattr(events, name)(*arguments)
@@ -79,11 +80,15 @@ class TensorBoard:
 class _Events:
     """A writer of events and what it has written so far: the methods are the calls that wait in the queue."""
 
-    def __init__(self, folder: pathlib.Path, resume_step: int | None, rows: list[Row]):
+    def __init__(self, folder: pathlib.Path, resume_step: int | None, rows: list[Row], grids: pathlib.Path):
         self.present = event_files.take_back(folder, resume_step, rows)
         self.writer = _summary_writer(folder)
         for row in rows:
             self.final(row["step"], {name: value for name, value in row.items() if name != "step"})
+        for name, paths in pictures.written(grids).items():
+            for step, path in paths.items():
+                if resume_step is not None and step <= resume_step and (name, step) not in self.present:
+                    self.images(step, {name: pictures.read(path)})
         self.flush = self.writer.flush
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
