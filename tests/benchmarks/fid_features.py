@@ -14,13 +14,11 @@ import json
 import os
 import pathlib
 import platform
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
+
+from tests.benchmarks import in_turn
 
 SIDES = ("ours", "torch contiguous", "torch channels-last")
 
@@ -68,47 +66,11 @@ def load_side(side: str, size: int, batch: int) -> Callable[[], np.ndarray]:
     return run
 
 
-def serve(side: str, size: int, batch: int) -> None:
-    """Writes the features as one line, then answers lines (seconds of a burst) with images per second."""
-    run = load_side(side, size, batch)
-    print(json.dumps(run().astype(np.float64).tolist()), flush=True)
-    for line in sys.stdin:
-        began, done = time.perf_counter(), 0
-        while not done or time.perf_counter() - began < float(line):
-            run()
-            done += batch
-        print(done / (time.perf_counter() - began), flush=True)
-
-
-class Server:
-    """A process of its own for one side."""
-
-    def __init__(self, side: str, size: int, batch: int):
-        command = [sys.executable, "-m", "tests.benchmarks.fid_features", "--serve", side]
-        self.process = subprocess.Popen(
-            [*command, "--size", str(size), "--batch", str(batch)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.features = np.array(json.loads(self.answer()))
-
-    def answer(self) -> str:
-        """The next line that the process writes."""
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("a side died")
-        return line
-
-    def burst(self, seconds: float) -> float:
-        """Images per second over at least `seconds`."""
-        print(seconds, file=self.process.stdin, flush=True)
-        return float(self.answer())
-
-    def close(self) -> None:
-        """Ends the process."""
-        self.process.stdin.close()
-        self.process.wait()
+def check(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Raises unless the features agree."""
+    difference = float(np.abs(ours - theirs).max() / np.abs(ours).max())
+    if not difference < 1e-4:
+        raise SystemExit(f"The features differ by {difference:.1e}; nothing is timed.")
 
 
 def main() -> None:
@@ -122,30 +84,15 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.serve, given.size, given.batch)
+        in_turn.serve(load_side(given.serve, given.size, given.batch), given.batch)
         return
-    servers = {side: Server(side, given.size, given.batch) for side in SIDES}
-    ours = servers["ours"].features
-    difference = max(float(np.abs(ours - s.features).max() / np.abs(ours).max()) for s in servers.values())
-    if not difference < 1e-4:
-        raise SystemExit(f"The features differ by {difference:.1e}; nothing is timed.")
-    samples: dict[str, list[float]] = {side: [] for side in SIDES}
-    for _ in range(given.rounds):
-        for side, server in servers.items():
-            samples[side].append(server.burst(given.burst))
-    for server in servers.values():
-        server.close()
-    best = max(SIDES[1:], key=lambda side: statistics.median(samples[side]))
-    ratio = statistics.median(a / b for a, b in zip(samples["ours"], samples[best], strict=True))
-    print(f"features agree to {difference:.1e}; {given.batch} × {given.size}×{given.size}, {given.rounds} rounds")
-    for side, found in samples.items():
-        middle = statistics.median(found)
-        print(f"{side:20} {middle:8.1f} images/s   spread {(max(found) - min(found)) / middle:.0%}")
-    print(f"ours to {best}: {ratio:.2f} ×")
+    command = ["-m", "tests.benchmarks.fid_features", "--size", str(given.size), "--batch", str(given.batch), "--serve"]
+    found = in_turn.compare({side: [*command, side] for side in SIDES}, check, given.rounds, given.burst)
+    print(f"{given.batch} × {given.size}×{given.size}, {given.rounds} rounds")
+    in_turn.show(found, "images/s")
     if given.json:
         facts = {"machine": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
-        row = {**facts, **vars(given), "difference": difference, "samples": samples, "ratio": ratio}
-        pathlib.Path(given.json).write_text(json.dumps(row, indent=2) + "\n")
+        pathlib.Path(given.json).write_text(json.dumps({**facts, **vars(given), **found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
