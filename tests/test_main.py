@@ -1,4 +1,4 @@
-"""The command line: what it lists, prints and refuses; evaluation makes the very same numbers again."""
+"""The command line: what it lists and prints; evaluation makes the very same numbers again."""
 
 import json
 import subprocess
@@ -6,18 +6,16 @@ import sys
 
 import pytest
 
+from tests import forked_commands
 from vision_jax import listing
+
+pytestmark = pytest.mark.compiled_quickly
 
 
 @pytest.fixture
-def command(repository, tmp_path):
-    def run(*arguments, cwd=tmp_path):
-        return subprocess.run(
-            [sys.executable, "-W", "error::DeprecationWarning:vision_jax", "-m", "vision_jax.main", *arguments],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-        )
+def command(tmp_path):
+    def run(*arguments):
+        return forked_commands.run([sys.executable, "-m", "vision_jax.main", *arguments], cwd=tmp_path)
 
     return run
 
@@ -32,7 +30,8 @@ def test_without_a_config_lists_them_with_their_first_lines(repository, monkeypa
 
 def test_train_then_eval_gives_the_very_same_results_and_page(command, repository, tmp_path):
     config = f"--config={repository}/configs/digits_cnn.py:smoke"
-    result = command(config)
+    start = [sys.executable, "-W", "error::DeprecationWarning:vision_jax", "-m", "vision_jax.main"]
+    result = subprocess.run([*start, config], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "No --workdir given; writing to runs/digits_cnn_smoke" in result.stdout
     assert "Report: " in result.stdout and "accuracy" in result.stdout
@@ -64,36 +63,6 @@ def test_train_then_eval_gives_the_very_same_results_and_page(command, repositor
     missing = command(config, "--mode=eval", "--checkpoint=999")  # One beside it is compared.
     assert missing.returncode == 1
     assert "There is no checkpoint 999" in missing.stderr and "Traceback" not in missing.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--config.optimizer.learning_rat=1"], "did you mean 'optimizer.learning_rate'?"),
-        (["--config.optimizer.learning_rate=fast"], "is 'fast' (str), expected float"),
-        (["--config.data.batch_size=0"], "config.data.batch_size is 0, allowed is from 1 upwards"),
-        (["--config.train.steps=5"], "contradict each other"),
-        (["--config.data.name=mnits"], "did you mean 'mnist'?"),
-        (["--config.model.cnn.dropot=0.1"], "config.model.cnn.dropot does not exist; did you mean 'dropout'?"),
-        (["--options=resnet19"], "did you mean 'resnet1"),
-        (["--config.data.augment=('horizontal_flp',)"], "horizontal_flip"),
-        (["surplus"], "Unexpected argument 'surplus'"),
-    ],
-)
-def test_what_is_wrong_is_a_sentence_and_nothing_is_written(
-    arguments, words, repository, tmp_path, monkeypatch, capsys
-):
-    """In one process, as each start costs seconds: flags, config and run are built as by the command."""
-    result = subprocess.run(
-        [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode != 0
-    assert words in result.stderr + result.stdout
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "runs").exists()
 
 
 def test_the_network_is_switched_and_an_option_unset_on_the_command_line(command, repository, tmp_path):

@@ -1,14 +1,13 @@
 """Whatever is wrong with what was typed is one sentence: what was found and what to type next, never a traceback."""
 
-import json
-import os
 import shlex
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests import forked_commands
 
 MAIN = "vision_jax.main"
 TOOLS = "vision_jax.tools."
@@ -22,6 +21,11 @@ CASES = {
     f"{MAIN} --config={{broken}}/syntax.py": "syntax.py, line 2: SyntaxError",
     f"{MAIN} --config={{broken}}/fails.py": "fails.py, line 2: ZeroDivisionError: division by zero",
     f"{MAIN} --config={{broken}}/empty.py": "has no function `get_config(variant)`",
+    f"{MAIN} --options=resnet19": "did you mean 'resnet1",
+    f"{MAIN} --config=digits_cnn --config.data.batch_size=0": "config.data.batch_size is 0, allowed is from 1 upwards",
+    f"{MAIN} --config=digits_cnn --config.train.steps=5": "contradict each other",
+    f"{MAIN} --config=digits_cnn --config.model.cnn.dropot=0.1": "dropot does not exist; did you mean 'dropout'?",
+    f"{MAIN} --config=digits_cnn '--config.data.augment=(\"horizontal_flp\",)'": "horizontal_flip",
     f"{MAIN} --config=digits_cnn --config.optimizer.learning_rat=1": "did you mean 'optimizer.learning_rate'?",
     f"{MAIN} --config=digits_cnn --config.optimizer.learning_rate=fast": "is 'fast' (str), expected float",
     f"{MAIN} --config=digits_cnn --config.gan.latent_dim=3": "is of the task gan",
@@ -62,8 +66,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory, repository):
-    """Command -> (status, stdout, stderr) of all cases, and the folders that stand in braces."""
+def answers(tmp_path_factory):
+    """Command -> the ended process of all cases, and the folders that stand in braces."""
     base = tmp_path_factory.mktemp("wrong")
     folders = {name: base / name for name in ("broken", "empty", "few", "flat")}
     for folder in folders.values():
@@ -76,26 +80,19 @@ def answers(tmp_path_factory, repository):
         (folders["few"] / name).mkdir()
         photo.rotate(90 if name == "cat" else 0).save(folders["few"] / name / "1.png")
     photo.save(folders["flat"] / "1.png")
-    commands = [shlex.split(command.format(**folders)) for command in CASES]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
-    result = subprocess.run(
-        [sys.executable, repository / "tests/forked_commands.py"],
-        input=json.dumps(commands),
-        cwd=base,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ended = {
+        command: forked_commands.run([sys.executable, "-m", *shlex.split(command.format(**folders))], cwd=base)
+        for command in CASES
+    }
     written = {path.name for path in base.iterdir()} - set(folders)
-    return dict(zip(CASES, json.loads(result.stdout), strict=True)), folders, written
+    return ended, folders, written
 
 
 @pytest.mark.parametrize("command", CASES)
 def test_it_is_a_sentence(command, answers):
     found, folders, _ = answers
-    status, stdout, stderr = found[command]
-    assert status in (1, 2), stdout
+    stderr = found[command].stderr
+    assert found[command].returncode in (1, 2), found[command].stdout
     assert CASES[command].format(**folders) in stderr
     assert "Traceback" not in stderr and "FATAL" not in stderr
     lines = [line for line in stderr.splitlines() if not line.startswith("WARNING")]

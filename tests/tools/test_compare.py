@@ -1,10 +1,9 @@
 import json
-import subprocess
 import sys
 
 import numpy as np
 
-from tests import classifier_runs
+from tests import classifier_runs, forked_commands
 from vision_jax import config as config_lib
 from vision_jax.data import datasets, sources
 from vision_jax.tools import compare
@@ -52,8 +51,7 @@ def test_images_of_data_that_changed_are_not_shown(tmp_path):
 
 def test_the_command(tmp_path):
     def run(*arguments):
-        command = [sys.executable, "-m", "vision_jax.tools.compare", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True)
+        return forked_commands.run([sys.executable, "-m", "vision_jax.tools.compare", *map(str, arguments)])
 
     done = run(*runs(tmp_path), f"--out={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr

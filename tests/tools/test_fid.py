@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forked_commands
 from vision_jax import inference, models
 from vision_jax.data.sources import ArraySource
 from vision_jax.metrics import frechet
@@ -261,13 +261,7 @@ def test_the_self_check_draws_as_torch_fidelity_does(options, monkeypatch):
 
 
 def command(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "vision_jax.tools.fid", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
+    return forked_commands.run([sys.executable, "-m", "vision_jax.tools.fid", *map(str, arguments)], cwd=cwd)
 
 
 def test_the_command(options, folders, tmp_path, repository):

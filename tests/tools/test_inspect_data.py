@@ -1,10 +1,9 @@
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
 
-from tests import classifier_runs
+from tests import classifier_runs, forked_commands
 from vision_jax import config as config_lib
 from vision_jax.data import datasets, sources
 
@@ -13,7 +12,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 
 def run(*arguments):
     command = [sys.executable, "-m", "vision_jax.tools.inspect_data", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    return forked_commands.run(command, cwd=REPOSITORY)
 
 
 def test_page_of_the_digits(tmp_path):

@@ -1,7 +1,6 @@
 """Weights both ways: files to files, runs to files, and what PyTorch says to them."""
 
 import json
-import subprocess
 import sys
 import types
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import forked_commands
 from tests.torchvision_import import import_torchvision
 from vision_jax import inference, models
 from vision_jax.checkpoints import CheckpointError
@@ -157,15 +157,10 @@ def test_what_cannot_be_done_is_refused_in_sentences(run_folder, tmp_path):
 def test_the_command(tmp_path, repository):
     torch_writer.write_pth(tmp_path / "w.pth", port.to_state_dict("resnet20", random_variables("resnet20")))
     command = [sys.executable, "-m", "vision_jax.tools.port_weights", tmp_path / "w.pth", "--model=resnet20"]
-    done = subprocess.run(
-        [*command, f"--out={tmp_path}/o.safetensors", "--options", json.dumps({"num_classes": 10})],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=repository,
-    )
+    options = ["--options", json.dumps({"num_classes": 10})]
+    done = forked_commands.run([*command, f"--out={tmp_path}/o.safetensors", *options], cwd=repository)
     assert done.returncode == 0, done.stderr
     assert "269,722 parameters" in done.stdout
-    done = subprocess.run([*command, "--out=o.pth"], capture_output=True, text=True, check=False, cwd=repository)
+    done = forked_commands.run([*command, "--out=o.pth"], cwd=repository)
     assert done.returncode == 1
     assert "ERROR: --out=o.pth has to end in .safetensors" in done.stderr

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import pathlib
-import subprocess
 import sys
 import types
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forked_commands
 from vision_jax import checkpoints, inference, models
 from vision_jax.data import decode
 from vision_jax.data.transforms import ResizeCenterCrop
@@ -245,13 +245,7 @@ def test_explanations_are_written(network, pictures, tmp_path):
 
 
 def command(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "vision_jax.tools.predict", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
+    return forked_commands.run([sys.executable, "-m", "vision_jax.tools.predict", *map(str, arguments)], cwd=cwd)
 
 
 def test_the_command(weight_file, pictures, repository):

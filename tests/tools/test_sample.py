@@ -1,6 +1,5 @@
 """Images of a run's generator, as files: a folder, a grid, an array; and what is refused."""
 
-import subprocess
 import sys
 
 import flax.linen as nn
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import untrained_runs
+from tests import forked_commands, untrained_runs
 from vision_jax import checkpoints, evaluate, inference
 from vision_jax import run as run_lib
 from vision_jax.tasks import base, latent
@@ -173,9 +172,9 @@ def test_other_runs_are_refused(run_folder, tmp_path, capsys):
 def test_the_command(gan_folder, repository, tmp_path):
     arguments = [f"--workdir={gan_folder}", "--n=4", f"--out={tmp_path}/a.npz", "--class=3"]
     command = [sys.executable, "-m", "vision_jax.tools.sample"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, cwd=repository)
+    done = forked_commands.run([*command, *arguments], cwd=repository)
     assert done.returncode == 2 and "is not class-conditional" in done.stderr
-    done = subprocess.run([*command, *arguments[:-1]], capture_output=True, text=True, check=False, cwd=repository)
+    done = forked_commands.run([*command, *arguments[:-1]], cwd=repository)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
         assert file["images"].shape == (4, 8, 8, 1)

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests import forked_commands
 from vision_jax import config as config_lib
 from vision_jax import run as run_lib
 from vision_jax import study as study_lib
@@ -211,7 +212,7 @@ def command(study_file, out, *options):
 
 
 def test_its_command_reads_a_study(repository):
-    lines = subprocess.check_output(command(str(STUDIES[0]), "x", "--commands"), cwd=repository, text=True)
+    lines = forked_commands.run(command(str(STUDIES[0]), "x", "--commands"), cwd=repository).stdout
     runs = study_lib.load(str(STUDIES[0])).all_runs()
     for run, line in zip(runs, lines.splitlines(), strict=True):
         assert f"--workdir=x/{run.name} " in f"{line} "
