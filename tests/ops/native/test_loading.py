@@ -3,12 +3,12 @@
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import jax
 import pytest
 
+from tests import forked_commands
 from vision_jax.ops.native import build
 
 try:
@@ -34,13 +34,7 @@ print(float(jax.jit(ops.square_sum)(x)), "VisionJaxSquareSum" in jax.jit(ops.squ
 def start(home, changes="", **environment):
     """A process that sums squares, with its cache below `home`."""
     environment = {**os.environ, "VISION_JAX_HOME": str(home), **environment}
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(changes=changes)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    return forked_commands.Popen([sys.executable, "-c", PROGRAM.format(changes=changes)], env=environment)
 
 
 def finish(process):
@@ -68,10 +62,25 @@ def script(path, text):
     return str(path)
 
 
+# The last argument is the library to make.
+ONCE = f"""
+[ "$1" = --version ] && exec {COMPILER} --version
+for library; do :; done
+[ -e "$0.so" ] || {{ {COMPILER} "$@" && cp "$library" "$0.$$" && mv "$0.$$" "$0.so"; exit; }}
+cp "$0.so" "$library"
+"""
+
+
 @pytest.fixture(scope="module")
-def filled_once(tmp_path_factory):
+def compiler(tmp_path_factory):
+    """Compiles updates.cc once, seconds, and afterwards gives the same library."""
+    return script(tmp_path_factory.mktemp("compiler") / "compiler", ONCE)
+
+
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory, compiler):
     home = tmp_path_factory.mktemp("home")
-    assert run(home)[0]
+    assert run(home, CXX=compiler)[0]
     return home
 
 
@@ -84,9 +93,9 @@ def filled(filled_once, tmp_path):
     return home, library
 
 
-def test_a_later_process_takes_what_the_first_one_kept(filled):
+def test_a_later_process_takes_what_the_first_one_kept(filled, compiler):
     home, library = filled
-    assert run(home, "loading._make = None")[0]
+    assert run(home, "loading._make = None", CXX=compiler)[0]
     assert libraries(home) == [library] and build.is_intact(library)
 
 
@@ -100,32 +109,33 @@ def flip_bits(content):
     [lambda content: content[: len(content) // 3], flip_bits, lambda content: b"", lambda content: b"rubbish" * 1000],
     ids=["truncated", "bit flipped", "empty", "foreign"],
 )
-def test_a_damaged_library_is_never_loaded_and_made_again(damage, filled):
+def test_a_damaged_library_is_never_loaded_and_made_again(damage, filled, compiler):
     home, library = filled
     library.write_bytes(damage(library.read_bytes()))
-    compiled, log = run(home)
+    compiled, log = run(home, CXX=compiler)
     assert compiled and "is damaged" in log
     assert libraries(home) == [library] and build.is_intact(library)
 
 
-def test_the_library_of_another_processor_is_not_loaded(filled):
+def test_the_library_of_another_processor_is_not_loaded(filled, compiler):
     home, library = filled
     # Sound by its checksum, it would end whoever loads it.
     content = b"\x7fELF" + bytes(1000)
     library.unlink()
     other = library.with_name(f"{library.stem.rpartition('-')[0]}-{build.checksum(content)}.so")
     other.write_bytes(content)
-    assert not run(home)[0]  # what it is on the processor of its key: the loader refuses it
-    compiled, _ = run(home, "features = build.processor(); build.processor = lambda: features + ' another'")
+    assert not run(home, CXX=compiler)[0]  # what it is on the processor of its key: the loader refuses it
+    another = "features = build.processor(); build.processor = lambda: features + ' another'"
+    compiled, _ = run(home, another, CXX=compiler)
     assert compiled
     assert other in libraries(home) and len(libraries(home)) == 2
 
 
-def test_another_compiler_makes_another_library(tmp_path):
-    compiler = script(tmp_path / "compiler", f'exec {COMPILER} "$@"')
-    assert run(tmp_path, CXX=compiler)[0]
-    script(tmp_path / "compiler", f'# A later version.\nexec {COMPILER} "$@"')
-    assert run(tmp_path, CXX=compiler)[0]
+def test_another_compiler_makes_another_library(compiler, tmp_path):
+    other = script(tmp_path / "compiler", f'exec {compiler} "$@"')
+    assert run(tmp_path, CXX=other)[0]
+    script(tmp_path / "compiler", f'# A later version.\nexec {compiler} "$@"')
+    assert run(tmp_path, CXX=other)[0]
     assert len(libraries(tmp_path)) == 2
 
 
@@ -194,7 +204,7 @@ def test_a_compiler_that_hangs_is_ended_with_what_it_started(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["below a file", "not writable"])
-def test_a_cache_that_cannot_be_written(kind, tmp_path):
+def test_a_cache_that_cannot_be_written(kind, compiler, tmp_path):
     home = tmp_path / "home"
     if kind == "below a file":
         home.write_text("")
@@ -202,12 +212,12 @@ def test_a_cache_that_cannot_be_written(kind, tmp_path):
         pytest.skip("root may write everywhere")
     else:
         home.mkdir(mode=0o555)
-    compiled, log = run(home)
+    compiled, log = run(home, CXX=compiler)
     assert compiled and "cannot be kept" in log
 
 
-def test_processes_that_start_at_once_make_it_once(tmp_path):
-    processes = [start(tmp_path) for _ in range(8)]
+def test_processes_that_start_at_once_make_it_once(compiler, tmp_path):
+    processes = [start(tmp_path, CXX=compiler) for _ in range(8)]
     assert all([finish(process)[0] for process in processes])
     assert len(libraries(tmp_path)) == 1
     assert not list((tmp_path / "ops").glob(".making-*"))
@@ -255,24 +265,27 @@ def test_without_compiler_the_wheel_s_library_is_used(wheel, tmp_path):
     assert run(tmp_path / "home", "loading._make = None", **no_compiler)[0]  # tested once
 
 
-def test_a_damaged_library_of_the_wheel_is_compiled_here(wheel, tmp_path):
+def test_a_damaged_library_of_the_wheel_is_compiled_here(wheel, compiler, tmp_path):
     folder = tmp_path / "prebuilt"
     shutil.copytree(wheel, folder)
     for library in folder.glob("*.so"):
         library.write_bytes(flip_bits(library.read_bytes()))
-    compiled, log = run(tmp_path, from_wheel(folder))
+    compiled, log = run(tmp_path, from_wheel(folder), CXX=compiler)
     assert compiled and "is damaged" in log
 
 
-def test_a_library_of_the_wheel_that_fails_its_test_is_compiled_here(tmp_path):
+def test_a_library_of_the_wheel_that_fails_its_test_is_compiled_here(compiler, tmp_path):
     content = b"\x7fELF" + bytes(1000)
     (tmp_path / f"updates-{LEVEL}-{build.checksum(content)}.so").write_bytes(content)
-    compiled, log = run(tmp_path, from_wheel(tmp_path))
+    compiled, log = run(tmp_path, from_wheel(tmp_path), CXX=compiler)
     assert compiled and "failed its test" in log
 
 
 @pytest.mark.parametrize("name", ["channels", "updates"])
-@pytest.mark.parametrize("instructions", list(build.LEVELS))
+@pytest.mark.parametrize(
+    "instructions",
+    [pytest.param(level, marks=[pytest.mark.full] * (level != min(build.LEVELS))) for level in build.LEVELS],
+)
 def test_every_level_that_this_processor_runs_passes_the_test(name, instructions, tmp_path):
     if list(build.LEVELS).index(instructions) < list(build.LEVELS).index(LEVEL):
         pytest.skip(f"this processor is {LEVEL}")
