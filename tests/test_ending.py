@@ -9,6 +9,10 @@ import time
 
 import pytest
 
+from tests import forked_commands
+
+pytestmark = pytest.mark.compiled_quickly
+
 LONG = ("--config.train.epochs=4000", "--config.eval.every_epochs=1000", "--config.log.every_epochs=20")
 
 
@@ -19,14 +23,16 @@ def start(repository, tmp_path):
 
     def start(*options, under=()):
         command = [
-            *under,
             *(sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke"),
             *("--workdir=run", "--config.log.tensorboard=False", *options),
         ]
-        started.append(
-            subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-        return started[-1]
+        if under:
+            pipe = subprocess.PIPE
+            process = subprocess.Popen([*under, *command], cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
+        else:
+            process = forked_commands.Popen(command, cwd=tmp_path)
+        started.append(process)
+        return process
 
     yield start
     for process in started:

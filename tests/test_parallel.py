@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from tests import forked_commands
 from vision_jax import parallel, train, writers
 from vision_jax import run as run_lib
 from vision_jax.analysis.record import Record
@@ -81,7 +81,7 @@ def test_two_processes_of_two_devices_agree_with_one(one_device, repository, tmp
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     overrides = [f"--config.{name}={value}" for name, value in OPTIONS.items()]
     processes = [
-        subprocess.Popen(
+        forked_commands.Popen(
             [
                 sys.executable,
                 "-m",
@@ -94,14 +94,11 @@ def test_two_processes_of_two_devices_agree_with_one(one_device, repository, tmp
                 *overrides,
             ],
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
             cwd=tmp_path,
         )
         for i in range(2)
     ]
-    outputs = [process.communicate(timeout=600) for process in processes]
+    outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     check_same(one_device, losses(tmp_path))
     assert "Report:" in outputs[0][0] and "Report:" not in outputs[1][0]
