@@ -138,10 +138,12 @@ def _no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path_factory):
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
     """No test reads or writes the user's caches."""
-    monkeypatch.setenv("VISION_JAX_HOME", str(tmp_path_factory.getbasetemp() / "vision_jax_home"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISION_JAX_HOME", str(tmp_path_factory.getbasetemp() / "vision_jax_home"))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
