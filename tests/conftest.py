@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")  # Before JAX starts.
+# Else each process of a test compiles all that it imports: seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # Or PyTorch's idle threads keep the other process from its core.
 
 import hypothesis

@@ -41,7 +41,8 @@ def start(repository, tmp_path):
 
 
 def wait_for(path, process):
-    while not path.exists():
+    """Waits until something is in the file or folder."""
+    while not (path.exists() and path.stat().st_size):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
 
