@@ -295,16 +295,23 @@ def _table(table: Table, section: str) -> str:
         _column([row[i] for row in table.rows], percent=name.endswith("%")) for i, name in enumerate(table.header)
     ]
     classes = [
-        ' class="number"' if number else _width_class(max(map(len, column), default=0))
+        "number" if number else _width(max(map(len, column), default=0))
         for number, column in zip(numeric, columns, strict=True)
     ]
+    # Long words above narrow columns: few lines of them, where the table is wider than the screen anyway.
+    of_head = [
+        f"{name} middle" if len(cell) > _SHORT and name in ("number", "short") else name
+        for cell, name in zip(table.header, classes, strict=True)
+    ]
 
-    def line(tag: str, cells: Sequence[str]) -> str:
-        row = (f"<{tag}{name}>{html.escape(cell)}</{tag[:2]}>" for cell, name in zip(cells, classes, strict=True))
+    def line(tag: str, cells: Sequence[str], names: Sequence[str]) -> str:
+        row = (
+            f'<{tag} class="{name}">{html.escape(cell)}</{tag[:2]}>' for cell, name in zip(cells, names, strict=True)
+        )
         return f"<tr>{''.join(row)}</tr>"
 
-    head = line('th scope="col"', table.header)
-    body = "\n".join(line("td", cells) for cells in zip(*columns, strict=True))
+    head = line('th scope="col"', table.header, of_head)
+    body = "\n".join(line("td", cells, classes) for cells in zip(*columns, strict=True))
     caption = f"<caption><span>{html.escape(table.caption)}</span></caption>\n" if table.caption else ""
     label = html.escape(table.caption or section)
     return (
@@ -313,9 +320,9 @@ def _table(table: Table, section: str) -> str:
     )
 
 
-def _width_class(characters: int) -> str:
-    """Returns what keeps short cells in a line, and room for words in a column of long ones."""
-    return f' class="{"short" if characters <= _SHORT else "middle" if characters <= _LONG else "long"}"'
+def _width(characters: int) -> str:
+    """Returns the class that keeps short cells in a line, or that has room for words in a column of long ones."""
+    return "short" if characters <= _SHORT else "middle" if characters <= _LONG else "long"
 
 
 def _picture(picture: Picture) -> str:
