@@ -66,6 +66,29 @@ def test_keeps_the_newest_and_the_best_and_restores_exactly(checkpoints, tmp_pat
     again.close()
 
 
+def test_a_kill_while_one_is_deleted_leaves_no_damaged_one(tmp_path, monkeypatch):
+    """It has been moved away as a whole by then."""
+    checkpoints = Checkpoints(tmp_path, keep=1, best_metric="val/accuracy")
+    checkpoints.begin_writing()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_delete", lambda: None)
+        for step in (1, 2):
+            save(checkpoints, step, {1: 0.1, 2: 0.2})
+            checkpoints.wait()
+    (deleted,) = (tmp_path / ".deleted").iterdir()
+    assert {path.name for path in deleted.iterdir()} >= {"state", "config", "history", "input"}
+    checkpoints._manager.close()  # Of the killed process, which still held its lock.
+    checkpoints._lock.release()
+    shutil.rmtree(deleted / "config")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = Checkpoints(tmp_path, keep=1, best_metric="val/accuracy")
+        again.begin_writing()
+    assert again.steps() == [2] and not list((tmp_path / ".deleted").iterdir())
+    again.close()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["checkpoints"]
+
+
 def test_lower_is_better(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1, best_metric="val/accuracy", higher_is_better=False)
     checkpoints.begin_writing()

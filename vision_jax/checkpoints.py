@@ -1,9 +1,9 @@
 """Checkpoints: the train state, the state of the input, the config and the history of a run, written by Orbax.
 
 The only file that knows Orbax. A checkpoint is written asynchronously into a temporary folder and renamed when it is
-complete. Its state is a flat mapping 'networks/model/params/…' -> array, so that tools can read it without this code.
-A fingerprint of every array and a seal over everything else are kept in it, so that damage is noticed and not trained
-on.
+complete, and renamed again before it is deleted. Its state is a flat mapping 'networks/model/params/…' -> array, so
+that tools can read it without this code. A fingerprint of every array and a seal over everything else are kept in it,
+so that damage is noticed and not trained on.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from vision_jax.utils import trees
 
 Tree = Any
 _FOLDER = "checkpoints"
+_DELETED = ".deleted"  # Beside it: what is no longer kept, until the next save.
 _PARTS = ("input", "history", "config")  # Beside the state, in JSON.
 _OWN = ("best", "fingerprints", "seal")  # In the history, not the caller's.
 
@@ -113,6 +114,8 @@ class Checkpoints:
                 read_only=not self.writing,
                 create=self.writing,
                 save_interval_steps=1 if self.writing else 0,
+                # A kill in the middle of a deletion would leave what looks like a damaged checkpoint.
+                todelete_subdir=f"../{_DELETED}" if self.writing else None,
             )
             handlers = {name: ocp.JsonCheckpointHandler() for name in _PARTS}
             handlers["state"] = ocp.StandardCheckpointHandler()
@@ -123,7 +126,7 @@ class Checkpoints:
     def begin_writing(self) -> None:
         """From here to `close` this run alone writes checkpoints.
 
-        What an interrupted save left is removed, damaged ones are set aside.
+        What an interrupted save or deletion left is removed, damaged ones are set aside.
 
         Raises:
             CheckpointError: another process writes to the folder of the run, or nobody can.
@@ -134,6 +137,7 @@ class Checkpoints:
             try:
                 self._lock = RunLock(self.folder.parent)
                 self.folder.mkdir(exist_ok=True)
+                self._delete()
             except FolderInUse as error:
                 problem = str(error)
             except OSError as error:
@@ -173,7 +177,14 @@ class Checkpoints:
         history["seal"] = _seal(parts)
         saved = {name: ocp.args.JsonSave(part) for name, part in parts.items()}
         with self._written():
+            self._delete()
             self.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), **saved), force=True)
+
+    def _delete(self) -> None:
+        """Deletes what Orbax has moved away because it is no longer kept."""
+        folder = self.folder.parent / _DELETED
+        for checkpoint in folder.iterdir() if jax.process_index() == 0 and folder.is_dir() else ():
+            shutil.rmtree(checkpoint)
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
@@ -371,6 +382,8 @@ class Checkpoints:
         if self._manager is not None:
             self._manager.close()
             self._manager = None
+        if self.writing and jax.process_index() == 0:
+            shutil.rmtree(self.folder.parent / _DELETED, ignore_errors=True)
         if self._lock is not None:
             self._lock.release()
             self._lock = None
