@@ -4,9 +4,14 @@
 
 The networks are class-conditional, the generator's normalization too, and the discriminator also tells classes; flips,
 a penalty R1, minibatch deviation, a moving average and a cosine schedule are what they have more than the authors'.
-No run has been measured in full yet. What trials of 5,000 steps say: the classifier's weight is to stay small (at 2.0
-the generator learns to deceive it, and a ResNet-56 recognizes the class of a fifth of the samples), and a
-discriminator that is held back (R1 of 1.0, half the rate) teaches nothing.
+`fd_resnet56_10k` is 3.86 against the test images (95 % interval 3.76 to 3.95), where the authors' recipe has 5.61; a
+ResNet-56 finds all ten classes, the rarest in 5.3 % of 10,000 samples, and is 92 % sure of its answers. 2.5 hours on
+one core of an AMD EPYC that did other work too. Best was step 35,000 of 50,000; by the end the distance of evaluations
+during training had risen from 4.39 to 4.56. Record: configs/results/dcgan_cifar.
+
+What trials of 5,000 steps say: the classifier's weight is to stay small (at 2.0 the generator learns to deceive it, and
+a ResNet-56 recognizes the class of a fifth of the samples), and a discriminator that is held back (R1 of 1.0, half the
+rate) teaches nothing.
 
 `:authors` is the recipe of the CIFAR-100 experiment (`dcgan_cifar100.py`) on CIFAR-10, with as many parameters and
 steps: `fd_resnet56_10k` 5.61 against the test images (95 % interval 5.51 to 5.72; the training images themselves are
