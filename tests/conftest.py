@@ -141,16 +141,8 @@ def _no_network(monkeypatch):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """No test reads or writes the user's caches."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VISION_JAX_HOME", str(tmp_path_factory.getbasetemp() / "vision_jax_home"))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled_programs(tmp_path_factory):
-    """Equal programs are compiled once, by whichever process of pytest, or process that a test starts, comes first."""
+def _own_caches(tmp_path_factory):
+    """No test touches the user's caches; equal programs are compiled once, by whichever process comes first."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
     home = base / "vision_jax_home"
@@ -160,6 +152,9 @@ def _compiled_programs(tmp_path_factory):
         (home / kind).symlink_to(shared / kind)
     jax.config.update("jax_compilation_cache_dir", str(shared / "compilation"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISION_JAX_HOME", str(home))
+        yield
 
 
 @pytest.fixture(autouse=True)

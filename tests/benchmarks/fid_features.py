@@ -10,17 +10,12 @@ median of the rounds', neighbors in time. Nothing else may run on the machine.
 """
 
 import argparse
-import json
 import os
-import pathlib
-import platform
 from collections.abc import Callable
 
 import numpy as np
 
 from tests.benchmarks import in_turn
-
-SIDES = ("ours", "torch contiguous", "torch channels-last")
 
 
 def images(size: int, batch: int) -> np.ndarray:
@@ -28,16 +23,16 @@ def images(size: int, batch: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
 
-def load_side(side: str, size: int, batch: int) -> Callable[[], np.ndarray]:
-    """A function that computes the features of one batch and hands them to the host."""
+def load(side: str, given: argparse.Namespace) -> tuple[Callable[[], np.ndarray], float]:
+    """A function that computes the features of one batch and hands them to the host, and how many images that is."""
     import torch
 
     from tests.parity import references
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     net = references.lively_fid_inception()
-    x = images(size, batch)
-    if side == "ours":
+    x = images(given.size, given.batch)
+    if side == in_turn.OURS:
         import jax
 
         from vision_jax.models import registry
@@ -49,7 +44,7 @@ def load_side(side: str, size: int, batch: int) -> Callable[[], np.ndarray]:
         extractor = extractors.Extractor("fid", model, variables, "", view, "features", 2048)
         placed = jax.device_put(variables)
         program = jax.jit(lambda variables, x: extractor.apply(variables, x)["features"])
-        return lambda: np.asarray(program(placed, x))
+        return lambda: np.asarray(program(placed, x)), given.batch
     from pytorch_fid import inception
 
     inception.fid_inception_v3 = lambda: net
@@ -63,37 +58,24 @@ def load_side(side: str, size: int, batch: int) -> Callable[[], np.ndarray]:
             planes = torch.from_numpy(x).permute(0, 3, 1, 2).to(device).float() / 255.0
             return model(planes.contiguous(memory_format=layout))[0].squeeze(3).squeeze(2).cpu().numpy()
 
-    return run
+    return run, given.batch
 
 
-def check(ours: np.ndarray, theirs: np.ndarray) -> None:
+def agree(ours: np.ndarray, theirs: np.ndarray) -> None:
     """Raises unless the features agree."""
     difference = float(np.abs(ours - theirs).max() / np.abs(ours).max())
     if not difference < 1e-4:
         raise SystemExit(f"The features differ by {difference:.1e}; nothing is timed.")
 
 
-def main() -> None:
-    """Measures and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=32, help="side of the images")
-    parser.add_argument("--batch", type=int, default=50, help="images at a time (50 is pytorch-fid's default)")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--burst", type=float, default=10.0, help="seconds")
-    parser.add_argument("--json", help="file to write")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        in_turn.serve(load_side(given.serve, given.size, given.batch), given.batch)
-        return
-    command = ["-m", "tests.benchmarks.fid_features", "--size", str(given.size), "--batch", str(given.batch), "--serve"]
-    found = in_turn.compare({side: [*command, side] for side in SIDES}, check, given.rounds, given.burst)
-    print(f"{given.batch} × {given.size}×{given.size}, {given.rounds} rounds")
-    in_turn.show(found, "images/s")
-    if given.json:
-        facts = {"machine": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
-        pathlib.Path(given.json).write_text(json.dumps({**facts, **vars(given), **found}, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    in_turn.main(
+        "tests.benchmarks.fid_features",
+        __doc__,
+        "images/s",
+        load,
+        agree,
+        size=(32, "side of the images"),
+        batch=(50, "images at a time (50 is pytorch-fid's default)"),
+        burst=(10.0, "seconds"),
+    )

@@ -10,21 +10,16 @@ the machine.
 """
 
 import argparse
-import json
 import os
-import pathlib
-import platform
 from collections.abc import Callable
 
 import numpy as np
 
 from tests.benchmarks import in_turn
 
-SIDES = ("ours", "torch contiguous", "torch channels-last")
 
-
-def load_side(side: str, size: int) -> Callable[[], np.ndarray]:
-    """A function that enlarges one picture, from bytes to bytes."""
+def load(side: str, given: argparse.Namespace) -> tuple[Callable[[], np.ndarray], float]:
+    """A function that enlarges one picture, from bytes to bytes, and how many megapixels it makes."""
     import torch
     from torch.nn import functional
 
@@ -34,8 +29,9 @@ def load_side(side: str, size: int) -> Callable[[], np.ndarray]:
     torch.manual_seed(0)
     net = references.SRCNN().eval()
     harness.randomize(net, seed=0)
-    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    if side == "ours":
+    picture = np.random.default_rng(0).integers(0, 256, (given.size, given.size, 3), dtype=np.uint8)
+    megapixels = (2 * given.size) ** 2 / 1e6
+    if side == in_turn.OURS:
         from vision_jax import inference, models
         from vision_jax.pretrained import port
 
@@ -43,7 +39,7 @@ def load_side(side: str, size: int) -> Callable[[], np.ndarray]:
         upscaler = inference.ImageUpscaler(
             "srcnn", models.build("srcnn", scale=2), port.load_state_dict("srcnn", state)
         )
-        return lambda: upscaler(picture, tile=size)
+        return lambda: upscaler(picture, tile=given.size), megapixels
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layout = torch.channels_last if "channels-last" in side else torch.contiguous_format
     net = net.to(device, memory_format=layout)
@@ -57,35 +53,22 @@ def load_side(side: str, size: int) -> Callable[[], np.ndarray]:
             restored = net(surrounded)[:, :, context:-context, context:-context].clamp(0.0, 1.0)
             return (255.0 * restored).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
-    return run
+    return run, megapixels
 
 
-def check(ours: np.ndarray, theirs: np.ndarray) -> None:
+def agree(ours: np.ndarray, theirs: np.ndarray) -> None:
     """Raises unless the pictures agree."""
     if not np.abs(ours - theirs).max() <= 1:
         raise SystemExit(f"The pictures differ by {np.abs(ours - theirs).max():.0f}; nothing is timed.")
 
 
-def main() -> None:
-    """Measures and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256, help="side of the picture that is enlarged")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--burst", type=float, default=5.0, help="seconds")
-    parser.add_argument("--json", help="file to write")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        in_turn.serve(load_side(given.serve, given.size), (2 * given.size) ** 2 / 1e6)
-        return
-    command = ["-m", "tests.benchmarks.upscale", "--size", str(given.size), "--serve"]
-    found = in_turn.compare({side: [*command, side] for side in SIDES}, check, given.rounds, given.burst)
-    print(f"{given.size}×{given.size} to {2 * given.size}×{2 * given.size}, {given.rounds} rounds")
-    in_turn.show(found, "megapixels/s")
-    if given.json:
-        facts = {"machine": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
-        pathlib.Path(given.json).write_text(json.dumps({**facts, **vars(given), **found}, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    in_turn.main(
+        "tests.benchmarks.upscale",
+        __doc__,
+        "megapixels/s",
+        load,
+        agree,
+        size=(256, "side of the picture that is enlarged"),
+        burst=(5.0, "seconds"),
+    )

@@ -153,6 +153,14 @@ def test_a_large_picture_loses_a_little_and_stays_small():
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data)))[..., :1], small)
 
 
+def test_long_words_above_numbers_keep_room_for_a_few_of_them(tmp_path):
+    table = page.Table(("run", "only the one : only the other right", "p"), (("a", 28, 0.5),))
+    page.write(tmp_path / "index.html", title="t", sections=[page.Section("s", [table])])
+    found = Checker((tmp_path / "index.html").read_text())
+    assert [cell["class"] for cell in found.all("th")] == ["short", "number middle", "number"]
+    assert [cell["class"] for cell in found.all("td")] == ["short", "number", "number"]
+
+
 def test_a_column_has_the_decimals_that_its_largest_number_needs():
     assert page._column([0.5, 0.33333, 3, None]) == ["0.5000", "0.3333", "3", "–"]
     assert page._column([1234.5678, 0.25, math.nan, 12_000]) == ["1,235", "0.25", "–", "12,000"]

@@ -85,10 +85,11 @@ class _Events:
         self.writer = _summary_writer(folder)
         for row in rows:
             self.final(row["step"], {name: value for name, value in row.items() if name != "step"})
-        for name, paths in pictures.written(grids).items():
-            for step, path in paths.items():
-                if resume_step is not None and step <= resume_step and (name, step) not in self.present:
-                    self.images(step, {name: pictures.read(path)})
+        if resume_step is not None:
+            for name, paths in pictures.written(grids).items():
+                for step, path in paths.items():
+                    if step <= resume_step and (name, step) not in self.present:
+                        self.images(step, {name: pictures.read(path)})
         self.flush = self.writer.flush
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:

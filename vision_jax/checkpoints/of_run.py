@@ -1,15 +1,7 @@
-"""Checkpoints: the train state, the state of the input, the config and the history of a run, written by Orbax.
-
-The only file that knows Orbax. A checkpoint is written asynchronously into a temporary folder and renamed when it is
-complete, and renamed again before it is deleted. Its state is a flat mapping 'networks/model/params/…' -> array, so
-that tools can read it without this code. A fingerprint of every array and a seal over everything else are kept in it,
-so that damage is noticed and not trained on.
-"""
+"""Which checkpoints a run has: one writer, the newest and the best kept, damaged ones set aside."""
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import math
 import pathlib
 import shutil
@@ -18,70 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
 from vision_jax import config as config_lib
-from vision_jax import memory, parallel
+from vision_jax import parallel
+from vision_jax.checkpoints import contents
+from vision_jax.checkpoints.contents import CheckpointError, DamagedCheckpoint, Restored, Tree
 from vision_jax.run_lock import FolderInUse, RunLock
 from vision_jax.utils import trees
 
-Tree = Any
 _FOLDER = "checkpoints"
 _DELETED = ".deleted"  # Beside it: what is no longer kept, until the next save.
-_PARTS = ("input", "history", "config")  # Beside the state, in JSON.
-_OWN = ("best", "fingerprints", "seal")  # In the history, not the caller's.
-
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be restored or written; the message says why."""
-
-
-class DamagedCheckpoint(CheckpointError):
-    """What a checkpoint holds is not what was saved."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-    """What a checkpoint holds.
-
-    Attributes:
-        step: optimization steps done.
-        state: the tree that was saved, in the shardings asked for.
-        input_state: of the training input (see `vision_jax.data.pipeline`).
-        history: `evaluations` (rows of metrics of the validation split) and `seconds` of training so far.
-        config: the options of the run that wrote it.
-    """
-
-    step: int
-    state: Tree
-    input_state: dict[str, Any]
-    history: dict[str, Any]
-    config: dict[str, Any]
-
-
-@jax.jit
-def _fingerprints(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """A uint32 per array: its bits, weighted by position, summed modulo 2^32; NaNs and zeros' signs count."""
-
-    def one(leaf: jax.Array) -> jax.Array:
-        bits = leaf.reshape(-1)
-        if bits.dtype == jnp.bool_:
-            bits = bits.astype(jnp.uint8)
-        unsigned = jnp.dtype(f"uint{8 * bits.dtype.itemsize}")
-        bits = jax.lax.bitcast_convert_type(bits, unsigned).astype(jnp.uint32)
-        position = jnp.arange(bits.size, dtype=jnp.uint32)
-        return jnp.sum(bits * (jnp.uint32(2) * position + jnp.uint32(1)), dtype=jnp.uint32)
-
-    return jax.tree.map(one, leaves)
-
-
-def _seal(parts: Mapping[str, Any]) -> str:
-    """Returns a hash of the parts in JSON; of the history without its own seal."""
-    history = {name: value for name, value in parts["history"].items() if name != "seal"}
-    content = json.dumps([parts["input"], history, parts["config"]], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Checkpoints:
@@ -117,9 +57,8 @@ class Checkpoints:
                 # A kill in the middle of a deletion would leave what looks like a damaged checkpoint.
                 todelete_subdir=f"../{_DELETED}" if self.writing else None,
             )
-            handlers = {name: ocp.JsonCheckpointHandler() for name in _PARTS}
-            handlers["state"] = ocp.StandardCheckpointHandler()
             with _quietly():
+                handlers = contents.handlers()
                 self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         return self._manager
 
@@ -148,7 +87,7 @@ class Checkpoints:
         self.writing = True
         for step in self.steps():
             try:
-                self._parts(step)
+                contents.parts(self.manager, step)
                 problem = ""
             except DamagedCheckpoint as error:
                 problem = str(error)
@@ -170,15 +109,11 @@ class Checkpoints:
         """Starts writing a checkpoint; returns when `state` may be changed or donated."""
         if self._lock and not self._lock.held:
             raise CheckpointError(f"Another process took {self.folder.parent} over while this one did not answer.")
-        leaves = trees.flatten(state)
-        fingerprints = {name: int(value) for name, value in parallel.to_host(_fingerprints(leaves)).items()}
-        self._history = history = {**history, "best": [self.best_metric, self.sign], "fingerprints": fingerprints}
-        parts: dict[str, Any] = {"input": dict(input_state), "history": history, "config": dict(config)}
-        history["seal"] = _seal(parts)
-        saved = {name: ocp.args.JsonSave(part) for name, part in parts.items()}
+        self._history = {**history, "best": [self.best_metric, self.sign]}
+        saved = contents.to_save(state, {"input": input_state, "history": self._history, "config": config})
         with self._written():
             self._delete()
-            self.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves), **saved), force=True)
+            self.manager.save(step, args=saved, force=True)
 
     def _delete(self) -> None:
         """Deletes what Orbax has moved away because it is no longer kept."""
@@ -223,26 +158,9 @@ class Checkpoints:
         """Returns the history in the newest checkpoint that can be read."""
         for step in reversed(self.steps()) if not self._history else ():
             with contextlib.suppress(DamagedCheckpoint):
-                self._history = self._parts(step)["history"]
+                self._history = contents.parts(self.manager, step)["history"]
                 break
         return self._history or {"evaluations": [], "best": ["", 1.0]}
-
-    def _parts(self, step: int) -> dict[str, Any]:
-        """Returns the input state, the history and the config of a checkpoint, as they were saved.
-
-        Raises:
-            DamagedCheckpoint: they are not.
-        """
-        try:
-            read = {name: ocp.args.JsonRestore() for name in _PARTS}
-            parts = dict(self.manager.restore(step, args=ocp.args.Composite(**read)).items())
-            found, seal = parts["history"].get("seal"), _seal(parts)
-        except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
-            raise _damage(error) from error
-        if found != seal:
-            changed, missing = "its input, history or config has changed", "it has no seal: an earlier version wrote it"
-            raise DamagedCheckpoint(changed if found else missing)
-        return parts
 
     def seconds(self) -> float:
         """Returns how long the run has trained up to its newest checkpoint, all restarts together."""
@@ -250,7 +168,7 @@ class Checkpoints:
 
     def config_of(self, step: int) -> dict[str, Any]:
         """Returns the options of the run that wrote checkpoint `step`."""
-        return self._parts(step)["config"]
+        return contents.parts(self.manager, step)["config"]
 
     def refuse_other_config(self, config: Mapping[str, Any]) -> None:
         """Raises `CheckpointError` when the newest checkpoint was written with options that compute something else."""
@@ -308,51 +226,12 @@ class Checkpoints:
         return None
 
     def restore(self, step: int, abstract: Tree) -> Restored:
-        """Restores checkpoint `step` strictly.
-
-        Raises:
-            DamagedCheckpoint: it is not what was saved.
-            CheckpointError: it holds another tree than `abstract`.
-        """
-        leaves, structure = trees.flatten(abstract), jax.tree.structure(abstract)
-        parts = self._parts(step)
-        self._check_same_leaves(step, leaves)
-        try:
-            asked = ocp.args.Composite(state=ocp.args.StandardRestore(leaves))
-            restored = self.manager.restore(step, args=asked)["state"]
-        except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
-            raise _damage(error) from error
-        history = {name: value for name, value in parts["history"].items() if name not in _OWN}
-        expected, found = parts["history"]["fingerprints"], parallel.to_host(_fingerprints(restored))
-        changed = [name for name in leaves if int(found[name]) != expected[name]]
-        if changed:
-            raise DamagedCheckpoint(
-                f"the values of {', '.join(changed[:3])} and {len(changed)} arrays in all have changed"
-            )
-        state = jax.tree.unflatten(structure, [restored[name] for name in leaves])
-        return Restored(step, state, parts["input"], history, parts["config"])
-
-    def _check_same_leaves(self, step: int, expected: Mapping[str, Any]) -> None:
-        found = self.description(step)
-        if lines := trees.differences(expected, found):
-            raise CheckpointError(
-                f"Checkpoint {self.folder / str(step)} does not fit this config's model and optimizer:"
-                f"{trees.shown(lines)}\nTrain into another --workdir, or go back to the config that wrote it."
-            )
+        """Restores checkpoint `step` strictly; see `contents.restore`."""
+        return contents.restore(self.manager, step, abstract)
 
     def description(self, step: int) -> dict[str, Any]:
-        """Returns shape and type of every array of a checkpoint's state.
-
-        Raises:
-            DamagedCheckpoint: that is missing or unreadable.
-        """
-        try:
-            metadata = self.manager.item_metadata(step)["state"]
-        except Exception as error:  # Whatever a damaged file makes the reading libraries raise.
-            raise _damage(error) from error
-        if metadata is None:
-            raise DamagedCheckpoint("its description of the state is missing")
-        return metadata.tree if hasattr(metadata, "tree") else metadata
+        """Returns shape and type of every array of a checkpoint's state; see `contents.description`."""
+        return contents.description(self.manager, step)
 
     def _set_aside(self, step: int, problem: str) -> None:
         """Moves a damaged checkpoint away, if this run is written to, and says so."""
@@ -401,16 +280,6 @@ class _Best(ocp.checkpoint_managers.PreservationPolicy):
         steps = [info.step for info in checkpoints]
         best = self.checkpoints.ranked(steps)[:1]
         return [step in best for step in steps]
-
-
-def _damage(error: Exception) -> Exception:
-    """Returns what is to be raised for an error while reading: for want of memory a checkpoint is not damaged."""
-    return error if memory.is_exhausted(error) else DamagedCheckpoint(_first_line(error))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @contextlib.contextmanager
