@@ -32,7 +32,6 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # of a file. About a second each at most, so that all of them take a minute and a half at most on two cores.
 QUICK = {
     "": (
-        "test_checkpoints.py",
         "test_cli.py",
         "test_config.py",
         "test_configs.py::test_one_step_fits_the_data_and_the_published_size",
@@ -52,6 +51,7 @@ QUICK = {
         "analysis/test_record.py",
         "test_evaluate.py::test_what_a_page_shows_is_read_from_the_folder",
     ),
+    "checkpoints": ("test_checkpoints.py",),
     "data": (
         "data/test_cached.py",
         "data/test_decode.py",

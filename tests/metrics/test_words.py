@@ -41,6 +41,13 @@ def test_tables_that_say_the_number_of_examples_do_not_repeat_it():
         ("fd_resnet56", "fd resnet56"),
         ("frechet_8x8", "Fréchet distance of 8×8 pixels"),
         ("fid10k", "FID (10k images)"),
+        ("fid10k_of_noise", "FID (10k images, noise)"),
+        ("fid_clean_359", "FID (clean, 359 images)"),
+        ("kid_std_10k", "KID, deviation (10k images)"),
+        ("fd_resnet56_10k", "Fréchet distance (resnet56, 10k images)"),
+        ("fd_infinity_resnet18_cifar_50k", "Fréchet distance, extrapolated (resnet18_cifar, 50k images)"),
+        ("fd_cnn_10k_of_train", "Fréchet distance (cnn, 10k images, training images)"),
+        ("rarest_class_mlp_500", "share of the rarest class (mlp, 500 images)"),
     ],
 )
 def test_labels(metric, text):

@@ -215,6 +215,15 @@ def test_receipts_are_a_table_per_protocol(workdir):
     assert protocol.values["weights"] == "ab12"
 
 
+def test_the_headline_is_the_distance_from_the_test_images_though_another_chose_the_checkpoint(workdir):
+    results = json.loads((workdir / "report" / "results.json").read_text())
+    results |= {"chosen_by": "fid/fid5k", "metrics": {"fid/fid5k": 2.5, "test/kid10k": 0.25, "test/fid10k": 1.5}}
+    results["evaluations"]["test"] = {"examples": 10_000}
+    files.write_json(workdir / "report" / "results.json", results)
+    headline = run_page._headline(Record(workdir))
+    assert headline == "Test: FID (10k images) 1.5 (n = 10,000, 95 % interval 1.25–1.75)."
+
+
 def test_only_the_classes_that_were_drawn_are_named(workdir, monkeypatch):
     drawn = []
     monkeypatch.setattr(gan.image_plots, "image_table", lambda path, images, **options: drawn.append((images, options)))

@@ -14,6 +14,27 @@ _LABELS = {
     "weighted_f1": "F1, weighted by class size",
     "gradient_norm": "norm of the gradient",
 }
+_GENERATED = {  # What is measured of generated images; the extractor of the features and their number follow.
+    "classifier_score": "classifier score",
+    "classifier_score_std": "classifier score, deviation",
+    "confidence": "confidence",
+    "coverage": "coverage",
+    "density": "density",
+    "fd": "Fréchet distance",
+    "fd_infinity": "Fréchet distance, extrapolated",
+    "fid": "FID",
+    "fid_infinity": "FID, extrapolated",
+    "inception_score": "Inception Score",
+    "inception_score_std": "Inception Score, deviation",
+    "kd": "kernel distance",
+    "kd_std": "kernel distance, deviation",
+    "kid": "KID",
+    "kid_std": "KID, deviation",
+    "precision": "precision",
+    "rarest_class": "share of the rarest class",
+    "recall": "recall",
+}
+_STEMS = "|".join(sorted(_GENERATED, key=len, reverse=True))
 _SHARES = ("accuracy", "calibration_error", "confidence", "rarest_class")
 
 
@@ -33,8 +54,10 @@ def label(metric: str) -> str:
         return f"calibration error ({found[1]} bins)"
     if found := re.fullmatch(r"frechet_(\d+)x(\d+)", metric):
         return f"Fréchet distance of {found[1]}×{found[2]} pixels"
-    if found := re.fullmatch(r"(fid|kid)(\d+k?)", metric):
-        return f"{found[1].upper()} ({found[2]} images)"
+    if found := re.fullmatch(rf"({_STEMS})(?:_(\w+?))?(?:_|(?<=id))(\d+k?)(?:_of_(train|noise))?", metric):
+        stem, extractor, count, of = found.groups()
+        of_other = {"train": ", training images", "noise": ", noise", None: ""}[of]
+        return f"{_GENERATED[stem]} ({f'{extractor}, ' if extractor else ''}{count} images{of_other})"
     if found := re.fullmatch(r"accuracy_tta(\d+)", metric):
         return f"accuracy, mean of {found[1]} views"
     return metric.replace("_", " ")

@@ -60,7 +60,7 @@ def _headline(record: Record) -> str:
     With the number of examples, and the interval and what bicubic interpolation reaches where they are known.
     """
     results, evaluator = record.results, record.best_test()
-    metric = (results.get("chosen_by") or "").rpartition("/")[2]
+    metric = _on(evaluator, (results.get("chosen_by") or "").rpartition("/")[2], results)
     if (value := results["metrics"].get(f"{evaluator}/{metric}")) is None:
         return ""
     examples = results["evaluations"][evaluator]["examples"]
@@ -71,6 +71,19 @@ def _headline(record: Record) -> str:
         known.append(f"bicubic interpolation {words.value(metric, bicubic)}")
     more = "" if "n = " in said else f" ({', '.join(known)})"
     return f"{evaluator.capitalize()}: {words.label(metric)} {said}{more}."
+
+
+def _on(evaluator: str, metric: str, results: Mapping[str, Any]) -> str:
+    """Returns what an evaluator calls a metric; a distance says of how many generated images, which may be others."""
+
+    def without_count(name: str) -> str:
+        return re.sub(r"\d+k?$", "", name)
+
+    for name, receipt in results.get("receipts", {}).items():
+        of, _, other = name.rpartition("/")
+        if of == evaluator and "generated" in receipt and without_count(other) == without_count(metric):
+            return other
+    return metric
 
 
 def _in_words(results: Mapping[str, Any]) -> dict[str, page.Cell]:
