@@ -1,5 +1,6 @@
 """Settings of all tests: strict JAX, no network, warnings are errors, and where real data is found."""
 
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -7,7 +8,14 @@ import socket
 import subprocess
 import sys
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")  # Before JAX starts.
+# Before JAX starts. Most programs run once: XLA's expensive passes would take more time than all that they save.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * importlib.metadata.version("jax").startswith("0.10."),  # Gone in later ones.
+)
 # Else each process of a test compiles all that it imports: seconds.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # Or PyTorch's idle threads keep the other process from its core.

@@ -236,7 +236,8 @@ def test_each_step_is_traced_once(task, load_config, tmp_path, monkeypatch):
 def test_several_steps_per_dispatch_compute_the_same(load_config, tmp_path):
     states = []
     for per_dispatch in (1, 4):
-        config = tiny(load_config, "classification", train__steps_per_dispatch=per_dispatch)
+        # Not Adam, which makes whole steps of gradients that are zero but for rounding: a bias's before BatchNorm.
+        config = tiny(load_config, "classification", train__steps_per_dispatch=per_dispatch, optimizer__name="sgd")
         trained(config, tmp_path / str(per_dispatch))
         states.append(final_state(config, tmp_path / str(per_dispatch)))
     for name, leaf in states[0].items():

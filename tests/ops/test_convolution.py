@@ -17,10 +17,6 @@ from vision_jax.ops import plan
 from vision_jax.ops.geometry import Geometry
 
 NHWC = ("NHWC", "HWIO", "NHWC")
-# Each program here runs once.
-quick = functools.partial(
-    jax.jit, compiler_options={"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": 0}
-)
 
 
 def arrays(seed, *shapes, dtype=jnp.float32):
@@ -93,7 +89,7 @@ def test_every_formulation_equals_the_plain_one(layer):
         operands = layer.operands(kind)
         names = [n for n in formulations if plan.applies(kind, n, layer.geometry, layer.inputs, layer.outputs)]
         chosen = [functools.partial(formulations[n], layer.geometry) for n in names]
-        found = quick(lambda a, b, chosen=chosen: [f(a, b) for f in chosen])(*operands)
+        found = jax.jit(lambda a, b, chosen=chosen: [f(a, b) for f in chosen])(*operands)
         plain = found[names.index("plain")]
         for name, value in zip(names, found, strict=True):
             try:
@@ -111,7 +107,7 @@ def test_value_and_both_gradients_equal_the_plain_convolution(layer, dtype):
         y, vjp = jax.vjp(layer.call(convolution), x, w)
         return y, *vjp(dy)
 
-    found, expected = quick(lambda: (both(ops.conv_general_dilated), both(lax.conv_general_dilated)))()
+    found, expected = jax.jit(lambda: (both(ops.conv_general_dilated), both(lax.conv_general_dilated)))()
     assert_close(found, expected, 2e-5 if dtype == jnp.float32 else 8 * float(jnp.finfo(dtype).eps))
 
 
@@ -152,7 +148,7 @@ def test_transformations_equal_those_of_the_plain_convolution(layer, transformat
         call = layer.call(convolution)
         return transform(lambda x, w: jnp.mean(jnp.sin(call(x, w))), x, w)
 
-    found, expected = quick(lambda: (through(ops.conv_general_dilated), through(lax.conv_general_dilated)))()
+    found, expected = jax.jit(lambda: (through(ops.conv_general_dilated), through(lax.conv_general_dilated)))()
     assert_close(found, expected)
 
 
@@ -165,13 +161,13 @@ def test_sharded_over_the_batch_equals_one_device(layer):
     call = layer.call(ops.conv_general_dilated)
     value = jax.value_and_grad(lambda x, w: jnp.mean(jnp.sin(call(x, w))), (0, 1))
     split = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
-    found = quick(value)(split, jax.device_put(w, NamedSharding(mesh, PartitionSpec())))
+    found = jax.jit(value)(split, jax.device_put(w, NamedSharding(mesh, PartitionSpec())))
     assert found[1][0].sharding.is_equivalent_to(split.sharding, 4)
-    assert_close(jax.device_get(found), jax.device_get(quick(value)(x, w)))
+    assert_close(jax.device_get(found), jax.device_get(jax.jit(value)(x, w)))
     mapped = jax.shard_map(
         call, mesh=mesh, in_specs=(PartitionSpec("data"), PartitionSpec()), out_specs=PartitionSpec("data")
     )
-    assert_close(jax.device_get(quick(mapped)(split, w)), jax.device_get(quick(call)(x, w)))
+    assert_close(jax.device_get(jax.jit(mapped)(split, w)), jax.device_get(jax.jit(call)(x, w)))
 
 
 def test_eager_call_equals_jit():
@@ -245,5 +241,5 @@ def test_transposed_convolution_equals_the_plain_one(size, k, s, padding):
         return y, *vjp(y)
 
     plain = functools.partial(lax.conv_transpose, dimension_numbers=NHWC)
-    found, expected = quick(lambda: (both(ops.conv_transpose), both(plain)))()
+    found, expected = jax.jit(lambda: (both(ops.conv_transpose), both(plain)))()
     assert_close(found, expected)

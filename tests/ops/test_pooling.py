@@ -13,10 +13,6 @@ from jax import numpy as jnp
 from vision_jax import ops
 from vision_jax.ops import pooling
 
-quick = functools.partial(
-    jax.jit, compiler_options={"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": 0}
-)
-
 
 def images(shape, dtype=jnp.float32, seed=0):
     """Few distinct values, so that most windows tie."""
@@ -56,7 +52,7 @@ def test_max_and_its_gradient_equal_the_plain_ones(case, dtype):
         y, vjp = jax.vjp(f, x)
         return y, vjp(y + 10)[0]
 
-    found = quick(
+    found = jax.jit(
         lambda: (
             [both(functools.partial(f, w)) for f in (pooling.plain_max, pooling.chained_max)]
             + [both(lambda x: ops.max_pool(x, *arguments))]
@@ -78,7 +74,7 @@ def test_mean_and_its_gradient_equal_the_plain_ones(case, count_include_pad):
         y, vjp = jax.vjp(lambda x: f(x, *arguments, count_include_pad), x)
         return y, vjp(y + 10)[0]
 
-    found, expected = quick(lambda: (both(ops.avg_pool), both(plain_avg)))()
+    found, expected = jax.jit(lambda: (both(ops.avg_pool), both(plain_avg)))()
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
@@ -104,7 +100,7 @@ def test_transformations_equal_those_of_the_plain_maximum(arguments, transformat
     def through(pool):
         return transform(lambda x: jnp.sum(jnp.sin(pool(x, *arguments) + 0.3)), x)
 
-    found, expected = quick(lambda: (through(ops.max_pool), through(plain_max)))()
+    found, expected = jax.jit(lambda: (through(ops.max_pool), through(plain_max)))()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
 
 

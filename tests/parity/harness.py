@@ -18,13 +18,6 @@ from .cases import Case
 
 LOGITS, STAGES, GRADIENTS, STATISTICS = 1e-4, 1e-4, 1e-3, 1e-5
 
-# These networks run once per compilation: XLA's expensive passes would cost more than they save.
-_QUICK = {
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-}
-
 
 @dataclass(frozen=True)
 class Row:
@@ -159,7 +152,7 @@ def _evaluation(name: str, case: Case, net: nn.Module, variables: Any, size: int
         hook.remove()
     model = models.build(name, **case.options)
 
-    @functools.partial(jax.jit, compiler_options=_QUICK)
+    @jax.jit
     def forward(variables, x):
         return model.apply(variables, x, train=False, mutable=["intermediates"])
 
@@ -205,7 +198,7 @@ def _training_step(name: str, case: Case, net: nn.Module, variables: Any) -> tup
             total = ((output - target) ** 2).mean()
         return total, state.get("batch_stats", {})
 
-    step = jax.jit(jax.grad(loss_here, has_aux=True), compiler_options=_QUICK)
+    step = jax.jit(jax.grad(loss_here, has_aux=True))
     with jax.enable_x64(True):
         variables = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), variables)
         gradients, statistics = jax.device_get(step(variables["params"], variables["batch_stats"]))
