@@ -91,3 +91,20 @@ def test_other_tasks_have_a_table_of_metrics(tmp_path):
     assert "measured in different ways" in shown and "gan 1: resize nearest)" in shown
     assert shown.index("gan 0: test/fd 4.25") < shown.index("gan 1: test/fd 5.25") < shown.index("(way 1)")
     assert "McNemar" not in shown
+
+
+def test_seeds_of_one_config_are_one_row(tmp_path):
+    found = []
+    for seed in (0, 1):
+        splits = {"test": classifier_runs.outputs(3, 9)}
+        workdir = classifier_runs.write(
+            tmp_path / f"gan {seed}",
+            splits,
+            names=NAMES,
+            options={"seed": seed},
+            task="gan",
+            metrics={"test/diversity": 0.5},
+        )
+        found.append(Record(workdir))
+    shown = text(compare_page.write(tmp_path / "out", found, None))
+    assert "1 config on toy, 2 runs" in shown and "0.5 ± 0" in shown

@@ -94,7 +94,8 @@ def write(
         )
     )
     path = folder / "index.html"
-    title = f"{len(rows)} configs on {rows[0].records[0].results['data']}, {len(records)} runs"
+    configs = "1 config" if len(rows) == 1 else f"{len(rows)} configs"
+    title = f"{configs} on {rows[0].records[0].results['data']}, {len(records)} runs"
     page.write(path, title=title, sections=[section for section in sections if section.blocks])
     return path
 
