@@ -248,6 +248,7 @@ def test_an_allocation_that_fails_is_explained(monkeypatch):
         (_xla("RESOURCE_EXHAUSTED: too much\nmore"), "Out of memory: RESOURCE_EXHAUSTED: too much. Less"),
         (MemoryError(), "Out of memory: the system gave no more. Less"),
         (ImportError("a.so: failed to map segment from shared object"), "a.so: failed to map segment"),
+        (RuntimeError("can't start new thread"), "can't start new thread. Less"),
     ],
 )
 def test_other_words_for_it(error, expected, monkeypatch):
@@ -324,5 +325,5 @@ def test_memory_that_is_refused_in_the_middle_of_a_run_is_a_sentence(malloc, rep
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1, errors
     assert errors.splitlines()[-1].startswith("ERROR: ")
-    assert not any(dump in errors for dump in ("Traceback", "Fatal Python error", "terminate called"))
+    assert not any(dump in errors for dump in ("Traceback", "Fatal Python error", "terminate called")), errors
     assert not (tmp_path / "run/lock.json").exists()

@@ -5,6 +5,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from logging import LogRecord
 from typing import Any
 
 from absl import app, flags, logging
@@ -76,9 +77,13 @@ def quiet() -> None:
     """
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
-        logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname)
+        logging.get_absl_handler().addFilter(lambda record: not _is_of_a_failed_save(record))
         sys.unraisablehook = _unraisable
     warnings.showwarning = _show_warning
+
+
+def _is_of_a_failed_save(record: LogRecord) -> bool:
+    return "/orbax/" in record.pathname or (record.name == "asyncio" and "never retrieved" in record.getMessage())
 
 
 def _unraisable(found: "sys.UnraisableHookArgs") -> None:

@@ -14,7 +14,9 @@ from vision_jax import allocator
 
 # Of mallopt(3), as glibc's <malloc.h> numbers them.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
-_EXHAUSTED = "resource_exhausted|out of memory|bad_alloc|cannot allocate memory|failed to map segment"
+_EXHAUSTED = (
+    "resource_exhausted|out of memory|bad_alloc|cannot allocate memory|failed to map segment|can't start new thread"
+)
 _ADVICE = (
     "Less is needed with a smaller --config.data.batch_size (with --config.optimizer.accumulate=N, the gradients of N "
     "batches are averaged into one update) or, in evaluations, --config.data.eval_batch_size, with a smaller "
