@@ -121,14 +121,14 @@ def _wanted(reason: str) -> str:
         return f"{_size(int(found[1]))} could not be had"
     if found := re.search(r"allocate ([\d.]+ .iB)", reason):  # NumPy's.
         return f"{found[1]} could not be had"
-    return reason.splitlines()[0] if reason else "the system gave no more"
+    return reason.splitlines()[0].removesuffix(".") if reason else "the system gave no more"
 
 
 def _room() -> str:
     """Returns how much is left where least is, as far as that is known."""
     left = available()
     place = min(left, key=left.__getitem__, default=None)
-    return f", {_size(left[place])} are left {place}" if place else ""
+    return f"; {_size(left[place])} are left {place}" if place else ""
 
 
 def available(root: pathlib.Path = pathlib.Path("/")) -> dict[str, int]:
