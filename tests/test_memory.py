@@ -236,7 +236,7 @@ def test_an_allocation_that_fails_is_explained(monkeypatch):
     expected = rf"Out of memory: 140737\.5 GB could not be had; 1\.0 GB are left {re.escape(GROUP)}\. Less is needed"
     with pytest.raises(memory.OutOfMemoryError, match=expected), memory.explained():
         jnp.zeros(1 << 47, jnp.uint8).block_until_ready()
-    with pytest.raises(memory.OutOfMemoryError, match=r"128\. TiB could not be had, 1\.0 GB"), memory.explained():
+    with pytest.raises(memory.OutOfMemoryError, match=r"128\. TiB could not be had; 1\.0 GB"), memory.explained():
         np.zeros(1 << 47, np.uint8)
 
 
