@@ -1,6 +1,8 @@
 """Checkpoints: strict restore, damage, the best one."""
 
+import errno
 import gc
+import os
 import pathlib
 import shutil
 import warnings
@@ -64,6 +66,34 @@ def test_keeps_the_newest_and_the_best_and_restores_exactly(checkpoints, tmp_pat
     expected = jax.tree.map(lambda old: old + np.asarray(6, old.dtype), STATE)
     jax.tree.map(np.testing.assert_array_equal, restored.state, expected)
     again.close()
+
+
+@pytest.mark.parametrize(
+    ("lock", "said"), [("", "moved or deleted"), ('{"token": "another"}', "taken over by another")]
+)
+def test_a_folder_that_is_no_longer_ours_is_not_written_to(lock, said, checkpoints, tmp_path):
+    (tmp_path / "lock.json").unlink()
+    if lock:
+        (tmp_path / "lock.json").write_text(lock)
+    with pytest.raises(CheckpointError, match=said):
+        save(checkpoints, 1, {})
+    assert checkpoints.steps() == []
+
+
+def test_a_save_that_fails_at_the_end_is_a_sentence_and_frees_the_folder(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.begin_writing()
+    manager = checkpoints.manager
+
+    def close():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "history")
+
+    monkeypatch.setattr(manager, "close", close)
+    with pytest.raises(CheckpointError, match=r"No checkpoint could be written .* No space left on device: 'history'"):
+        checkpoints.close()
+    assert not (tmp_path / "lock.json").exists()
+    monkeypatch.undo()
+    manager.close()
 
 
 def test_a_kill_while_one_is_deleted_leaves_no_damaged_one(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
-"""How runs end, on the real process: signals at any moment, a second writer, one of two lost, a disk that is full."""
+"""How runs end, on the real process: signals at any moment, a second writer, one of two lost, a folder that is
+lost, a disk that is full."""
 
 import json
 import signal
@@ -117,6 +118,29 @@ def test_when_one_of_two_processes_is_lost_the_other_names_it_and_ends(number, l
         assert not (tmp_path / "run/lock.json").exists()
     processes[lost].send_signal(signal.SIGCONT)
     assert processes[lost].wait(timeout=60) == (1 if number == signal.SIGSTOP else -signal.SIGKILL)
+
+
+def _moves(run):
+    run.rename(run.with_name("moved"))
+
+
+def _puts_a_file_in_place_of_the_checkpoints(run):
+    (run / "checkpoints").rename(run / "moved")
+    (run / "checkpoints").touch()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("somebody", "said"),
+    [(_moves, "was moved or deleted"), (_puts_a_file_in_place_of_the_checkpoints, "No checkpoint could be written")],
+)
+def test_a_folder_that_is_lost_in_training_is_a_sentence_at_once(somebody, said, start, tmp_path):
+    training = start(*LONG, "--config.checkpoint.every_steps=200")
+    wait_for(tmp_path / "run/checkpoints/200", training)
+    somebody(tmp_path / "run")
+    _, errors = training.communicate(timeout=20)
+    assert training.returncode == 1
+    assert said in errors.splitlines()[-1] and "Traceback" not in errors
 
 
 @pytest.mark.full

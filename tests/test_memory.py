@@ -264,9 +264,18 @@ def test_an_error_that_comes_of_it_is_explained_and_a_step_that_was_refused_stay
         raise memory.OutOfMemoryError("The step")
 
 
-def test_other_errors_stay_what_they_are():
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.explained():
-        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INTERNAL: something else",
+        "RESOURCE_EXHAUSTED: Failed to write 111123 bytes to file 9: No space left on device [os_error_code='28']",
+    ],
+)
+def test_other_errors_stay_what_they_are(text):
+    with pytest.raises(jax.errors.JaxRuntimeError, match=text.partition(":")[0]), memory.explained():
+        raise _xla(text)
+    with pytest.raises(ValueError, match="No checkpoint"), memory.explained():
+        raise ValueError("No checkpoint") from _xla(text)
 
 
 WIDE = "--config.model.cnn.channels=(32768, 8)"

@@ -241,7 +241,7 @@ def test_several_steps_per_dispatch_compute_the_same(load_config, tmp_path):
         trained(config, tmp_path / str(per_dispatch))
         states.append(final_state(config, tmp_path / str(per_dispatch)))
     for name, leaf in states[0].items():
-        np.testing.assert_allclose(leaf, states[1][name], rtol=2e-3, atol=2e-4, err_msg=name)
+        np.testing.assert_allclose(leaf, states[1][name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_dispatches_end_where_something_is_due():

@@ -83,7 +83,8 @@ def quiet() -> None:
 
 
 def _is_of_a_failed_save(record: LogRecord) -> bool:
-    return "/orbax/" in record.pathname or (record.name == "asyncio" and "never retrieved" in record.getMessage())
+    where = record.getMessage() if record.name == "asyncio" else record.pathname  # asyncio says whose coroutine it was.
+    return "/orbax/" in where
 
 
 def _unraisable(found: "sys.UnraisableHookArgs") -> None:

@@ -82,7 +82,7 @@ def _run(config: ConfigDict, workdir: pathlib.Path) -> None:
             run.prepare_data(config)
         built = run.build_for(config, workdir, _DATA.value) if _DATA.value else run.build(config, workdir)
     expected = ConfigError, checkpoints.CheckpointError, monitor.NotFiniteError, memory.OutOfMemoryError
-    with built, command_line.sentences(*expected), memory.explained():  # Also why a checkpoint was not written.
+    with command_line.sentences(*expected), memory.explained(), built:  # Also why a checkpoint was not written.
         if _MODE.value == "train":
             train.train(built, allow_config_change=_ALLOW_CHANGE.value)
         else:

@@ -110,6 +110,8 @@ def explained() -> Iterator[None]:
 
 def is_exhausted(error: BaseException) -> bool:
     """Whether an error, or one that led to it, says that memory could not be had."""
+    if "no space left on device" in str(error).lower():
+        return False  # TensorStore calls a full disk RESOURCE_EXHAUSTED, too.
     if isinstance(error, MemoryError) or re.search(_EXHAUSTED, str(error), re.IGNORECASE):
         return True
     return error.__cause__ is not None and is_exhausted(error.__cause__)

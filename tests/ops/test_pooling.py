@@ -13,6 +13,8 @@ from jax import numpy as jnp
 from vision_jax import ops
 from vision_jax.ops import pooling
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 def images(shape, dtype=jnp.float32, seed=0):
     """Few distinct values, so that most windows tie."""

@@ -15,6 +15,8 @@ from vision_jax import models
 
 from . import cases, harness, references
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 def test_every_network_has_a_comparison():
     assert set(cases.CASES) == set(models.MODELS)

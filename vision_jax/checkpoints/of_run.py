@@ -108,7 +108,10 @@ class Checkpoints:
     ) -> None:
         """Starts writing a checkpoint; returns when `state` may be changed or donated."""
         if self._lock and not self._lock.held:
-            raise CheckpointError(f"Another process took {self.folder.parent} over while this one did not answer.")
+            lost = "was taken over by another process while this one did not answer"
+            if not self._lock.path.exists():
+                lost = "was moved or deleted while this process trained in it"
+            raise CheckpointError(f"{self.folder.parent} {lost}.")
         self._history = {**history, "best": [self.best_metric, self.sign]}
         saved = contents.to_save(state, {"input": input_state, "history": self._history, "config": config})
         with self._written():
@@ -257,16 +260,23 @@ class Checkpoints:
             self.manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, releases Orbax's threads, and lets others write."""
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
-        if self.writing and jax.process_index() == 0:
-            shutil.rmtree(self.folder.parent / _DELETED, ignore_errors=True)
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-        self.writing = False
+        """Waits, releases Orbax's threads, and lets others write.
+
+        Raises:
+            CheckpointError: one that was started could not be written.
+        """
+        manager, self._manager = self._manager, None
+        try:
+            if manager is not None:
+                with self._written():
+                    manager.close()
+        finally:
+            if self.writing and jax.process_index() == 0:
+                shutil.rmtree(self.folder.parent / _DELETED, ignore_errors=True)
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+            self.writing = False
 
 
 @dataclasses.dataclass

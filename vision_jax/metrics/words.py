@@ -54,6 +54,7 @@ def label(metric: str) -> str:
         return f"calibration error ({found[1]} bins)"
     if found := re.fullmatch(r"frechet_(\d+)x(\d+)", metric):
         return f"Fréchet distance of {found[1]}×{found[2]} pixels"
+    # 'fd_resnet56_10k', but 'fid10k'.
     if found := re.fullmatch(rf"({_STEMS})(?:_(\w+?))?(?:_|(?<=id))(\d+k?)(?:_of_(train|noise))?", metric):
         stem, extractor, count, of = found.groups()
         of_other = {"train": ", training images", "noise": ", noise", None: ""}[of]

@@ -60,7 +60,7 @@ def _headline(record: Record) -> str:
     With the number of examples, and the interval and what bicubic interpolation reaches where they are known.
     """
     results, evaluator = record.results, record.best_test()
-    metric = _on(evaluator, (results.get("chosen_by") or "").rpartition("/")[2], results)
+    metric = _counterpart(evaluator, (results.get("chosen_by") or "").rpartition("/")[2], results)
     if (value := results["metrics"].get(f"{evaluator}/{metric}")) is None:
         return ""
     examples = results["evaluations"][evaluator]["examples"]
@@ -73,8 +73,8 @@ def _headline(record: Record) -> str:
     return f"{evaluator.capitalize()}: {words.label(metric)} {said}{more}."
 
 
-def _on(evaluator: str, metric: str, results: Mapping[str, Any]) -> str:
-    """Returns what an evaluator calls a metric; a distance says of how many generated images, which may be others."""
+def _counterpart(evaluator: str, metric: str, results: Mapping[str, Any]) -> str:
+    """Returns an evaluator's name for another's metric: that of a distance ends in the number of generated images."""
 
     def without_count(name: str) -> str:
         return re.sub(r"\d+k?$", "", name)

@@ -73,8 +73,12 @@ class TensorBoard:
                 name, arguments = call
                 getattr(events, name)(*arguments)
             events.writer.close()
-        except Exception:
-            logging.exception("Writing TensorBoard files to %s failed; no more are written in this run.", folder)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            logging.error(
+                "Writing TensorBoard files to %s failed (%s); no more are written in this run.", folder, reason
+            )
+            logging.debug("It was:", exc_info=True)
 
 
 class _Events:
