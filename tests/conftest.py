@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 
-# Before JAX starts. What XLA's emitters of fusions take longer to compile they do not save in programs that run once.
+# Before JAX starts, here and in processes of tests. Most programs run once: XLA's optimizations, and its emitters of
+# fusions, would take more time than they save.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=4"
@@ -162,19 +164,6 @@ def _own_caches(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISION_JAX_HOME", str(home))
         yield
-
-
-@pytest.fixture(autouse=True)
-def _compiled_quickly(request, monkeypatch):
-    """Tests with the mark `compiled_quickly` check what does not depend on how well XLA optimizes."""
-    if request.node.get_closest_marker("compiled_quickly") is None:
-        yield
-        return
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(autouse=True)

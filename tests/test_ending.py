@@ -12,8 +12,6 @@ import pytest
 
 from tests import forked_commands
 
-pytestmark = pytest.mark.compiled_quickly
-
 LONG = ("--config.train.epochs=4000", "--config.eval.every_epochs=1000", "--config.log.every_epochs=20")
 
 

@@ -19,8 +19,6 @@ from vision_jax.tasks import base
 from vision_jax.tasks.classification import Classification
 from vision_jax.utils import trees
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 class Helped(Classification):
     """A classifier whose steps see a network that only helps, and which wants an evaluation of its own."""
@@ -171,7 +169,7 @@ def test_constants_are_named_by_their_hash_and_in_no_checkpoint(helped, load_con
         assert any(row.get("train/helped") == 0.25 for row in writers.read_rows(workdir / "metrics.jsonl"))
         hashes.append(results["constants"]["helper"])
         sizes.append(sum(path.stat().st_size for path in (workdir / "checkpoints/13").rglob("*") if path.is_file()))
-    assert abs(sizes[1] - sizes[0]) < 10_000
+    assert abs(sizes[1] - sizes[0]) < 100_000
     assert hashes[0] != hashes[1] == trees.fingerprint({"params": {"shift": np.full((200_000, 5), 0.25, np.float32)}})
 
 

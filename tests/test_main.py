@@ -9,8 +9,6 @@ import pytest
 from tests import forked_commands
 from vision_jax import listing
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 @pytest.fixture
 def command(tmp_path):

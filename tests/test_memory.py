@@ -84,7 +84,7 @@ def test_steps_find_the_memory_of_the_last_one(run):
     assert temporary > 60 * MIB
     assert (faults_later - faults) / 60 < 0.1 * temporary / 4096  # pages
     # Two, and one more where a step began before the last one's was freed; glibc seldom takes such a place.
-    assert grown <= grown_later < (5 if run.allocator == "mimalloc" else 20) * temporary
+    assert max(grown, grown_later) < (5 if run.allocator == "mimalloc" else 20) * temporary
 
 
 def test_what_is_free_is_released_and_the_rest_kept(run):

@@ -11,8 +11,6 @@ from vision_jax import observation
 from vision_jax.data import datasets
 from vision_jax.tasks import base, registry
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_gradients_of_layers_and_activations_of_stages(accumulate):

@@ -12,7 +12,7 @@ from vision_jax.tasks.classification import Classification
 from vision_jax.tasks.gan import GAN
 from vision_jax.tools import verify_resume
 
-pytestmark = [pytest.mark.usefixtures("no_page"), pytest.mark.compiled_quickly]
+pytestmark = pytest.mark.usefixtures("no_page")
 RATE = 0.003  # Of the config's smoke variant, which evaluates and saves at steps 7 and 13.
 
 

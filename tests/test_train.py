@@ -14,8 +14,6 @@ from vision_jax.tasks import base, registry
 from vision_jax.tools import verify_resume
 from vision_jax.utils import trees
 
-pytestmark = pytest.mark.compiled_quickly
-
 CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_t91"}
 
 

@@ -12,8 +12,6 @@ from vision_jax.models.layers import Conv
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 class Normalized(nn.Module):
     @nn.compact

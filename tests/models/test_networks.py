@@ -7,8 +7,6 @@ from jax import numpy as jnp
 
 from vision_jax import models
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 def _shapes(name, shape, train=False, **options):
     model = models.build(name, **options)

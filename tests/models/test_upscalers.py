@@ -8,7 +8,6 @@ from jax import numpy as jnp
 from vision_jax import models
 from vision_jax.models import upscaler
 
-pytestmark = pytest.mark.compiled_quickly
 NAMES = ("srcnn", "fsrcnn", "espcn", "light_sr")
 
 

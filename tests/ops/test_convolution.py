@@ -16,7 +16,6 @@ from vision_jax import ops
 from vision_jax.ops import plan
 from vision_jax.ops.geometry import Geometry
 
-pytestmark = pytest.mark.compiled_quickly
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 

@@ -13,8 +13,6 @@ from jax import numpy as jnp
 from vision_jax import ops
 from vision_jax.ops import pooling
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 def images(shape, dtype=jnp.float32, seed=0):
     """Few distinct values, so that most windows tie."""

@@ -162,7 +162,7 @@ _EVERYDAY_TRAIN: dict[str, tuple[int, int] | None] = {
     "densenet201": None,
     "googlenet": (32, 8),
     "inception_v3": None,
-    "fid_inception": (75, 4),
+    "fid_inception": None,
     "resnet32": None,
     "resnet44": None,
     "resnet56": None,

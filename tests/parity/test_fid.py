@@ -22,8 +22,6 @@ from vision_jax.utils import trees
 
 from . import references
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 @pytest.fixture(scope="module")
 def network():

@@ -14,7 +14,6 @@ from vision_jax.pretrained import extractors, port, torch_writer, weights
 from vision_jax.pretrained.weights import Preprocessing
 from vision_jax.utils import download, trees
 
-pytestmark = pytest.mark.compiled_quickly
 PREPROCESSING = Preprocessing(16, 12, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 
 

@@ -14,8 +14,6 @@ from vision_jax.pretrained import finetune, weights
 from vision_jax.tasks import base, registry
 from vision_jax.utils import trees
 
-pytestmark = pytest.mark.compiled_quickly
-
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 

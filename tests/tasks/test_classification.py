@@ -15,8 +15,6 @@ from vision_jax.tasks import base
 from vision_jax.tasks.classification import Classification
 from vision_jax.utils.options import ConfigError
 
-pytestmark = pytest.mark.compiled_quickly
-
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 
 

@@ -12,8 +12,6 @@ from vision_jax.data import pipeline
 from vision_jax.pretrained import classifiers, weights
 from vision_jax.utils.options import ConfigError
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 def small(*, teachers=(), **options):
     config = config_lib.default()

@@ -15,8 +15,6 @@ from vision_jax.pretrained import extractors
 from vision_jax.pretrained.weights import Preprocessing
 from vision_jax.tasks import base, generated
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 @pytest.fixture
 def gan(monkeypatch, tmp_path):

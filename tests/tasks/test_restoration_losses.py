@@ -11,7 +11,6 @@ from vision_jax.tasks import restoration_losses
 from vision_jax.tasks.restoration_losses import Perceptual
 from vision_jax.utils.options import ConfigError
 
-pytestmark = pytest.mark.compiled_quickly
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -16,8 +16,6 @@ from vision_jax.tasks import base, upscaling
 from vision_jax.tasks.super_resolution import SuperResolution
 from vision_jax.utils.options import ConfigError
 
-pytestmark = pytest.mark.compiled_quickly
-
 DURATIONS = base.Durations(total=10, warmup=0, log=1, evaluate=1, save=0)
 NETWORKS = {
     "srcnn": dict(features=(4, 4), kernel_sizes=(3, 1, 3)),

@@ -17,8 +17,6 @@ from vision_jax.metrics.receipt import Receipt
 from vision_jax.pretrained import extractors, weights
 from vision_jax.tools import fid
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):

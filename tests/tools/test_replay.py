@@ -17,7 +17,7 @@ from vision_jax.tools import replay
 from vision_jax.utils.options import ConfigError
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-pytestmark = [pytest.mark.usefixtures("no_page"), pytest.mark.compiled_quickly]
+pytestmark = pytest.mark.usefixtures("no_page")
 STEPS = 13
 
 

@@ -16,8 +16,6 @@ from vision_jax.tasks import base, latent
 from vision_jax.tools import sample
 from vision_jax.writers import pictures
 
-pytestmark = pytest.mark.compiled_quickly
-
 
 @pytest.fixture(scope="module")
 def gan_folder(tmp_path_factory, load_config):

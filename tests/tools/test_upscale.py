@@ -12,8 +12,6 @@ from vision_jax import run as run_lib
 from vision_jax.ops import resize
 from vision_jax.tools import upscale
 
-pytestmark = pytest.mark.compiled_quickly
-
 SMALL = {
     "srcnn": dict(features=(4, 2), kernel_sizes=(5, 1, 3)),
     "fsrcnn": dict(features=4, shrunk=2, mappings=1),

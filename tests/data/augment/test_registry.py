@@ -8,8 +8,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vision_jax.data import augment
 
-pytestmark = pytest.mark.compiled_quickly
-
 PER_EXAMPLE = (
     "random_crop(padding=2, mode='reflect')",
     "rotation(degrees=20)",
