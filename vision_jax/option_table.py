@@ -224,6 +224,9 @@ OPTIONS: dict[str, Any] = {
             "ones, in the generator's; needs conditional; 0 is off.",
             low=0,
         ),
+        "classifier_end": Option(
+            0.0, "What the weight of the classes grows or falls to by the last step, geometrically; 0 keeps it.", low=0
+        ),
         "discriminator_steps": Option(
             1, "Updates of the discriminator per step, each on an equal part of the batch.", low=1, high=16
         ),

@@ -108,13 +108,17 @@ def test_the_class_scales_and_shifts_channels():
     np.testing.assert_allclose(out, x * (1 + scale) + shift, rtol=1e-5, atol=1e-5)
 
 
-def test_a_modulated_generator_sees_the_class_in_every_layer():
-    generator = models.build("dcgan_generator", num_classes=3, latent=4, width=4, modulation=True)
+@pytest.mark.parametrize(("refinement", "last"), [(0, 2), (6, 3)])
+def test_a_modulated_generator_sees_the_class_in_every_layer(refinement, last):
+    generator = models.build(
+        "dcgan_generator", num_classes=3, latent=4, width=4, modulation=True, refinement=refinement
+    )
     noise, labels = jnp.ones((2, 4)), jnp.array([0, 1])
     variables = jax.jit(lambda: generator.init(jax.random.key(0), noise, labels, train=False))()
     assert set(variables["params"]) == {module for names in generator.stages.values() for module in names}
     first = generator.apply(variables, noise, labels, train=False)
-    for layer in ("modulation0", "modulation2"):
+    assert f"modulation{last + 1}" not in variables["params"] and first.shape == (2, 32, 32, 3)
+    for layer in ("modulation0", f"modulation{last}"):
         changed = jax.tree.map(lambda leaf: 10.0 * leaf, variables["params"][layer])
         images = generator.apply(
             {**variables, "params": variables["params"] | {layer: changed}}, noise, labels, train=False

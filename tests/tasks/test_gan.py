@@ -155,8 +155,10 @@ def test_a_relativistic_step_compares_pairs_and_penalizes_both_kinds():
     assert_params(after.networks["generator"].params, descend(g, gradient(g), 0.1))
 
 
-def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator_s_own():
-    task, state, images = make("dcgan", gan=dict(conditional=True, classifier=0.7), width=4)
+@pytest.mark.parametrize(("end", "step", "weight"), [(0.0, 5, 0.7), (2.8, 0, 0.7), (2.8, 5, 1.4), (2.8, 10, 2.8)])
+def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator_s_own(end, step, weight):
+    task, state, images = make("dcgan", gan=dict(conditional=True, classifier=0.7, classifier_end=end), width=4)
+    state = state.replace(step=jnp.int32(step))
     labels, key, real = jnp.arange(12) % 3, jax.random.key(3), 2.0 * base.to_unit(images) - 1.0
     after, metrics = jax.jit(task.train_step)(state, {}, {"image": images, "label": labels}, key)
     g, d, (generate, _) = *(state.networks[name].params for name in ("generator", "discriminator")), parts(task, state)
@@ -170,14 +172,14 @@ def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator
 
     def d_loss(params):
         (on_real, classes), (on_fake, _) = judge(params, real), judge(params, generate(g, noise, labels))
-        return jnp.mean(jax.nn.softplus(-on_real)) + jnp.mean(jax.nn.softplus(on_fake)) + 0.7 * classes, classes
+        return jnp.mean(jax.nn.softplus(-on_real)) + jnp.mean(jax.nn.softplus(on_fake)) + weight * classes, classes
 
     gradient, real_classes = jax.jit(jax.grad(d_loss, has_aux=True))(d)
     new_d = descend(d, gradient, 0.05)
 
     def g_loss(params):
         logits, classes = judge(new_d, generate(params, noise, labels))
-        return jnp.mean(jax.nn.softplus(-logits)) + 0.7 * classes, classes
+        return jnp.mean(jax.nn.softplus(-logits)) + weight * classes, classes
 
     gradient, fake_classes = jax.jit(jax.grad(g_loss, has_aux=True))(g)
     assert_params(after.networks["discriminator"].params, new_d)

@@ -120,6 +120,13 @@ class GAN(base.Task):
         )
         return after.replace(averaged_statistics=statistics)
 
+    def class_weight(self, step: jax.Array) -> jax.Array | float:
+        """Returns the weight of the classes in both losses at a step."""
+        first, last = self.config.gan.classifier, self.config.gan.classifier_end
+        if not (first and last):
+            return first
+        return first * (last / first) ** (step / self.durations.total)
+
     def judge(
         self, params: base.Tree, batch_stats: base.Tree, images: jax.Array, labels: jax.Array | None, key: jax.Array
     ) -> tuple[jax.Array, jax.Array, base.Tree]:
@@ -186,7 +193,7 @@ class GAN(base.Task):
 
                 penalty = self.penalty(logits, real, fake, penalty_key)
             # Where every n-th step has a penalty, it weighs n times as much.
-            total = value + options.classifier * classes + options.penalty_every * penalty
+            total = value + self.class_weight(step) * classes + options.penalty_every * penalty
             return total, (value, classes, penalty, on_real, on_fake, stats)
 
         def gradients(penalized: bool) -> tuple[tuple[jax.Array, ...], base.Tree]:
@@ -241,7 +248,7 @@ class GAN(base.Task):
             on_real, *_ = self.judge(discriminator.params, stats, real, labels, generator_key)
             on_fake, classes, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
             value = self.loss.generator(on_fake, on_real)
-            return value + self.config.gan.classifier * classes, (value, classes, stats)
+            return value + self.class_weight(state.step) * classes, (value, classes, stats)
 
         (_, (g_loss, classes, stats)), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)
