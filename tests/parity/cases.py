@@ -31,9 +31,9 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _resnet(name: str, sizes: tuple[int, int] = (64, 96), batch: int = 8) -> Case:
+def _resnet(name: str, sizes: tuple[int, int] = (64, 96), train: tuple[int, int] = (32, 8)) -> Case:
     stages = {"stem": "maxpool", **{f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}}
-    return Case(ref.from_torchvision(name), sizes, (64, batch), stages, dict(num_classes=10))
+    return Case(ref.from_torchvision(name), sizes, train, stages, dict(num_classes=10))
 
 
 def _vgg(name: str, pools: tuple[int, ...]) -> Case:
@@ -44,7 +44,7 @@ def _vgg(name: str, pools: tuple[int, ...]) -> Case:
 
 def _densenet(name: str, sizes: tuple[int, int] = (32, 64)) -> Case:
     stages = {"stem": "features.pool0", **{f"block{i}": f"features.transition{i}" for i in (1, 2, 3)}}
-    return Case(ref.from_torchvision(name), sizes, (64, 8), stages, dict(num_classes=10))
+    return Case(ref.from_torchvision(name), sizes, (32, 8), stages, dict(num_classes=10))
 
 
 def _cifar(blocks: int) -> Case:
@@ -83,7 +83,7 @@ CASES: dict[str, Case] = {
     "resnet50": _resnet("resnet50"),
     "resnet101": _resnet("resnet101", (32, 64)),
     "resnet152": _resnet("resnet152", (32, 64)),
-    "resnext50_32x4d": _resnet("resnext50_32x4d", batch=2),  # XLA is slow at grouped convolutions in float64.
+    "resnext50_32x4d": _resnet("resnext50_32x4d", train=(64, 2)),  # XLA is slow at grouped convolutions in float64.
     "wide_resnet50_2": _resnet("wide_resnet50_2", (32, 64)),
     "vgg11": _vgg("vgg11", (2, 5, 10, 15, 20)),
     "vgg11_bn": _vgg("vgg11_bn", (3, 7, 14, 21, 28)),
@@ -107,7 +107,7 @@ CASES: dict[str, Case] = {
     "mobilenet_v2": Case(
         ref.from_torchvision("mobilenet_v2", dropout=0.0),
         (64, 96),
-        (64, 8),
+        (32, 8),
         _MOBILENET_STAGES,
         dict(num_classes=10, dropout=0.0),
     ),
