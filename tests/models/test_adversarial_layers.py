@@ -108,22 +108,38 @@ def test_the_class_scales_and_shifts_channels():
     np.testing.assert_allclose(out, x * (1 + scale) + shift, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("refinement", "last"), [(0, 2), (6, 3)])
-def test_a_modulated_generator_sees_the_class_in_every_layer(refinement, last):
-    generator = models.build(
-        "dcgan_generator", num_classes=3, latent=4, width=4, modulation=True, refinement=refinement
-    )
+def test_a_modulated_generator_sees_the_class_in_every_layer():
+    generator = models.build("dcgan_generator", num_classes=3, latent=4, width=4, modulation=True)
     noise, labels = jnp.ones((2, 4)), jnp.array([0, 1])
     variables = jax.jit(lambda: generator.init(jax.random.key(0), noise, labels, train=False))()
     assert set(variables["params"]) == {module for names in generator.stages.values() for module in names}
     first = generator.apply(variables, noise, labels, train=False)
-    assert f"modulation{last + 1}" not in variables["params"] and first.shape == (2, 32, 32, 3)
-    for layer in ("modulation0", f"modulation{last}"):
+    for layer in ("modulation0", "modulation2"):
         changed = jax.tree.map(lambda leaf: 10.0 * leaf, variables["params"][layer])
         images = generator.apply(
             {**variables, "params": variables["params"] | {layer: changed}}, noise, labels, train=False
         )
         assert not np.allclose(images, first, atol=1e-4)
+
+
+def test_the_low_pass_keeps_what_is_even_and_weakens_what_alternates():
+    rows, columns = jnp.meshgrid(jnp.arange(6.0), jnp.arange(6.0), indexing="ij")
+    even, stripes, checkerboard = jnp.full((6, 6), 0.3), (-1.0) ** rows, (-1.0) ** (rows + columns)
+    maps = layers.low_pass(jnp.stack([even, stripes, checkerboard], -1)[None])
+    np.testing.assert_allclose(maps[0, ..., 0], even, rtol=1e-6)
+    inside = slice(1, -1)
+    np.testing.assert_allclose(maps[0, inside, inside, 1], stripes[inside, inside] / 2, rtol=1e-6)
+    np.testing.assert_allclose(maps[0, inside, inside, 2], checkerboard[inside, inside] / 4, rtol=1e-6)
+
+
+def test_a_generator_s_low_pass_is_before_the_bound_of_its_images():
+    noise, generators = (
+        jnp.ones((2, 4)),
+        [models.build("dcgan_generator", latent=4, width=4, low_pass=on) for on in (False, True)],
+    )
+    variables = jax.jit(lambda: generators[0].init(jax.random.key(0), noise, train=False))()
+    plain, filtered = (generator.apply(variables, noise, train=False) for generator in generators)
+    np.testing.assert_allclose(filtered, jnp.tanh(layers.low_pass(jnp.arctanh(plain))), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "size"), [("dcgan", 32), ("mlp_gan", 28), ("r3gan", 32)])

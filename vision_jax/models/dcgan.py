@@ -18,6 +18,7 @@ from vision_jax.models.adversarial_layers import (
     ClassProjection,
     MinibatchDiscrimination,
     SpectralNorm,
+    low_pass,
     minibatch_stddev,
 )
 from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose, Dense, at_least_float32
@@ -52,8 +53,7 @@ class DCGANGenerator(AdversarialNetwork):
         width: channels before the last layer; each earlier layer has twice as many.
         embedding: size of the vector of the class that a conditional generator gets beside the noise.
         modulation: the class also scales and shifts what BatchNorm normalized.
-        refinement: channels of the last transposed convolution, after which a 3×3 one makes the image, without the
-            grid that transposed ones leave in it (Odena et al. 2016, doi 10.23915/distill.00003); 0: there is none.
+        low_pass: a fixed filter weakens the grid that transposed convolutions leave in images.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels", "latent")
@@ -64,30 +64,29 @@ class DCGANGenerator(AdversarialNetwork):
     latent: int = 100
     embedding: Annotated[int, Between(1)] = 32
     modulation: bool = False
-    refinement: Annotated[int, Between(0)] = 0
+    low_pass: bool = False
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
-        """One stage per transposed convolution; the layer that makes the image is the head."""
-        n = _upsamplings(self.image_size) + (self.refinement > 0)
+        """One stage per transposed convolution; the last is the head."""
+        n = _upsamplings(self.image_size)
         label = {"class": ("class",)} if self.num_classes else {}
         modulated = self.modulation and self.num_classes > 0
         ups = {f"up{i}": (f"convt{i}", f"norm{i}") + (f"modulation{i}",) * modulated for i in range(n)}
-        return {**label, **ups, "head": ("conv" if self.refinement else f"convt{n}",)}
+        return {**label, **ups, "head": (f"convt{n}",)}
 
     @nn.compact
     def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
         """Noise [N,latent] → float32 images in [-1, 1]."""
         n = _upsamplings(self.image_size)
-        widths = [self.width * 2**i for i in reversed(range(n))] + [self.refinement] * (self.refinement > 0)
         if label is not None:
             embedded = ClassEmbedding(self.num_classes, self.embedding, name="class")(label)
             x = jnp.concatenate([x, embedded.astype(x.dtype)], -1)
         x = x.reshape(x.shape[0], 1, 1, -1).astype(self.dtype)
-        for i, width in enumerate(widths):
+        for i in range(n):
             stride, padding = (1, 0) if i == 0 else (2, 1)
             up = ConvTranspose(
-                width,
+                self.width * 2 ** (n - 1 - i),
                 4,
                 stride,
                 padding,
@@ -100,11 +99,11 @@ class DCGANGenerator(AdversarialNetwork):
             if label is not None and self.modulation:
                 x = ClassModulation(name=f"modulation{i}")(x, embedded)
             x = self.keep(f"up{i}", nn.relu(x))
-        shared = dict(use_bias=False, dtype=self.dtype, kernel_init=_KERNEL)
-        if self.refinement:
-            x = Conv(self.channels, (3, 3), (1, 1), 1, name="conv", **shared)(x)
-        else:
-            x = ConvTranspose(self.channels, 4, 2, 1, name=f"convt{n}", **shared)(x)
+        x = ConvTranspose(
+            self.channels, 4, 2, 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL, name=f"convt{n}"
+        )(x)
+        if self.low_pass:
+            x = low_pass(x)
         return jnp.tanh(at_least_float32(x))
 
 
