@@ -14,9 +14,9 @@ a ResNet-56 recognizes the class of a fifth of the samples), and a discriminator
 rate) teaches nothing. One that tells the classes of generated images from those of real ones (Hou et al. 2022, arXiv
 2107.10060) was behind, 12.1 to 10.0; so were residual blocks in the generator (13.7) and a last 3×3 convolution at full
 size (16.5). From step 35,000 on, ten times the classifier's weight, an R1 of 1.0 and `low_pass` of the generator
-brought the distance of evaluations from 4.39 to 3.46 in 2,500 steps; not run from the start yet. After training, choosing among 16 samples by the discriminator's logit makes the
-distance longer: what is wrong with the samples (a ResNet-56 recognizes the class of 72 %, of dogs of 31 %), it does not
-see.
+brought the distance of evaluations from 4.39 to 3.46 in 2,500 steps; not run from the start yet. After training,
+choosing among 16 samples by the discriminator's logit makes the distance longer: what is wrong with the samples (a
+ResNet-56 recognizes the class of 72 %, of dogs of 31 %), it does not see.
 
 `:authors` is the recipe of the CIFAR-100 experiment (`dcgan_cifar100.py`) on CIFAR-10, with as many parameters and
 steps: `fd_resnet56_10k` 5.61 against the test images (95 % interval 5.51 to 5.72; the training images themselves are
