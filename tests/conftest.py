@@ -58,7 +58,6 @@ QUICK = {
         "analysis/test_embeddings.py",
         "analysis/test_errors.py",
         "analysis/test_record.py",
-        "test_evaluate.py::test_what_a_page_shows_is_read_from_the_folder",
     ),
     "checkpoints": ("test_checkpoints.py",),
     "data": (
@@ -97,10 +96,7 @@ QUICK = {
     ),
     "models": ("models/test_layers.py", "models/test_registry.py::test_classifiers_have_a_head_of_the_asked_width"),
     "ops": ("ops/test_pooling.py", "ops/test_resize.py", "ops/test_updates.py"),
-    "ops/native": (
-        "ops/native/test_loading.py::test_a_compiler_may_have_arguments",
-        "ops/test_onednn.py::test_one_device_calls_it_and_several_do_not",
-    ),
+    "ops/native": ("ops/test_onednn.py::test_one_device_calls_it_and_several_do_not",),
     "pretrained": (
         "pretrained/test_torch_writer.py",
         "pretrained/test_weights.py",
