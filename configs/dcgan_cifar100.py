@@ -4,7 +4,7 @@
 
 They report an FID of 66.49, of which the numbers of images and the resizing are not known. Here `fd_resnet56_10k`, the
 distance in the features of CIFAR-10's ResNet-56, is 0.995 against the test images (95 % interval 0.95 to 1.04; the
-training images themselves are 0.03 away, noise 46.3), with step 45,000 of 50,000; 2.7 hours on one core of an AMD EPYC
+training images themselves are 0.03 away, noise 46.2), with step 45,000 of 50,000; 2.7 hours on one core of an AMD EPYC
 that did other work too. The features tell CIFAR-10's ten classes apart and say little of these hundred, so the figure
 is no measure beside one on CIFAR-10. It is measured with the options that `dcgan_cifar.py` names. Record:
 configs/results/dcgan_cifar100.

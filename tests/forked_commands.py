@@ -147,11 +147,7 @@ def _serve(connection: socket.socket) -> list[str]:
 
 def _run(kind: str, program: str, *arguments: str) -> None:
     """Runs what `python -m MODULE …` and `python -c PROGRAM …` run; deprecated calls of ours are errors."""
-    import jax
-
     warnings.filterwarnings("error", category=DeprecationWarning, module=r"vision_jax\b")
-
-    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1")
     sys.argv[1:] = arguments
     if kind == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)

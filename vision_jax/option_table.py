@@ -225,7 +225,7 @@ OPTIONS: dict[str, Any] = {
             low=0,
         ),
         "classifier_end": Option(
-            0.0, "What the weight of the classes grows or falls to by the last step, geometrically; 0 keeps it.", low=0
+            0.0, "What the classifier's weight grows or falls to by the last step, geometrically; 0: it stays.", low=0
         ),
         "discriminator_steps": Option(
             1, "Updates of the discriminator per step, each on an equal part of the batch.", low=1, high=16

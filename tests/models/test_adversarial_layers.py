@@ -133,10 +133,8 @@ def test_the_low_pass_keeps_what_is_even_and_weakens_what_alternates():
 
 
 def test_a_generator_s_low_pass_is_before_the_bound_of_its_images():
-    noise, generators = (
-        jnp.ones((2, 4)),
-        [models.build("dcgan_generator", latent=4, width=4, low_pass=on) for on in (False, True)],
-    )
+    noise = jnp.ones((2, 4))
+    generators = [models.build("dcgan_generator", latent=4, width=4, low_pass=on) for on in (False, True)]
     variables = jax.jit(lambda: generators[0].init(jax.random.key(0), noise, train=False))()
     plain, filtered = (generator.apply(variables, noise, train=False) for generator in generators)
     np.testing.assert_allclose(filtered, jnp.tanh(layers.low_pass(jnp.arctanh(plain))), rtol=1e-4, atol=1e-6)

@@ -186,8 +186,18 @@ def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator
     assert_params(after.networks["generator"].params, descend(g, gradient, 0.1))
     assert float(metrics["real_class_loss"]) == pytest.approx(float(real_classes), rel=1e-5)
     assert float(metrics["fake_class_loss"]) == pytest.approx(float(fake_classes), rel=1e-5)
-    with pytest.raises(ConfigError, match="classifier is for conditional GANs; set"):
-        make("dcgan", gan=dict(classifier=0.7), width=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (dict(classifier=0.7), "classifier is for conditional GANs; set"),
+        (dict(conditional=True, classifier_end=2.8), "where config.gan.classifier ends, which is 0"),
+    ],
+)
+def test_a_classifier_that_would_have_no_part_is_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        make("dcgan", gan=options, width=4)
 
 
 def test_the_averaged_generator_has_statistics_of_its_own():

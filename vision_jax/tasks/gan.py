@@ -55,6 +55,8 @@ class GAN(base.Task):
         )
         if options.classifier and not options.conditional:
             raise ConfigError("config.gan.classifier is for conditional GANs; set config.gan.conditional.")
+        if options.classifier_end and not options.classifier:
+            raise ConfigError("config.gan.classifier_end is where config.gan.classifier ends, which is 0; set it.")
         self.classifies = self.classes > 0 and options.classifier > 0
         self.loss = losses.adversarial(options.loss)
         rate = config.optimizer.learning_rate
@@ -120,12 +122,10 @@ class GAN(base.Task):
         )
         return after.replace(averaged_statistics=statistics)
 
-    def class_weight(self, step: jax.Array) -> jax.Array | float:
-        """Returns the weight of the classes in both losses at a step."""
+    def classifier_weight(self, step: jax.Array) -> jax.Array | float:
+        """Returns the weight of the cross-entropy on classes, in both losses, at a step."""
         first, last = self.config.gan.classifier, self.config.gan.classifier_end
-        if not (first and last):
-            return first
-        return first * (last / first) ** (step / self.durations.total)
+        return first * (last / first) ** (step / self.durations.total) if last else first
 
     def judge(
         self, params: base.Tree, batch_stats: base.Tree, images: jax.Array, labels: jax.Array | None, key: jax.Array
@@ -193,7 +193,7 @@ class GAN(base.Task):
 
                 penalty = self.penalty(logits, real, fake, penalty_key)
             # Where every n-th step has a penalty, it weighs n times as much.
-            total = value + self.class_weight(step) * classes + options.penalty_every * penalty
+            total = value + self.classifier_weight(step) * classes + options.penalty_every * penalty
             return total, (value, classes, penalty, on_real, on_fake, stats)
 
         def gradients(penalized: bool) -> tuple[tuple[jax.Array, ...], base.Tree]:
@@ -248,7 +248,7 @@ class GAN(base.Task):
             on_real, *_ = self.judge(discriminator.params, stats, real, labels, generator_key)
             on_fake, classes, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
             value = self.loss.generator(on_fake, on_real)
-            return value + self.class_weight(state.step) * classes, (value, classes, stats)
+            return value + self.classifier_weight(state.step) * classes, (value, classes, stats)
 
         (_, (g_loss, classes, stats)), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)
