@@ -1,5 +1,6 @@
 """Settings of all tests: strict JAX, no network, warnings are errors, and where real data is found."""
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -13,7 +14,7 @@ import sys
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=4"
+    "--xla_force_host_platform_device_count=4 --xla_cpu_parallel_codegen_split_count=1"
     # Later versions have no other emitters.
     + (" --xla_cpu_use_fusion_emitters=false" if importlib.metadata.version("jax").startswith("0.10.") else ""),
 )
@@ -27,6 +28,7 @@ import pytest
 
 from vision_jax import parallel
 
+gc.set_threshold(100_000, 50, 100)  # Tracing makes millions of objects, and hardly a cycle of them.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # The first example of a test compiles; how long that takes is nobody's business here.
 # The same examples in every run; HYPOTHESIS_SEARCH=1 looks for new ones.
@@ -112,6 +114,12 @@ QUICK = {
     "utils": ("utils/test_download.py", "utils/test_files.py", "utils/test_trees.py"),
     "writers": ("test_writers.py",),
 }
+# Tests of those files that take several seconds.
+NOT_QUICK = (
+    "tasks/test_classification.py::test_images_grow_during_training",
+    "test_writers.py::test_tensorflow_starts_silently",
+    "tools/test_predict.py::test_the_command",
+)
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -124,11 +132,12 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
-    """Marks the tests of the table above."""
+    """Marks the tests of the tables above."""
     quick = {name for names in QUICK.values() for name in names}
     for item in items:
         file = item.path.relative_to(REPOSITORY / "tests").as_posix()
-        if {file, f"{file}::{item.originalname}"} & quick and not item.get_closest_marker("full"):
+        test = f"{file}::{item.originalname}"
+        if {file, test} & quick and test not in NOT_QUICK and not item.get_closest_marker("full"):
             item.add_marker("quick")
 
 
@@ -212,7 +221,7 @@ def load_config():
 
 @pytest.fixture
 def no_page(monkeypatch):
-    """Runs end without drawing their page, for tests that do not look at it."""
-    from vision_jax.report import run_page
+    """Runs end with an empty page."""
+    from tests import blank_pages
 
-    monkeypatch.setattr(run_page, "of_run", lambda record, images_of: record.workdir / "report" / "index.html")
+    blank_pages.use(monkeypatch)

@@ -149,6 +149,9 @@ def _run(kind: str, program: str, *arguments: str) -> None:
     """Runs what `python -m MODULE …` and `python -c PROGRAM …` run; deprecated calls of ours are errors."""
     warnings.filterwarnings("error", category=DeprecationWarning, module=r"vision_jax\b")
     sys.argv[1:] = arguments
+    from tests import blank_pages
+
+    blank_pages.use_if_asked()
     if kind == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
@@ -161,8 +164,8 @@ if __name__ == "__main__":
     import sklearn.datasets
     import sklearn.decomposition  # noqa: F401
 
+    from tests import blank_pages  # noqa: F401
     from vision_jax import evaluate, inference, train  # noqa: F401
-    from vision_jax.report import run_page  # noqa: F401
 
     with contextlib.suppress(KeyboardInterrupt):
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")

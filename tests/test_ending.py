@@ -12,6 +12,8 @@ import pytest
 
 from tests import forked_commands
 
+pytestmark = pytest.mark.usefixtures("no_page")
+
 LONG = ("--config.train.epochs=4000", "--config.eval.every_epochs=1000", "--config.log.every_epochs=20")
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import vision_jax
+from tests import blank_pages
 from vision_jax import config as config_lib
 from vision_jax import evaluate, networks, run
 from vision_jax.data import datasets
@@ -20,7 +21,9 @@ def trained(tmp_path_factory, repository):
     """A folder with a short run on digits in it, and its results."""
     workdir = tmp_path_factory.mktemp("trained") / "digits"
     options = {"train.epochs": 3.0, "log.tensorboard": False}
-    return workdir, vision_jax.fit(f"{repository}/configs/digits_cnn.py:smoke", workdir, options=options)
+    with pytest.MonkeyPatch.context() as patch:
+        blank_pages.use(patch)
+        return workdir, vision_jax.fit(f"{repository}/configs/digits_cnn.py:smoke", workdir, options=options)
 
 
 def test_the_example_of_the_package_runs(tmp_path, monkeypatch):
@@ -99,6 +102,7 @@ def test_published_weights_are_loaded_from_a_file(test_data):
     assert net.class_names[3] == "cat"
 
 
+@pytest.mark.usefixtures("no_page")
 def test_other_data_are_evaluated_beside_the_run(trained, tmp_path):
     """A folder with some of the classes, in another order than theirs."""
     workdir, _ = trained

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from tests import forked_commands
+from tests import blank_pages, forked_commands
 from vision_jax import parallel, train, writers
 from vision_jax import run as run_lib
 from vision_jax.analysis.record import Record
@@ -51,11 +51,10 @@ def train_here(load_config, workdir):
 def one_device(load_config, tmp_path_factory):
     # A fixture of the module runs before the marks of a test apply, so the mesh is made by hand.
     make_mesh = parallel.make_mesh
-    parallel.make_mesh = lambda devices=None: make_mesh(1)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "make_mesh", lambda devices=None: make_mesh(1))
+        blank_pages.use(patch)
         return train_here(load_config, tmp_path_factory.mktemp("one"))
-    finally:
-        parallel.make_mesh = make_mesh
 
 
 def check_same(one, other):
@@ -69,11 +68,13 @@ def check_same(one, other):
     np.testing.assert_array_equal(other[2]["index"], np.arange(200))
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.devices(4)
 def test_four_devices_agree_with_one(one_device, load_config, tmp_path):
     check_same(one_device, train_here(load_config, tmp_path))
 
 
+@pytest.mark.usefixtures("no_page")
 def test_two_processes_of_two_devices_agree_with_one(one_device, repository, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

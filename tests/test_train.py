@@ -38,6 +38,7 @@ def final_state(config, workdir):
         return {name: np.asarray(leaf) for name, leaf in trees.flatten(restored.state).items()}
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.full)])
 @pytest.mark.parametrize("task", CONFIGS)
 def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(
@@ -46,13 +47,13 @@ def test_killed_at_random_steps_and_resumed_is_bit_for_bit_an_uninterrupted_run(
     """SIGKILL of the real process; parameters, statistics, EMA, rows and pictures agree exactly."""
     options = {
         "classification": [
-            "--config.train.epochs=20",
+            "--config.train.epochs=12",
             "--config.train.steps_per_dispatch=3",
             "--config.optimizer.ema_decay=0.9",
             "--config.optimizer.accumulate=2",
         ],
-        "gan": ["--config.train.epochs=20"],
-        "super_resolution": ["--config.train.steps=60"],
+        "gan": ["--config.train.epochs=12"],
+        "super_resolution": ["--config.train.steps=40"],
     }[task]
     options += [
         "--config.log.tensorboard=False",
@@ -182,9 +183,10 @@ def test_one_compilation_and_no_hidden_transfers(per_dispatch, load_config, tmp_
         jax.block_until_ready(carry)
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("task", CONFIGS)
 def test_longer_runs_and_resumed_ones_compile_nothing_more(task, load_config, tmp_path):
-    """Train, evaluate, save, resume, report: as many programs whatever the number of steps and evaluations."""
+    """Train, evaluate, save, resume: as many programs whatever the number of steps and evaluations."""
 
     def compiled(steps, workdir, **kwargs):
         jax.clear_caches()
@@ -210,6 +212,7 @@ def test_longer_runs_and_resumed_ones_compile_nothing_more(task, load_config, tm
     assert sum("steps" in name for name in resumed) == sum("steps" in name for name in short) == 1
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("task", CONFIGS)
 def test_each_step_is_traced_once(task, load_config, tmp_path, monkeypatch):
     """Tracing takes seconds for a deep network; what else asks for a step's shapes finds them."""

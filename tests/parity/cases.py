@@ -140,7 +140,7 @@ CASES: dict[str, Case] = {
 }
 
 # The training step of an everyday run for the networks whose whole comparison takes long. None: the same modules are
-# trained in another network of the family, and this one differs from it in how many there are and how wide.
+# trained in another network, and this one differs from it in how many there are and how wide.
 _EVERYDAY_TRAIN: dict[str, tuple[int, int] | None] = {
     "resnet34": None,
     "resnet50": (32, 8),
@@ -149,7 +149,7 @@ _EVERYDAY_TRAIN: dict[str, tuple[int, int] | None] = {
     "resnext50_32x4d": None,
     "wide_resnet50_2": None,
     "vgg11": None,
-    "vgg11_bn": (32, 4),
+    "vgg11_bn": None,
     "vgg13": None,
     "vgg13_bn": None,
     "vgg16": None,

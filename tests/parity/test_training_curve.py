@@ -22,7 +22,8 @@ from jax import numpy as jnp
 from vision_jax import models
 from vision_jax.pretrained import port
 
-from . import harness, references
+from . import harness
+from .cases import CASES
 
 STEPS, BATCH, RATE, MOMENTUM = 100, 16, 1e-4, 0.9
 
@@ -72,21 +73,22 @@ def losses_here(model, variables, images, labels):
 
 
 @pytest.mark.parametrize(
-    "name,options,size",
+    "name,size",
     [
-        ("resnet18", {}, 32),
-        pytest.param("resnet18", {}, 64, marks=pytest.mark.full),
+        ("tiny_resnet", 32),
+        pytest.param("resnet18", 32, marks=pytest.mark.full),
+        pytest.param("resnet18", 64, marks=pytest.mark.full),
         # In images of 32 pixels its last statistics are those of 16 values, too few for losses this close.
-        pytest.param("mobilenet_v2", {"dropout": 0.0}, 64, marks=pytest.mark.full),
+        pytest.param("mobilenet_v2", 64, marks=pytest.mark.full),
     ],
 )
-def test_each_of_a_hundred_steps_loses_as_pytorch_does(name, options, size):
-    net = references.from_torchvision(name, **options)().train()
+def test_each_of_a_hundred_steps_loses_as_pytorch_does(name, size):
+    net = CASES[name].reference().train()
     harness.randomize(net, seed=0)
     state = {key: value.numpy().copy() for key, value in net.state_dict().items()}
     images, labels = batches(size)
     expected = torch_losses(net, images, labels)
-    model = models.build(name, num_classes=10, **options)
+    model = models.build(name, **CASES[name].options)
     found = losses_here(model, port.load_state_dict(name, state), images, labels)
     assert expected[-10:].mean() < 0.75 * expected[:10].mean()  # It learns, so that there is a curve to follow.
     np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -194,6 +194,7 @@ def test_photos_of_a_folder_need_a_size_from_somewhere():
     assert restoring.data.image_size == 0
 
 
+@pytest.mark.usefixtures("no_page")
 def test_cached_features_train_the_head_to_the_same_result(load_config, tmp_path, monkeypatch):
     states, evaluations, computed = [], [], []
     mapped_once = pipeline.Loader.mapped_once

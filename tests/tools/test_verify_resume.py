@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests import forked_commands
+from tests import blank_pages, forked_commands
 from vision_jax.tools import verify_resume
 
 # Training that depends on the process: what a task does that keeps something outside its state.
@@ -33,7 +33,9 @@ def ended(tmp_path_factory, repository):
     """The folder of a run that has ended."""
     workdir = tmp_path_factory.mktemp("runs") / "a"
     command = [sys.executable, "-m", "vision_jax.main", f"--config={repository}/configs/digits_cnn.py:smoke", *LIMITS]
-    forked_commands.run([*command, f"--workdir={workdir}"], cwd=workdir.parent).check_returncode()
+    with pytest.MonkeyPatch.context() as patch:
+        blank_pages.use(patch)
+        forked_commands.run([*command, f"--workdir={workdir}"], cwd=workdir.parent).check_returncode()
     return workdir
 
 
