@@ -81,6 +81,8 @@ def improve(config):
     # Both networks are told the class, for parameters that less noise frees.
     config.gan.conditional = True
     config.gan.classifier = 0.5
+    # In the end the classes weigh more, which in the beginning taught the generator to deceive the classifier.
+    config.gan.finish = dict(from_step=35_000, classifier=10.0, r1=1.0, low_pass=True)
     config.gan.latent_dim = 32
     config.model.dcgan_generator = dict(width=36, embedding=16, modulation=True)
     config.model.dcgan_discriminator = dict(minibatch="stddev")
@@ -98,6 +100,7 @@ def smoke(config):
     config.data.val_fraction = 0.1
     config.data.batch_size = 32
     config.train.steps = 20
+    config.gan.finish.from_step = 10
     config.train.steps_per_dispatch = 5
     config.log.every_steps = 5
     config.eval.every_steps = 10

@@ -224,9 +224,6 @@ OPTIONS: dict[str, Any] = {
             "ones, in the generator's; needs conditional; 0 is off.",
             low=0,
         ),
-        "classifier_end": Option(
-            0.0, "What the classifier's weight grows or falls to by the last step, geometrically; 0: it stays.", low=0
-        ),
         "discriminator_steps": Option(
             1, "Updates of the discriminator per step, each on an equal part of the batch.", low=1, high=16
         ),
@@ -243,6 +240,14 @@ OPTIONS: dict[str, Any] = {
             0.0, "Weight of (gradient norm - 1)² between real and generated images; 0 is off.", low=0
         ),
         "penalty_every": Option(1, "Every how many steps the penalties are computed; their weight grows alike.", low=1),
+        "finish": {
+            "from_step": Option(0, "Step from which the options below hold, to the end of training; 0: never.", low=0),
+            "classifier": Option(0.0, "Weight of the classifier from then on; 0: it stays.", low=0),
+            "r1": Option(0.0, "Weight of R1 from then on; 0: it stays.", low=0),
+            "low_pass": Option(
+                False, "A fixed filter weakens the grid that transposed convolutions leave in generated images."
+            ),
+        },
         "augment": Option((), "DiffAugment of what the discriminator sees: of 'color', 'translation', 'cutout'."),
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
         "collapse_below": Option(

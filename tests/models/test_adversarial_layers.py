@@ -132,14 +132,6 @@ def test_the_low_pass_keeps_what_is_even_and_weakens_what_alternates():
     np.testing.assert_allclose(maps[0, inside, inside, 2], checkerboard[inside, inside] / 4, rtol=1e-6)
 
 
-def test_a_generator_s_low_pass_is_before_the_bound_of_its_images():
-    noise = jnp.ones((2, 4))
-    generators = [models.build("dcgan_generator", latent=4, width=4, low_pass=on) for on in (False, True)]
-    variables = jax.jit(lambda: generators[0].init(jax.random.key(0), noise, train=False))()
-    plain, filtered = (generator.apply(variables, noise, train=False) for generator in generators)
-    np.testing.assert_allclose(filtered, jnp.tanh(layers.low_pass(jnp.arctanh(plain))), rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize(("name", "size"), [("dcgan", 32), ("mlp_gan", 28), ("r3gan", 32)])
 def test_a_discriminator_that_classifies_offers_scores_of_all_classes(name, size):
     options = dict(widths=(16,) * 4, blocks=1) if name == "r3gan" else {}

@@ -9,6 +9,7 @@ import pytest
 from vision_jax import config as config_lib
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.metrics import frechet
+from vision_jax.models.adversarial_layers import low_pass
 from vision_jax.tasks import base
 from vision_jax.tasks.gan import GAN
 from vision_jax.utils.options import ConfigError
@@ -155,9 +156,10 @@ def test_a_relativistic_step_compares_pairs_and_penalizes_both_kinds():
     assert_params(after.networks["generator"].params, descend(g, gradient(g), 0.1))
 
 
-@pytest.mark.parametrize(("end", "step", "weight"), [(0.0, 5, 0.7), (2.8, 0, 0.7), (2.8, 5, 1.4), (2.8, 10, 2.8)])
-def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator_s_own(end, step, weight):
-    task, state, images = make("dcgan", gan=dict(conditional=True, classifier=0.7, classifier_end=end), width=4)
+@pytest.mark.parametrize(("last", "step", "weight"), [(0.0, 6, 0.7), (2.8, 5, 0.7), (2.8, 6, 2.8)])
+def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator_s_own(last, step, weight):
+    finish = dict(from_step=6, classifier=last)
+    task, state, images = make("dcgan", gan=dict(conditional=True, classifier=0.7, finish=finish), width=4)
     state = state.replace(step=jnp.int32(step))
     labels, key, real = jnp.arange(12) % 3, jax.random.key(3), 2.0 * base.to_unit(images) - 1.0
     after, metrics = jax.jit(task.train_step)(state, {}, {"image": images, "label": labels}, key)
@@ -192,12 +194,36 @@ def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator
     ("options", "said"),
     [
         (dict(classifier=0.7), "classifier is for conditional GANs; set"),
-        (dict(conditional=True, classifier_end=2.8), "where config.gan.classifier ends, which is 0"),
+        (dict(finish=dict(classifier=2.8)), "takes the place of config.gan.classifier, which is 0"),
+        (dict(finish=dict(r1=0.5)), "takes the place of config.gan.r1, which is 0"),
     ],
 )
-def test_a_classifier_that_would_have_no_part_is_refused(options, said):
+def test_weights_that_would_have_no_part_are_refused(options, said):
     with pytest.raises(ConfigError, match=said):
         make("dcgan", gan=options, width=4)
+
+
+def test_from_a_step_on_images_are_filtered_and_r1_weighs_more():
+    changes = dict(from_step=6, r1=2.0, low_pass=True)
+    task, state, images = make("dcgan", gan=dict(r1=0.5, finish=changes), width=4)
+    plain, *_ = make("dcgan", gan=dict(r1=0.5), width=4)
+    step, key = jax.jit(task.train_step), jax.random.key(3)
+    noise = jax.random.normal(key, (12, 6))
+    for number, expected in ((5, lambda x: x), (6, low_pass)):
+        now = state.replace(step=jnp.int32(number))
+        samples = 2.0 * plain.sample(now, noise, None) - 1.0
+        np.testing.assert_allclose(2.0 * task.sample(now, noise, None) - 1.0, expected(samples), atol=1e-6)
+    states = [state.replace(step=jnp.int32(number)) for number in (5, 6)]
+    (before, early), (after, late) = (step(now, {}, {"image": images}, key) for now in states)
+    unchanged, _ = jax.jit(plain.train_step)(states[0], {}, {"image": images}, key)
+    for name in ("generator", "discriminator"):
+        assert_params(before.networks[name].params, unchanged.networks[name].params)
+    assert float(late["penalty"]) == pytest.approx(4.0 * float(early["penalty"]), rel=1e-4)
+    generate, judge = parts(task, state)
+    g, new_d = state.networks["generator"].params, after.networks["discriminator"].params
+    noise = noise_of(key, 1, 0, 12)
+    gradient = jax.grad(lambda params: jnp.mean(jax.nn.softplus(-judge(new_d, low_pass(generate(params, noise))))))
+    assert_params(after.networks["generator"].params, descend(g, jax.jit(gradient)(g), 0.1))
 
 
 def test_the_averaged_generator_has_statistics_of_its_own():

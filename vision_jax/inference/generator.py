@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vision_jax.models.adversarial_layers import low_pass
 from vision_jax.models.network import Network
 from vision_jax.pretrained.runs import open_run
 from vision_jax.tasks import adversarial_networks, base, latent
@@ -27,6 +28,7 @@ class ImageGenerator:
         latent_size: of the noise of one image.
         class_names: of the data set.
         conditional: whether it is class-conditional.
+        low_pass: whether its images are filtered, see `adversarial_layers.low_pass`.
     """
 
     name: str
@@ -35,6 +37,7 @@ class ImageGenerator:
     latent_size: int
     class_names: tuple[str, ...]
     conditional: bool = False
+    low_pass: bool = False
 
     def sample(
         self, n: int, *, seed: int = 0, batch_size: int = 64, class_index: int | None = None, truncation: float = 1.0
@@ -119,6 +122,8 @@ class ImageGenerator:
         def generate(variables: Mapping[str, Any], noise: jax.Array, labels: jax.Array) -> jax.Array:
             inputs = (noise, labels) if self.conditional else (noise,)
             images = self.model.apply(variables, *inputs, train=False)
+            if self.low_pass:
+                images = low_pass(images)
             return base.to_bytes((images + 1.0) / 2.0)
 
         return functools.partial(generate, jax.device_put(self.variables))
@@ -133,7 +138,7 @@ def generator_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageGe
     """
     trained = open_run(workdir, step, "gan")
     config = trained.config
-    classes = adversarial_networks.classes(config, trained.class_names)
+    classes, finish = adversarial_networks.classes(config, trained.class_names), config.gan.finish
     return ImageGenerator(
         name=f"{config.model.name}_generator of {workdir}, step {trained.step}",
         model=adversarial_networks.build(config, "generator", trained.image_shape, classes),
@@ -141,4 +146,5 @@ def generator_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageGe
         latent_size=config.gan.latent_dim,
         class_names=trained.class_names,
         conditional=classes > 0,
+        low_pass=finish.low_pass and 0 < finish.from_step <= trained.step,
     )

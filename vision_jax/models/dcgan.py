@@ -18,7 +18,6 @@ from vision_jax.models.adversarial_layers import (
     ClassProjection,
     MinibatchDiscrimination,
     SpectralNorm,
-    low_pass,
     minibatch_stddev,
 )
 from vision_jax.models.layers import BatchNorm, Conv, ConvTranspose, Dense, at_least_float32
@@ -53,7 +52,6 @@ class DCGANGenerator(AdversarialNetwork):
         width: channels before the last layer; each earlier layer has twice as many.
         embedding: size of the vector of the class that a conditional generator gets beside the noise.
         modulation: the class also scales and shifts what BatchNorm normalized.
-        low_pass: a fixed filter weakens the grid that transposed convolutions leave in images.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels", "latent")
@@ -64,7 +62,6 @@ class DCGANGenerator(AdversarialNetwork):
     latent: int = 100
     embedding: Annotated[int, Between(1)] = 32
     modulation: bool = False
-    low_pass: bool = False
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
@@ -102,8 +99,6 @@ class DCGANGenerator(AdversarialNetwork):
         x = ConvTranspose(
             self.channels, 4, 2, 1, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL, name=f"convt{n}"
         )(x)
-        if self.low_pass:
-            x = low_pass(x)
         return jnp.tanh(at_least_float32(x))
 
 
