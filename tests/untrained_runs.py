@@ -21,6 +21,7 @@ def write(
     with run_lib.build(config, workdir) as run:
         run.checkpoints.begin_writing()
         state = run.initial_state()
+        state = state.replace(step=state.step + step)
         environment.describe(run.workdir, run.config, run.dataset, state)
         history = {"evaluations": [], "seconds": 0.0}
         run.checkpoints.save(step, change(state), {}, history, config_lib.to_dict(config))
