@@ -4,19 +4,24 @@
 
 The networks are class-conditional, the generator's normalization too, and the discriminator also tells classes; flips,
 a penalty R1, minibatch deviation, a moving average and a cosine schedule are what they have more than the authors'.
-`fd_resnet56_10k` is 3.86 against the test images (95 % interval 3.76 to 3.95), where the authors' recipe has 5.61; a
-ResNet-56 finds all ten classes, the rarest in 5.3 % of 10,000 samples, and is 92 % sure of its answers. 2.5 hours on
-one core of an AMD EPYC that did other work too. Best was step 35,000 of 50,000; by the end the distance of evaluations
-during training had risen from 4.39 to 4.56. Record: configs/results/dcgan_cifar.
+From step 35,000 on the classes weigh twenty times as much, R1 ten times, and a filter weakens the generator's grid.
+`fd_resnet56_10k` is 3.18 against the test images (95 % interval 3.08 to 3.27), where the authors' recipe has 5.61; a
+ResNet-56 finds all ten classes, the rarest in 8.3 % of 10,000 samples, and is 96 % sure of its answers. 2.6 hours on
+one core of an AMD EPYC that did other work too. Record: configs/results/dcgan_cifar, of which the first 35,000 steps
+were made by revision b8f93dd, without that change to come: the very same but for rounding.
 
-What trials of 5,000 steps say: the classifier's weight is to stay small (at 2.0 the generator learns to deceive it, and
-a ResNet-56 recognizes the class of a fifth of the samples), and a discriminator that is held back (R1 of 1.0, half the
-rate) teaches nothing. One that tells the classes of generated images from those of real ones (Hou et al. 2022, arXiv
-2107.10060) was behind, 12.1 to 10.0; so were residual blocks in the generator (13.7) and a last 3×3 convolution at full
-size (16.5). From step 35,000 on, ten times the classifier's weight, an R1 of 1.0 and `low_pass` of the generator
-brought the distance of evaluations from 4.39 to 3.46 in 2,500 steps; not run from the start yet. After training,
-choosing among 16 samples by the discriminator's logit makes the distance longer: what is wrong with the samples (a
-ResNet-56 recognizes the class of 72 %, of dogs of 31 %), it does not see.
+What the change does: the distance of evaluations, 4.39 at step 35,000, is 3.47 at 40,000 and 3.55 at 50,000; without it
+4.47 and 4.56, and the test images are 3.86 away. With the classifier's weight alone (1, 2, 5) it is 4.25, 4.09 and 3.84
+soon after, with R1 3.76, with the filter 3.49; weights of 5 to 15, R1 of 0.3 to 3 and two updates of the discriminator
+are 0.1 apart, which is chance. From the first step on it teaches more slowly: 6.5 at step 15,000 (R1 of 0.3, a weight
+that grows from 0.5 to 5 over 40,000 steps) where 5.0 is reached without.
+
+What trials of 5,000 steps say: the classifier's weight is to stay small at first (at 2.0 the generator learns to
+deceive it, and a ResNet-56 recognizes the class of a fifth of the samples), and a discriminator that is held back (R1
+of 1.0, half the rate) teaches nothing. One that tells the classes of generated images from those of real ones (Hou et
+al. 2022, arXiv 2107.10060) was behind, 12.1 to 10.0; so were residual blocks in the generator (13.7) and a last 3×3
+convolution at full size (16.5). After training, choosing among 16 samples by the discriminator's logit makes the
+distance longer.
 
 `:authors` is the recipe of the CIFAR-100 experiment (`dcgan_cifar100.py`) on CIFAR-10, with as many parameters and
 steps: `fd_resnet56_10k` 5.61 against the test images (95 % interval 5.51 to 5.72; the training images themselves are
@@ -81,7 +86,7 @@ def improve(config):
     # Both networks are told the class, for parameters that less noise frees.
     config.gan.conditional = True
     config.gan.classifier = 0.5
-    # In the end the classes weigh more, which in the beginning taught the generator to deceive the classifier.
+    # What in the beginning holds the generator back, or teaches it to deceive the classifier, serves it in the end.
     config.gan.finish = dict(from_step=35_000, classifier=10.0, r1=1.0, low_pass=True)
     config.gan.latent_dim = 32
     config.model.dcgan_generator = dict(width=36, embedding=16, modulation=True)
