@@ -26,9 +26,9 @@ Rule = Callable[[str, Any], PartitionSpec]
 
 
 def keep_programs(folder: pathlib.Path) -> None:
-    """Keeps what takes 0.3 s or more to compile in a folder, for this process and others."""
+    """Keeps what takes 0.1 s or more to compile in a folder, for this process and others."""
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @dataclasses.dataclass(frozen=True)
