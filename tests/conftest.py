@@ -164,8 +164,7 @@ def _own_caches(tmp_path_factory):
     for kind in ("compilation", "ops"):
         (shared / kind).mkdir(parents=True, exist_ok=True)
         (home / kind).symlink_to(shared / kind)
-    jax.config.update("jax_compilation_cache_dir", str(shared / "compilation"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    parallel.keep_programs(shared / "compilation")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISION_JAX_HOME", str(home))
         yield

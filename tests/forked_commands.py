@@ -21,6 +21,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests import blank_pages
+
 
 class Popen:
     """What `subprocess.Popen` of `[sys.executable, "-m", MODULE, …]` or `[sys.executable, "-c", PROGRAM, …]` is."""
@@ -149,8 +151,6 @@ def _run(kind: str, program: str, *arguments: str) -> None:
     """Runs what `python -m MODULE …` and `python -c PROGRAM …` run; deprecated calls of ours are errors."""
     warnings.filterwarnings("error", category=DeprecationWarning, module=r"vision_jax\b")
     sys.argv[1:] = arguments
-    from tests import blank_pages
-
     blank_pages.use_if_asked()
     if kind == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
@@ -164,7 +164,6 @@ if __name__ == "__main__":
     import sklearn.datasets
     import sklearn.decomposition  # noqa: F401
 
-    from tests import blank_pages  # noqa: F401
     from vision_jax import evaluate, inference, train  # noqa: F401
 
     with contextlib.suppress(KeyboardInterrupt):

@@ -183,10 +183,9 @@ def test_one_compilation_and_no_hidden_transfers(per_dispatch, load_config, tmp_
         jax.block_until_ready(carry)
 
 
-@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("task", CONFIGS)
 def test_longer_runs_and_resumed_ones_compile_nothing_more(task, load_config, tmp_path):
-    """Train, evaluate, save, resume: as many programs whatever the number of steps and evaluations."""
+    """Train, evaluate, save, resume, report: as many programs whatever the number of steps and evaluations."""
 
     def compiled(steps, workdir, **kwargs):
         jax.clear_caches()

@@ -10,7 +10,7 @@ from vision_jax import config as config_lib
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.metrics import frechet
 from vision_jax.models.adversarial_layers import low_pass
-from vision_jax.tasks import base
+from vision_jax.tasks import adversarial_networks, base
 from vision_jax.tasks.gan import GAN
 from vision_jax.utils.options import ConfigError
 
@@ -201,6 +201,14 @@ def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator
 def test_weights_that_would_have_no_part_are_refused(options, said):
     with pytest.raises(ConfigError, match=said):
         make("dcgan", gan=options, width=4)
+
+
+@pytest.mark.parametrize(("start", "step", "holds"), [(6, 5, False), (6, 6, True), (6, 7, True), (0, 7, False)])
+def test_the_finishing_phase_is_from_its_step_to_the_end_or_never(start, step, holds):
+    config = config_lib.default("gan")
+    config.gan.finish.from_step = start
+    assert adversarial_networks.finishing(config, step) is holds
+    assert bool(adversarial_networks.finishing(config, jnp.int32(step))) is holds
 
 
 def test_from_a_step_on_images_are_filtered_and_r1_weighs_more():

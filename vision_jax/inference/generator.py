@@ -138,7 +138,7 @@ def generator_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageGe
     """
     trained = open_run(workdir, step, "gan")
     config = trained.config
-    classes, finish = adversarial_networks.classes(config, trained.class_names), config.gan.finish
+    classes = adversarial_networks.classes(config, trained.class_names)
     return ImageGenerator(
         name=f"{config.model.name}_generator of {workdir}, step {trained.step}",
         model=adversarial_networks.build(config, "generator", trained.image_shape, classes),
@@ -146,5 +146,5 @@ def generator_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageGe
         latent_size=config.gan.latent_dim,
         class_names=trained.class_names,
         conditional=classes > 0,
-        low_pass=finish.low_pass and 0 < finish.from_step <= trained.step,
+        low_pass=bool(config.gan.finish.low_pass and adversarial_networks.finishing(config, trained.step)),
     )

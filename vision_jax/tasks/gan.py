@@ -134,16 +134,14 @@ class GAN(base.Task):
 
     def finished(self, images: jax.Array, step: jax.Array) -> jax.Array:
         """Returns generated images, filtered where `config.gan.finish` asks for it at this step."""
-        finish = self.config.gan.finish
-        if not (finish.low_pass and finish.from_step):
+        if not self.config.gan.finish.low_pass:
             return images
-        return jnp.where(step >= finish.from_step, low_pass(images), images)
+        return jnp.where(adversarial_networks.finishing(self.config, step), low_pass(images), images)
 
     def weight(self, name: str, step: jax.Array) -> jax.Array | float:
         """Returns the weight `config.gan.NAME` ('classifier' or 'r1') at a step."""
-        options = self.config.gan
-        first, last = options[name], options.finish[name]
-        return jnp.where(step >= options.finish.from_step, last, first) if last and options.finish.from_step else first
+        first, last = self.config.gan[name], self.config.gan.finish[name]
+        return jnp.where(adversarial_networks.finishing(self.config, step), last, first) if last else first
 
     def judge(
         self, params: base.Tree, batch_stats: base.Tree, images: jax.Array, labels: jax.Array | None, key: jax.Array
