@@ -7,6 +7,7 @@ imported, and no backend, thread or lock of theirs.
 import atexit
 import contextlib
 import functools
+import gc
 import json
 import os
 import pathlib
@@ -167,5 +168,8 @@ if __name__ == "__main__":
     from vision_jax import evaluate, inference, train  # noqa: F401
 
     with contextlib.suppress(KeyboardInterrupt):
+        gc.set_threshold(100_000, 50, 100)  # As in `conftest`.
+        gc.collect()
+        gc.freeze()  # Else each fork goes through all that is imported when it ends: more than a second.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
         _run(*_serve(socket.socket(fileno=int(sys.argv[1]))))

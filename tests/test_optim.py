@@ -240,9 +240,14 @@ def test_linear_schedule():
 def test_muon_sgd_brings_kernels_of_convolutions_to_a_norm_and_moves_the_rest_by_sgd():
     config = config_lib.default()
     config.optimizer.update({"name": "muon_sgd", "momentum": 0.6, "weight_decay": 0.01})
-    rule = optim.optimizer(config.optimizer, lambda step: jnp.asarray(0.1, jnp.float32), lambda path: 2.0)
+    factors = {"conv/kernel": 2.0, "conv/bias": 3.0, "head": 0.5, "fixed": 0.0}
+    rule = optim.optimizer(config.optimizer, lambda step: jnp.asarray(0.1, jnp.float32), factors.__getitem__)
     key = jax.random.key(0)
-    params = {"conv": {"kernel": jax.random.normal(key, (3, 3, 4, 8)), "bias": jnp.ones(8)}, "head": jnp.ones((8, 2))}
+    params = {
+        "conv": {"kernel": jax.random.normal(key, (3, 3, 4, 8)), "bias": jnp.ones(8)},
+        "head": jnp.ones((8, 2)),
+        "fixed": jnp.ones(3),
+    }
     gradients = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = rule.update(gradients, rule.init(params), params)
@@ -251,9 +256,14 @@ def test_muon_sgd_brings_kernels_of_convolutions_to_a_norm_and_moves_the_rest_by
     singular = np.linalg.svd(moved, compute_uv=False)
     assert singular.min() > 0.2 * 0.5 and singular.max() < 0.2 * 1.3  # Rate times the path's factor.
     assert (moved * np.asarray(gradients["conv"]["kernel"]).reshape(36, 8)).sum() < 0
-    # Nesterov's first step is 1 + 0.85 times the gradient; kernels decay, biases do not.
-    np.testing.assert_allclose(updates["conv"]["bias"], -0.2 * 1.85 * gradients["conv"]["bias"], rtol=1e-5)
-    np.testing.assert_allclose(updates["head"], -0.2 * 1.85 * (gradients["head"] + 0.01), rtol=1e-5)
+    # Nesterov's first step is 1 + 0.85 times the gradient; the decay is the same whatever a parameter's factor is.
+    for found, factor, gradient in (
+        (updates["conv"]["bias"], 3.0, gradients["conv"]["bias"]),
+        (updates["head"], 0.5, gradients["head"]),
+        (updates["fixed"], 0.0, gradients["fixed"]),
+    ):
+        decay = 0.01 if factor else 0.0
+        np.testing.assert_allclose(found, -0.1 * 1.85 * (factor * gradient + decay), rtol=1e-5)
 
 
 def test_weight_averaging_is_the_mean_of_the_last_part_and_an_ema_is_constant():

@@ -82,7 +82,7 @@ def optimizer(
     'adamw', 'lion' and 'muon' it is decoupled (Loshchilov & Hutter 2019). Muon: Jordan et al. 2024, Optax's version.
     'muon_sgd' is the rule of KellerJordan/cifar10-airbench (airbench94_muon.py): Muon of three iterations for
     convolutions, whose kernels are brought to the norm √outputs before each update, without decay; SGD of Nesterov
-    momentum 0.85 for everything else.
+    momentum 0.85 for everything else, which all decays, biases too, and at the same rate whatever its factor.
 
     Args:
         options: the config's section `optimizer`.
@@ -129,8 +129,10 @@ def optimizer(
                 ),
                 optax.scale_by_learning_rate(rate_of_update),
             )
-            others = optax.chain(*coupled, optax.sgd(rate_of_update, 0.85, nesterov=True))
+            others = optax.sgd(rate_of_update, 0.85, nesterov=True)
             rule = [optax.partition({True: convolutions, False: others}, _convolutions)]
+            if decay:
+                rule.insert(0, _decay_of_the_rest(decay, multiplier or (lambda path: 1.0)))
         case name:
             raise ValueError(f"There is no optimizer {name!r}.")
     if multiplier is not None:
@@ -146,6 +148,21 @@ def optimizer(
 def _convolutions(params: Tree) -> Tree:
     """Returns True for kernels of convolutions."""
     return jax.tree.map(lambda parameter: parameter.ndim == 4, params)
+
+
+def _decay_of_the_rest(decay: float, multiplier: Callable[[str], float]) -> optax.GradientTransformation:
+    """Adds `decay` times the parameter to gradients, but those of convolutions, which a later factor leaves as much."""
+
+    def update(updates: Tree, params: Tree | None) -> Tree:
+        def one(gradient: jax.Array, parameter: jax.Array, factor: float) -> jax.Array:
+            if gradient.ndim == 4 or not factor:
+                return gradient
+            return gradient + decay / factor * parameter
+
+        factors = [multiplier(path) for path in trees.flatten(updates)]
+        return jax.tree.map(one, updates, params, jax.tree.unflatten(jax.tree.structure(updates), factors))
+
+    return optax.stateless(update)
 
 
 def _from_unit_filters() -> optax.GradientTransformation:

@@ -139,8 +139,11 @@ def test_another_compiler_makes_another_library(compiler, tmp_path):
     assert len(libraries(tmp_path)) == 2
 
 
-def test_a_compiler_may_have_arguments(tmp_path):
-    assert run(tmp_path, CXX=f"{COMPILER} -w -DNDEBUG")[0]
+def test_a_compiler_may_have_arguments(compiler, tmp_path):
+    noted = script(tmp_path / "compiler", f'echo "$@" >> {tmp_path}/arguments; exec {compiler} "$@"')
+    assert run(tmp_path, CXX=f"{noted} -w -DNDEBUG")[0]
+    (compilation,) = [line for line in (tmp_path / "arguments").read_text().splitlines() if "updates.cc" in line]
+    assert compilation.startswith("-w -DNDEBUG ")
 
 
 # $@ with the source changed so that squares are not squared.
@@ -157,9 +160,11 @@ exec {COMPILER} "$@"
 # Arguments end in `-o LIBRARY`.
 RUBBISH = '[ "$1" = --version ] && exit; while [ $# -gt 1 ]; do shift; done; echo rubbish > "$1"'
 ABORTS = f"""
+[ "$1" = --version ] && exec {COMPILER} --version
+for library; do :; done
 echo '#include <cstdlib>
 __attribute__((constructor)) static void End() {{ std::abort(); }}' > "$0.cc"
-exec {COMPILER} "$0.cc" "$@"
+exec {COMPILER} -shared -fPIC -o "$library" "$0.cc"
 """
 
 
