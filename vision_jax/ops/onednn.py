@@ -25,6 +25,11 @@ def available() -> bool:
     return native.available("convolutions", _load)
 
 
+def takes_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; oneDNN would do it in more steps than float32."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(native.processor().split()))
+
+
 def _load() -> None:
     native.register([_TARGET], native.FOLDER / "onednn.cc", [_library()])
 
@@ -44,7 +49,7 @@ def _library() -> pathlib.Path:
 
 
 def convolve(kind: str, g: Geometry, a: jax.Array, b: jax.Array) -> jax.Array:
-    """The convolution of geometry `g` or one of its gradients, as `formulas.py` names them, in float32."""
+    """The convolution of geometry `g` or one of its gradients, as `formulas.py` names them, of float32 or bfloat16."""
     match kind:
         case "forward":
             shape = (a.shape[0], *g.out, b.shape[3])

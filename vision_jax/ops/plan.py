@@ -160,11 +160,14 @@ def _spread_bytes(kind: str, name: str, g: Geometry, c: int, o: int) -> int:
 def compute(kind: str, g: Geometry, a: jax.Array, b: jax.Array, one_device: bool = False) -> jax.Array:
     """`kind` of the convolution of geometry `g` by the chosen formulation; `one_device` if the program runs on one."""
     plain = FORMULATIONS[kind]["plain"]
-    if a.dtype not in (jnp.float32, jnp.float64) or 0 in (*a.shape, *b.shape, *g.out):
+    if a.dtype not in (jnp.float32, jnp.float64, jnp.bfloat16) or 0 in (*a.shape, *b.shape, *g.out):
         return plain(g, a, b)
     c, o = (b.shape[2] * g.groups, a.shape[3]) if kind == "input" else (a.shape[3], b.shape[3])
-    beside_onednn = one_device and a.dtype == jnp.float32 and onednn.available()
+    beside_onednn = one_device and a.dtype != jnp.float64 and onednn.available()
     name = (choose_beside_onednn if beside_onednn else choose)(kind, g, c, o)
+    if a.dtype == jnp.bfloat16 and not (name == "onednn" and onednn.takes_bfloat16()):
+        wide = compute(kind, g, a.astype(jnp.float32), b.astype(jnp.float32), one_device)
+        return wide.astype(jnp.bfloat16)
     formulation = FORMULATIONS[kind][name]
     spread, n = _spread_bytes(kind, name, g, c, o), a.shape[0]
     if n * spread > 2 * CHUNK_BYTES:

@@ -70,7 +70,7 @@ int dnnl_primitive_execute(dnnl_primitive_t, dnnl_stream_t, int count, const dnn
 
 namespace {
 
-enum { kCpu = 1, kInOrder = 1, kFloat = 3, kAnyTag = 1, kForwardTraining = 64, kDirect = 1, kUserScratchpad = 1 };
+enum { kCpu = 1, kInOrder = 1, kBfloat16 = 2, kFloat = 3, kAnyTag = 1, kForwardTraining = 64, kDirect = 1, kUserScratchpad = 1 };
 enum { kQueryExecArg = 255, kQueryScratchpad = 136 };
 enum { kSrc = 1, kDst = 17, kWeights = 33, kScratchpad = 80, kDiffSrc = 129, kDiffDst = 145, kDiffWeights = 161 };
 enum Kind { kForward, kInput, kWeight };
@@ -179,10 +179,10 @@ dnnl_primitive_t Reorder(const_dnnl_memory_desc_t from, const_dnnl_memory_desc_t
   return made;
 }
 
-dnnl_memory_desc_t Images(ffi::Span<const int64_t> d) {  // [N,H,W,C]
+dnnl_memory_desc_t Images(int type, ffi::Span<const int64_t> d) {  // [N,H,W,C]
   const int64_t dims[] = {d[0], d[3], d[1], d[2]}, strides[] = {d[1] * d[2] * d[3], 1, d[2] * d[3], d[3]};
   dnnl_memory_desc_t made;
-  Check(dnnl_memory_desc_create_with_strides(&made, 4, dims, kFloat, strides), "images");
+  Check(dnnl_memory_desc_create_with_strides(&made, 4, dims, type, strides), "images");
   return made;
 }
 
@@ -191,29 +191,30 @@ std::pair<int, std::vector<int64_t>> KernelDims(ffi::Span<const int64_t> d, int6
   return {5, {groups, d[3] / groups, d[2], d[0], d[1]}};
 }
 
-dnnl_memory_desc_t Kernel(ffi::Span<const int64_t> d, int64_t groups) {  // [h,w,C/groups,O]
+dnnl_memory_desc_t Kernel(int type, ffi::Span<const int64_t> d, int64_t groups) {  // [h,w,C/groups,O]
   auto [rank, dims] = KernelDims(d, groups);
   std::vector<int64_t> strides = {1, d[3], d[1] * d[2] * d[3], d[2] * d[3]};
   if (groups > 1) strides.insert(strides.begin(), d[3] / groups);
   dnnl_memory_desc_t made;
-  Check(dnnl_memory_desc_create_with_strides(&made, rank, dims.data(), kFloat, strides.data()), "kernel");
+  Check(dnnl_memory_desc_create_with_strides(&made, rank, dims.data(), type, strides.data()), "kernel");
   return made;
 }
 
-dnnl_memory_desc_t AnyKernel(ffi::Span<const int64_t> d, int64_t groups) {
+dnnl_memory_desc_t AnyKernel(int type, ffi::Span<const int64_t> d, int64_t groups) {
   auto [rank, dims] = KernelDims(d, groups);
   dnnl_memory_desc_t made;
-  Check(dnnl_memory_desc_create_with_tag(&made, rank, dims.data(), kFloat, kAnyTag), "kernel");
+  Check(dnnl_memory_desc_create_with_tag(&made, rank, dims.data(), type, kAnyTag), "kernel");
   return made;
 }
 
 using Shape = ffi::Span<const int64_t>;
 
-std::unique_ptr<Convolution> Build(Kind kind, Shape x, Shape w, Shape y, Shape strides, Shape pads, Shape dilation,
-                                   int64_t groups) {
+std::unique_ptr<Convolution> Build(Kind kind, int type, Shape x, Shape w, Shape y, Shape strides, Shape pads,
+                                   Shape dilation, int64_t groups) {
   const int64_t before[] = {pads[0], pads[2]}, after[] = {pads[1], pads[3]};
   const int64_t dilates[] = {dilation[0] - 1, dilation[1] - 1};
-  dnnl_memory_desc_t image = Images(x), result = Images(y), kernel = Kernel(w, groups), any = AnyKernel(w, groups);
+  dnnl_memory_desc_t image = Images(type, x), result = Images(type, y);
+  dnnl_memory_desc_t kernel = Kernel(type, w, groups), any = AnyKernel(type, w, groups);
   dnnl_primitive_attr_t attributes;
   Check(dnnl_primitive_attr_create(&attributes), "attributes");
   Check(dnnl_primitive_attr_set_scratchpad_mode(attributes, kUserScratchpad), "attributes");
@@ -288,21 +289,26 @@ void Run(const Convolution& convolution, void* const data[3]) {
   }
 }
 
-ffi::Error Call(ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F32> b, ffi::ResultBuffer<ffi::F32> c, int64_t kind,
+// All three buffers are float32, or all bfloat16.
+ffi::Error Call(ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::Result<ffi::AnyBuffer> c, int64_t kind,
                 ffi::Span<const int64_t> strides, ffi::Span<const int64_t> pads, ffi::Span<const int64_t> dilation,
                 int64_t groups) try {
+  const ffi::DataType given = a.element_type();
+  if (b.element_type() != given || c->element_type() != given || (given != ffi::F32 && given != ffi::BF16))
+    return ffi::Error::InvalidArgument("a convolution of other types than float32 or bfloat16");
+  const int type = given == ffi::F32 ? kFloat : kBfloat16;
   static std::mutex mutex;
   static auto& known = *new std::map<std::vector<int64_t>, std::unique_ptr<Convolution>>;
   const Shape sa = a.dimensions(), sb = b.dimensions(), sc = c->dimensions();
   const Shape x = kind == kInput ? sc : sa, w = kind == kWeight ? sc : sb;
   const Shape y = kind == kForward ? sc : kind == kInput ? sa : sb;
-  std::vector<int64_t> key = {kind, groups};
+  std::vector<int64_t> key = {kind, type, groups};
   for (const Shape& part : {x, w, y, strides, pads, dilation}) key.insert(key.end(), part.begin(), part.end());
   const Convolution* convolution;
   {
     std::lock_guard<std::mutex> lock(mutex);
     auto& entry = known[key];
-    if (entry == nullptr) entry = Build(static_cast<Kind>(kind), x, w, y, strides, pads, dilation, groups);
+    if (entry == nullptr) entry = Build(static_cast<Kind>(kind), type, x, w, y, strides, pads, dilation, groups);
     convolution = entry.get();
   }
   void* const data[3] = {a.untyped_data(), b.untyped_data(), c->untyped_data()};
@@ -316,9 +322,9 @@ ffi::Error Call(ffi::Buffer<ffi::F32> a, ffi::Buffer<ffi::F32> b, ffi::ResultBuf
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(VisionJaxConvolution, Call,
                               ffi::Ffi::Bind()
-                                  .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
                                   .Attr<int64_t>("kind")
                                   .Attr<ffi::Span<const int64_t>>("strides")
                                   .Attr<ffi::Span<const int64_t>>("pads")
