@@ -1,7 +1,6 @@
 """oneDNN is called where it may be, and where it cannot be had everything works without it."""
 
 import concurrent.futures
-import subprocess
 import sys
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 from jax import numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tests import forked_commands
 from vision_jax import ops
 from vision_jax.ops import onednn
 
@@ -38,6 +38,26 @@ def test_one_device_calls_it_and_several_do_not():
 
 
 @needs_onednn
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_multiplied_by_processors_that_can_and_in_float32_by_others(native, monkeypatch):
+    if native and not onednn.takes_bfloat16():
+        pytest.skip("this processor does not multiply bfloat16")
+    monkeypatch.setattr(onednn, "takes_bfloat16", lambda: native)
+    x, w = (value.astype(jnp.bfloat16) for value in operands(channels=24))
+
+    def value_and_gradients(x, w):
+        return convolution(x, w), *jax.grad(lambda x, w: (convolution(x, w) * jnp.sin(x[..., :16])).sum(), (0, 1))(x, w)
+
+    text = jax.jit(lambda x, w: value_and_gradients(x, w)).lower(x, w).as_text()
+    assert text.count(f"@{TARGET}") >= 3 and (f"@{TARGET}(%arg0, %arg1)" in text) == native
+    found = jax.jit(lambda x, w: value_and_gradients(x, w))(x, w)
+    expected = jax.jit(value_and_gradients)(x.astype(jnp.float32), w.astype(jnp.float32))
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=2**-7, atol=2**-7 * float(jnp.abs(b).max()))
+
+
+@needs_onednn
 def test_a_program_from_the_compilation_cache_finds_it_in_a_new_process(tmp_path):
     program = (
         "import jax; from tests.ops.test_onednn import *; "
@@ -45,7 +65,7 @@ def test_a_program_from_the_compilation_cache_finds_it_in_a_new_process(tmp_path
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); "
         "print(float(jax.jit(convolution)(*operands()).sum()))"
     )
-    first, second = (subprocess.run([sys.executable, "-c", program], capture_output=True, text=True) for _ in range(2))
+    first, second = (forked_commands.run([sys.executable, "-c", program]) for _ in range(2))
     assert first.returncode == second.returncode == 0, second.stderr
     assert first.stdout == second.stdout
     assert list(tmp_path.glob("jit_convolution*"))
@@ -79,7 +99,7 @@ def test_without_it_xlas_operations_do(environment, reason, tmp_path, monkeypatc
     )
     for name, value in {**environment, "VISION_JAX_HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = forked_commands.run([sys.executable, "-c", program])
     assert done.returncode == 0, done.stderr
     assert reason in done.stderr
     np.testing.assert_allclose(float(done.stdout), float(jax.jit(convolution)(*operands()).sum()), rtol=1e-5)
