@@ -7,10 +7,9 @@ Name the folder, one sub-folder per class; it is split 70/15/15, stratified:
 
 No variant trains the head on features computed once (the experiment's authors: 83.06 %); ':augmented' trains the head
 on augmented images (81.67 %), ':fine_tuned' and ':fine_tuned_augmented' all layers, at rates that fall towards the
-input, with BatchNorm's statistics fixed. Weights come from the cache or torchvision's site;
-`--config.model.weights=FILE` names a file (one that does not say how to preprocess also needs
-`--config.data.image_size=224` and ImageNet's mean and std). The training split is evaluated, too. Nothing has been
-measured with this code yet.
+input, with BatchNorm's statistics fixed. The photos' full height is seen, at more pixels where only the head trains.
+Weights come from the cache or torchvision's site; `--config.model.weights=FILE` names a file. The training split is
+evaluated, too. Nothing has been measured with this code yet.
 """
 
 import pathlib
@@ -29,8 +28,10 @@ def get_config(variant: str = ""):
         raise ValueError(f"garbage_resnet18 has no variant {variant!r}; it has {', '.join(filter(None, VARIANTS))}.")
     config = config_lib.default("classification")
     config.data.name = "folder"
-    config.data.val_fraction = 0.15
     config.data.test_fraction = 0.15
+    config.data.val_fraction = 0.15 / 0.85  # Of what the test split leaves.
+    config.data.image_size = 288
+    config.data.crop_fraction = 1.0
     config.data.train_crop = "center"
     config.data.cache = True
     config.data.batch_size = 32
@@ -54,6 +55,7 @@ def get_config(variant: str = ""):
         config.eval.every_epochs = 3.0
         config.classification.test_time_augmentation = "flip"
     if variant.startswith("fine_tuned"):
+        config.data.image_size = 256
         config.model.freeze = ()
         config.model.freeze_statistics = True  # Batches are small, and some files have theirs folded into the scale.
         config.optimizer.stage_decay = 0.5

@@ -84,7 +84,7 @@ OPTIONS: dict[str, Any] = {
         "b1": Option(0.9, "adam, adamw, lion: decay of the first moment.", low=0, high=1),
         "b2": Option(0.999, "adam, adamw, lion: decay of the second moment.", low=0, high=1),
         "eps": Option(1e-8, "adam, adamw: added to the root of the second moment.", low=0),
-        "weight_decay": Option(0.0, "Decay of kernels, never of biases and normalization parameters.", low=0),
+        "weight_decay": Option(0.0, "Decay of kernels; by muon_sgd, of all but convolutions.", low=0),
         "clip_norm": Option(0.0, "Largest global norm of the gradients; 0 does not clip.", low=0),
         "accumulate": Option(1, "Steps whose gradients are averaged into one update.", low=1),
         "ema_decay": Option(

@@ -236,6 +236,21 @@ def test_published_files_are_recognized_wherever_they_lie(test_data, own_cache):
     assert record.top1 == 91.73
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_folded_statistics_are_noted_whether_they_are_left_out_or_neutral(kept, tmp_path, own_cache):
+    state = port.to_state_dict("resnet20", random_variables("resnet20"))
+    folded = {
+        name: np.full_like(value, name.endswith("var")) if "running_" in name else value
+        for name, value in state.items()
+        if kept or "running_" not in name
+    }
+    torch_writer.write_pth(tmp_path / "own.pth", state)
+    torch_writer.write_pth(tmp_path / "folded.pth", folded)
+    assert not weights.load("resnet20", tmp_path / "own.pth")[1].note
+    for _ in range(2):  # converted, then from the cache
+        assert "folded into its weight" in weights.load("resnet20", tmp_path / "folded.pth")[1].note
+
+
 def test_files_of_this_project(tmp_path, own_cache):
     variables = random_variables("cnn", num_classes=3, channels=(4, 5))
     preprocessing = Preprocessing(40, 32, "bicubic", (0.5, 0.4, 0.3), (1.0, 2.0, 3.0))

@@ -256,8 +256,8 @@ def _converted(path: Path, record: Record) -> tuple[dict[str, Any], Record]:
     kept = files.cache_dir("weights") / "converted" / f"{record.model}-{key}.safetensors"
     if kept.is_file():
         try:
-            before = records.read(kept)
-            return _nested(torch_file.read(kept)), dataclasses.replace(record, note=before.note if before else "")
+            variables = _nested(torch_file.read(kept))
+            return variables, _with_note(record, path, variables)
         except TorchFileError:
             pass  # damaged since: convert again
     try:
@@ -265,10 +265,15 @@ def _converted(path: Path, record: Record) -> tuple[dict[str, Any], Record]:
         variables = port.load_state_dict(record.model, state, input_shape=record.input_shape, **record.options)
     except port.PortError as error:
         raise port.PortError(f"{path}: {error}") from None
-    if variables["batch_stats"] and not any(name.endswith("running_mean") for name in state):
-        record = dataclasses.replace(record, note=f"{path} {_FOLDED}")
     try:
         save(kept, variables, record)
     except OSError:
         pass  # a cache that is full or read-only costs time, not the weights
-    return variables, record
+    return variables, _with_note(record, path, variables)
+
+
+def _with_note(record: Record, path: Path, variables: Mapping[str, Any]) -> Record:
+    """Returns the record, which says so where all running means are 0 and all variances 1, or 1 less epsilon."""
+    statistics = trees.flatten(variables["batch_stats"])
+    folded = statistics and all(np.allclose(leaf, name.endswith("var"), atol=2e-3) for name, leaf in statistics.items())
+    return dataclasses.replace(record, note=f"{path} {_FOLDED}") if folded else record
