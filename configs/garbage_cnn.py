@@ -8,8 +8,8 @@ Name the folder, one sub-folder per class; it is split 70/15/15, stratified:
 No variant is the experiment's own network, three convolutions and a hidden layer of 128 (4,288,454 parameters), without
 augmentation: its authors reached 99.7 % on the training images. The training split is evaluated, too, so that the page
 shows how far the two are apart. ':augmented' is the same network with augmentation (theirs: 77.27 %), ':best' four
-blocks of two convolutions with BatchNorm, shortcuts and global pooling (1,217,862 parameters), longer: about 1.1 PFLOP for
-TrashNet, an hour and a half on two cores. Nothing has been measured with this code yet.
+blocks of two convolutions with BatchNorm, shortcuts and global pooling (1,217,862 parameters), longer: about 1.1 PFLOP
+for TrashNet, an hour and a half on two cores. Nothing has been measured with this code yet.
 """
 
 from vision_jax import config as config_lib

@@ -3,8 +3,8 @@
     python -m vision_jax.main --config=configs/svhn_resnet18.py --workdir=runs/svhn_resnet18
 
 All layers train, more slowly towards the input, with BatchNorm's statistics fixed (some files of weights have theirs
-folded into the scale). Weights come from the cache or torchvision's site; `--config.model.weights=FILE` names a file. An
-epoch is about 59 TFLOP forwards and backwards. Nothing has been measured with this code yet.
+folded into the scale). Weights come from the cache or torchvision's site; `--config.model.weights=FILE` names a file.
+An epoch is about 59 TFLOP forwards and backwards. Nothing has been measured with this code yet.
 """
 
 import pathlib

@@ -1,6 +1,7 @@
 """Every config is valid, documented, and trains the network that it says, at full size and in its quick variant."""
 
 import ast
+import json
 import pathlib
 import runpy
 
@@ -16,6 +17,7 @@ from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.tasks import base, registry
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+PUBLISHED = json.loads((CONFIGS / "results" / "published.json").read_text(encoding="utf-8"))
 # The image that a step sees, classes, and parameters; those of published experiments are theirs.
 FULL = {
     "cifar100_small_cnn": ((32, 32, 3), 100, 57_332),
@@ -92,10 +94,11 @@ def test_first_line_of_the_docstring_describes(path):
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
-def test_every_variant_is_valid_and_others_are_refused(path):
+def test_every_variant_is_valid_has_a_row_of_published_figures_and_others_are_refused(path):
     module = runpy.run_path(str(path))
     for variant in module.get("VARIANTS", ("", "smoke")):
         run.validate(module["get_config"](variant))
+        assert variant == "smoke" or path.name + f":{variant}" * bool(variant) in PUBLISHED
     if "VARIANTS" in module:
         assert {name.partition(":")[2] for name in FULL if name.partition(":")[0] == path.stem} <= {*module["VARIANTS"]}
         with pytest.raises(ValueError, match="has no variant 'smoky'"):
