@@ -1,5 +1,7 @@
 """The GAN step against gradients taken separately, and its Fréchet distance against a closed form."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,23 @@ def test_several_updates_of_the_discriminator_take_parts_of_the_batch():
         jax.grad(lambda params: -jnp.mean(judge(d, generate(params, noise, labels[1::2]), labels[1::2])))
     )
     assert_params(after.networks["generator"].params, descend(g, gradient(g), 0.1))
+
+
+def test_the_discriminator_s_rate_falls_with_the_generator_s_however_often_it_is_updated():
+    task, *_ = make("mlp_gan", gan=dict(discriminator_steps=2), hidden=(8,))
+    task.config.schedule.name = "cosine"
+    task = GAN(task.config, task.dataset, dataclasses.replace(DURATIONS, warmup=2))
+
+    def moves(optimizer, updates):
+        state, found = optimizer.init({"params": {"weight": jnp.zeros(())}}), []
+        for _ in range(updates):
+            before, state = state, optimizer.update(state, {"weight": jnp.ones(())}, {})
+            found.append(float(before.params["weight"] - state.params["weight"]))
+        return found
+
+    generator, discriminator = moves(task.generator_optimizer, 10), moves(task.discriminator_optimizer, 20)
+    np.testing.assert_allclose(discriminator[::2], np.asarray(generator) / 2, atol=1e-7)  # Rates of 0.1 and 0.05.
+    assert discriminator[-1] > 0
 
 
 def test_a_relativistic_step_compares_pairs_and_penalizes_both_kinds():

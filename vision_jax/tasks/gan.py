@@ -65,7 +65,9 @@ class GAN(base.Task):
         self.loss = losses.adversarial(options.loss)
         rate = config.optimizer.learning_rate
         self.generator_optimizer = self.optimizer(rate)
-        self.discriminator_optimizer = self.optimizer(options.discriminator_learning_rate or rate)
+        self.discriminator_optimizer = self.optimizer(
+            options.discriminator_learning_rate or rate, updates_per_step=options.discriminator_steps
+        )
         self.augment = augment.build(config.data.augment, num_classes=None)
         self.distances = generated.Distances(config, dataset) if config.eval.gan.extractor else None
         for policy in options.augment:
