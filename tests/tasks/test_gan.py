@@ -161,14 +161,17 @@ def test_a_relativistic_step_compares_pairs_and_penalizes_both_kinds():
             return 0.5 * jnp.sum(jax.grad(lambda x: jnp.sum(judge(params, x)))(x) ** 2) / 12
 
         value = jnp.mean(jax.nn.softplus(judge(params, fake) - judge(params, real)))
-        return value + 2 * penalized * (2.0 * penalty(real) + 0.5 * penalty(fake))
+        added = 2 * penalized * (2.0 * penalty(real) + 0.5 * penalty(fake))
+        return value + added, added
 
     step = jax.jit(task.train_step)
     for number, penalized in ((0, 1.0), (1, 0.0)):  # Every second step has the penalties, at twice their weight.
         after, metrics = step(state.replace(step=jnp.int32(number)), {}, {"image": images}, key)
-        new_d = descend(d, jax.jit(jax.grad(loss))(d, penalized), 0.05)
+        gradient, added = jax.jit(jax.grad(loss, has_aux=True))(d, penalized)
+        new_d = descend(d, gradient, 0.05)
         assert_params(after.networks["discriminator"].params, new_d)
-        assert bool(metrics["penalty"] > 0) == bool(penalized)
+        assert float(metrics["penalty"]) == pytest.approx(float(added), rel=1e-4)
+        assert bool(added > 0) == bool(penalized)
     gradient = jax.jit(
         jax.grad(lambda params: jnp.mean(jax.nn.softplus(judge(new_d, real) - judge(new_d, generate(params, noise)))))
     )

@@ -199,7 +199,10 @@ class GAN(base.Task):
         key: jax.Array,
         step: jax.Array,
     ) -> tuple[NetworkState, base.Arrays]:
-        """Returns the discriminator after one update on images in [-1, 1], and the metrics of it."""
+        """Returns the discriminator after one update on images in [-1, 1], and the metrics of it.
+
+        `penalty` is what the loss has of the penalties, so that its mean over steps does not depend on `penalty_every`.
+        """
         options = self.config.gan
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
 
@@ -213,8 +216,8 @@ class GAN(base.Task):
                     return self.judge(params, network.batch_stats, images, labels, key)[0]
 
                 penalty = self.penalty(logits, real, fake, penalty_key, step)
-            # Where every n-th step has a penalty, it weighs n times as much.
-            total = value + self.weight("classifier", step) * classes + options.penalty_every * penalty
+            penalty *= options.penalty_every  # Where every n-th step has a penalty, it weighs n times as much.
+            total = value + self.weight("classifier", step) * classes + penalty
             return total, (value, classes, penalty, on_real, on_fake, stats)
 
         def gradients(penalized: bool) -> tuple[tuple[jax.Array, ...], base.Tree]:
