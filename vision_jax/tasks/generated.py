@@ -1,5 +1,6 @@
 """Distances between the images of a GAN and real ones, in the features of a network that only helps."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -36,9 +37,13 @@ class Distances:
         self._real: dict[tuple[str, int], FeatureSet] = {}
 
     def protocol(self, split: str, limit: int) -> Protocol:
-        """Returns what distances to a split are measured with."""
-        source = datasets.limited(self.dataset.splits[split], limit)
-        return self.extractor.protocol(self.dataset.name, split, sources.fingerprint(source))
+        """Returns what distances to a split are measured with; what the config does to photos is part of it."""
+        fingerprint = sources.fingerprint(datasets.limited(self.dataset.splits[split], limit))
+        _, transform = transforms.for_config(self.config.data)
+        if transform is not None:
+            fingerprint = hashlib.sha256(f"{fingerprint} {transform!r}".encode()).hexdigest()
+            split = f"{split} ({transform.words})"
+        return self.extractor.protocol(self.dataset.name, split, fingerprint)
 
     def real(self, split: str, limit: int) -> FeatureSet:
         """Returns the features of a split's images, at most `limit` of them, spread evenly; 0 takes all."""
