@@ -137,8 +137,9 @@ def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page
                     training,
                 ]
             )
-        examples = rows[0].records[0].results["evaluations"]
-        sizes = ", ".join(f"{name} n = {examples[name]['examples']:,}" for name in names)
+        evaluations = [record.results["evaluations"] for row in rows for record in row.records]
+        examples = {name: next(each[name]["examples"] for each in evaluations if name in each) for name in names}
+        sizes = ", ".join(f"{name} n = {number:,}" for name, number in examples.items())
         yield page.Table(header, table, caption=f"{sizes}. {words.WILSON} {_SEEDS if several else ''}")
         if several:
             metric = f"{compared.evaluator}/accuracy"
