@@ -117,8 +117,15 @@ def test_seeds_of_one_config_are_one_row(tmp_path):
             names=NAMES,
             options={"seed": seed},
             task="gan",
-            metrics={"test/diversity": 0.5},
+            metrics={
+                "test/diversity": 0.5,
+                "test/psnr_y_x2_shave2": 30 + seed,
+                "test/rarest_class_cnn_10k": 0.1 * seed,
+            },
+            training_seconds=10.0 + 40 * seed,
         )
         found.append(Record(workdir))
     shown = text(compare_page.write(tmp_path / "out", found, None))
     assert "1 config on toy, 2 runs" in shown and "0.5 ± 0" in shown
+    for line in ("shave 2) 30.50 ± 0.71 dB", "10k images) 5.0 ± 7.1 %", "training time 30 s"):
+        assert line in shown, line
