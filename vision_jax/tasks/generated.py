@@ -151,7 +151,7 @@ def nearest(samples: np.ndarray, distances: Distances) -> tuple[dict[str, np.nda
     Returns:
         Pictures 'nearest_samples' [k, H, W, C] and 'nearest_training' [3 k, H, W, C]; array 'nearest_distance' [k, 3].
     """
-    training = np.stack(list(distances.images("train")))
-    indices, apart = memorization.nearest(samples, training, min(_NEIGHBORS, len(training)))
-    pictures = {"nearest_samples": samples, "nearest_training": training[indices.ravel()]}
+    neighbors = min(_NEIGHBORS, len(distances.dataset.splits["train"]))
+    _, apart, found = memorization.nearest(samples, distances.images("train"), neighbors)
+    pictures = {"nearest_samples": samples, "nearest_training": found.reshape(-1, *found.shape[2:])}
     return pictures, {"nearest_distance": apart}
