@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from vision_jax import parallel
 from vision_jax.metrics.generative import FeatureSet
 from vision_jax.metrics.receipt import Protocol
 from vision_jax.pretrained import reference
@@ -36,6 +37,23 @@ def test_they_are_computed_once():
     assert again.count == 9
     # Names are none of the things that they depend on.
     reference.cached(dataclasses.replace(PROTOCOL, prefix="x", reference="a copy"), 10, never)
+
+
+def test_they_are_computed_where_one_process_has_none(monkeypatch):
+    """Computing them takes all processes, so that none may go on with its file while another computes."""
+    asked, others = [], True
+
+    def all_processes(condition):
+        asked.append(condition)
+        return condition and others
+
+    monkeypatch.setattr(parallel, "all_processes", all_processes)
+    reference.cached(PROTOCOL, 10, features)
+    reference.cached(PROTOCOL, 10, never)
+    others = False
+    with pytest.raises(AssertionError, match="computed again"):
+        reference.cached(PROTOCOL, 10, never)
+    assert asked == [False, True, True]
 
 
 @pytest.mark.parametrize("field", ["extractor", "weights", "dimension", "resize", "split", "fingerprint", "limit"])

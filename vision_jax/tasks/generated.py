@@ -47,9 +47,11 @@ class Distances:
 
     def real(self, split: str, limit: int) -> FeatureSet:
         """Returns the features of a split's images, at most `limit` of them, spread evenly; 0 takes all."""
-        return reference.cached(
-            self.protocol(split, limit), _KEPT, lambda: self._embed(self.images(split, limit), _KEPT)
-        )
+        if (split, limit) not in self._real:
+            self._real[split, limit] = reference.cached(
+                self.protocol(split, limit), _KEPT, lambda: self._embed(self.images(split, limit), _KEPT)
+            )
+        return self._real[split, limit]
 
     def metric(self, split: str, limit: int) -> str:
         """Returns the name of the distance of as many generated images as the split has, or `limit`."""
