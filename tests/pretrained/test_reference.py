@@ -1,6 +1,7 @@
 """Features of references are computed once for each thing that they depend on."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -72,7 +73,13 @@ def test_what_is_unknown_is_not_kept():
         reference.cached(unknown, 10, never)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", None])
+def npy():
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", npy(), None], ids=["empty", "zip", "npy", "cut"])
 def test_damaged_files_are_made_anew(content, caplog):
     reference.cached(PROTOCOL, 10, features)
     (path,) = files.cache_dir("fid").iterdir()

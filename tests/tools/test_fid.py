@@ -224,6 +224,7 @@ def test_what_is_nothing_of_the_kind(options, tmp_path):
     np.savez(tmp_path / "floats.npz", images=np.zeros((3, 8, 8, 3)))
     np.savez(tmp_path / "labels.npz", labels=np.zeros(3))
     np.savez(tmp_path / "objects.npz", images=np.array([{}]))
+    np.save(tmp_path / "single.npy", images(3, 0))
     (tmp_path / "text.npz").write_text("text")
     for name, match in {
         "nowhere": "is neither a folder of pictures, an .npz, a run nor a data set",
@@ -231,6 +232,7 @@ def test_what_is_nothing_of_the_kind(options, tmp_path):
         "floats.npz": r"holds float64 \(3, 8, 8, 3\); expected uint8 images",
         "labels.npz": "holds labels; expected images",
         "objects.npz": "is no .npz of plain arrays",
+        "single.npy": "is no .npz of plain arrays: it holds a single array",
         "text.npz": "is no .npz of plain arrays",
     }.items():
         with pytest.raises(ValueError, match=match):

@@ -52,7 +52,7 @@ def _read(path: pathlib.Path, key: str) -> FeatureSet | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, files.open_npz(file) as archive:
             arrays = {name: archive[name] for name in archive.files}
         if str(arrays["key"]) == key:
             return FeatureSet.of_arrays(arrays)

@@ -47,6 +47,7 @@ from vision_jax.metrics.inception_score import inception_score
 from vision_jax.metrics.receipt import UNKNOWN, Protocol, Receipt
 from vision_jax.pretrained import extractors, reference
 from vision_jax.pretrained.extractors import Extractor
+from vision_jax.utils import files as files_lib
 from vision_jax.utils.text import closest
 
 _KEPT = 10_000  # Features of each side that are kept for all but the Fréchet distance.
@@ -279,7 +280,7 @@ def _npz(path: pathlib.Path) -> Images | Statistics:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, files_lib.open_npz(file) as archive:
             names = set(archive.files)
             images = next((archive[name] for name in ("images", "arr_0") if name in names), None)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
