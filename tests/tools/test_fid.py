@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import types
 
 import jax
 import numpy as np
@@ -139,6 +140,8 @@ def run(tmp_path, monkeypatch):
     asked = []
 
     class Generator:
+        conditional = False
+
         def sample(self, n, *, seed, batch_size):
             asked.append((n, seed, batch_size))
             return images(n, seed)
@@ -178,6 +181,25 @@ def test_a_run_is_the_generated_side_wherever_it_stands(options, folders, run):
         assert receipt.protocol.reference == folders[0]
         assert receipt.value == pytest.approx(expected(options, images(30, 0), images(22, 1)), rel=1e-4)
         assert run[1] == [("gan", 7), (22, 1, 16)]
+
+
+@pytest.mark.parametrize(
+    ("conditional", "split"),
+    [(True, "checkpoint best, seed 0, classes in turn"), (False, "checkpoint best, seed 0")],
+)
+def test_samples_of_a_conditional_run_are_of_the_classes_in_turn(run, monkeypatch, conditional, split):
+    generator = types.SimpleNamespace(conditional=conditional)
+    monkeypatch.setattr(inference, "generator_of_run", lambda workdir, step: generator)
+    assert fid.side(run[0], fid.Options()).split == split
+
+
+def test_what_is_asked_for_and_left_out_is_said(options, folders, capsys):
+    parts = ["interval", "infinity", "kernel", "manifold", "score"]
+    assert len(fid.compare(*folders, parts, dataclasses.replace(options, n=12))) == 1
+    assert [line for line in capsys.readouterr().err.splitlines() if "left out" in line] == [
+        f"--{flag} is left out: it takes the features of 20 images or more; there are 12 generated ones."
+        for flag in ("infinity", "kid", "prdc", "isc")
+    ]
 
 
 def test_statistics_go_both_ways_and_remember_how_they_were_measured(options, folders, tmp_path, capsys):
