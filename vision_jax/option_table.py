@@ -239,7 +239,9 @@ OPTIONS: dict[str, Any] = {
         "gradient_penalty": Option(
             0.0, "Weight of (gradient norm - 1)² between real and generated images; 0 is off.", low=0
         ),
-        "penalty_every": Option(1, "Every how many steps the penalties are computed; their weight grows alike.", low=1),
+        "penalty_every": Option(
+            1, "Every how many steps the penalties are computed; their weight, and `penalty` logged, grow alike.", low=1
+        ),
         "finish": {
             "from_step": Option(0, "Step from which the options below hold, to the end of training; 0: never.", low=0),
             "classifier": Option(0.0, "Weight of the classifier from then on; 0: it stays.", low=0),

@@ -24,6 +24,13 @@ def test_few_examples_and_few_features():
         embeddings.tsne(np.zeros((4, 3)), 2)
 
 
+@pytest.mark.parametrize("value", [0.0, 1 / 3])
+def test_features_that_are_all_equal_have_an_embedding(value):
+    """As those of a network whose units are all dead: there is nothing to see, and the process lives on."""
+    points = embeddings.tsne(np.full((60, 16), value), 2)
+    assert points.shape == (60, 2) and np.isfinite(points).all()
+
+
 def test_a_subset_is_drawn_once_and_for_all():
     rows = embeddings.subset(1000, 10)
     assert len(set(rows.tolist())) == 10 and (np.diff(rows) > 0).all() and rows.max() < 1000

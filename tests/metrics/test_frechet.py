@@ -275,6 +275,10 @@ def test_other_files_are_refused(arrays, match, tmp_path):
     (tmp_path / "y.npz").write_bytes(b"nothing of that kind")
     with pytest.raises(ValueError, match=r"is no \.npz of plain arrays"):
         frechet.load(tmp_path / "y.npz")
+    with (tmp_path / "y.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"is no \.npz of plain arrays: it holds a single array without a name"):
+        frechet.load(tmp_path / "y.npz")
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

@@ -133,6 +133,21 @@ def test_statistics_alone_give_the_distance_alone(both):
         given.add({"features": np.ones((1, 16))})
 
 
+def test_what_is_left_out_has_a_reason(both):
+    real, fake = both
+    few, plain = filled(fake.features[:16]), filled(fake.features)
+    assert generative.left_out(real, fake, generative.PARTS) == {}
+    reason = "the extractor gives no logits with these features"
+    assert generative.left_out(real, plain, ("kernel", "score")) == {"score": reason}
+    assert "score_" not in " ".join(measure(real, plain, PROTOCOL, parts=("score",))[0])
+    words = "it takes the features of 20 images or more; there are"
+    assert generative.left_out(few, fake, ("manifold", "infinity")) == {"manifold": f"{words} 16 real ones"}
+    assert generative.left_out(few, few, ("kernel", "score")) == {
+        "kernel": f"{words} 16 generated and 16 real ones",
+        "score": f"{words} 16 generated ones",
+    }
+
+
 def test_too_few_images_give_the_distance_alone_and_a_warning(both, caplog):
     few = filled(both[1].features[:16])
     with caplog.at_level("WARNING", logger="absl"):

@@ -1,10 +1,12 @@
 """Features of references are computed once for each thing that they depend on."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 
+from vision_jax import parallel
 from vision_jax.metrics.generative import FeatureSet
 from vision_jax.metrics.receipt import Protocol
 from vision_jax.pretrained import reference
@@ -38,6 +40,23 @@ def test_they_are_computed_once():
     reference.cached(dataclasses.replace(PROTOCOL, prefix="x", reference="a copy"), 10, never)
 
 
+def test_they_are_computed_where_one_process_has_none(monkeypatch):
+    """Computing them takes all processes, so that none may go on with its file while another computes."""
+    asked, others = [], True
+
+    def all_processes(condition):
+        asked.append(condition)
+        return condition and others
+
+    monkeypatch.setattr(parallel, "all_processes", all_processes)
+    reference.cached(PROTOCOL, 10, features)
+    reference.cached(PROTOCOL, 10, never)
+    others = False
+    with pytest.raises(AssertionError, match="computed again"):
+        reference.cached(PROTOCOL, 10, never)
+    assert asked == [False, True, True]
+
+
 @pytest.mark.parametrize("field", ["extractor", "weights", "dimension", "resize", "split", "fingerprint", "limit"])
 def test_another_of_anything_is_another(field):
     reference.cached(PROTOCOL, 10, features)
@@ -54,7 +73,13 @@ def test_what_is_unknown_is_not_kept():
         reference.cached(unknown, 10, never)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", None])
+def npy():
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", npy(), None], ids=["empty", "zip", "npy", "cut"])
 def test_damaged_files_are_made_anew(content, caplog):
     reference.cached(PROTOCOL, 10, features)
     (path,) = files.cache_dir("fid").iterdir()

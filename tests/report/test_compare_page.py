@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests import classifier_runs
+from vision_jax.analysis import compare
 from vision_jax.analysis.record import Record
 from vision_jax.metrics.receipt import Protocol, Receipt
 from vision_jax.report import compare_page
@@ -53,6 +54,19 @@ def test_everything_is_compared(records, tmp_path):
     assert f"{value:.1f} ({low:.1f}–{high:.1f})" in shown and "test accuracy, %" in shown
     drawn = {file.name for file in path.parent.glob("*.png")}
     assert drawn >= {"accuracies.png", "classes.png", "centroids.png", "curve_0.png", "right_in_0_wrong_in_1.png"}
+
+
+def test_an_evaluation_that_only_a_later_run_has_is_shown(tmp_path):
+    found = []
+    for name, splits, optimizer in (("first", ("test",), "adam"), ("second", ("train", "test"), "sgd")):
+        arrays = {split: classifier_runs.outputs(3, 90 if split == "test" else 40, features=0) for split in splits}
+        options = {"optimizer.name": optimizer}
+        found.append(Record(classifier_runs.write(tmp_path / name, arrays, names=NAMES, options=options)))
+    rows = compare.rows(found)
+    (table,) = compare_page._results(rows, compare.classifiers(rows))
+    assert table.header[3:5] == ["train accuracy, %", "test accuracy, %"]
+    assert table.rows[0][3] is None and table.rows[1][3].value > 0
+    assert table.caption.startswith("train n = 40, test n = 90.")
 
 
 def test_data_that_are_gone_leave_a_sentence(records, tmp_path):
@@ -103,8 +117,15 @@ def test_seeds_of_one_config_are_one_row(tmp_path):
             names=NAMES,
             options={"seed": seed},
             task="gan",
-            metrics={"test/diversity": 0.5},
+            metrics={
+                "test/diversity": 0.5,
+                "test/psnr_y_x2_shave2": 30 + seed,
+                "test/rarest_class_cnn_10k": 0.1 * seed,
+            },
+            training_seconds=10.0 + 40 * seed,
         )
         found.append(Record(workdir))
     shown = text(compare_page.write(tmp_path / "out", found, None))
     assert "1 config on toy, 2 runs" in shown and "0.5 ± 0" in shown
+    for line in ("shave 2) 30.50 ± 0.71 dB", "10k images) 5.0 ± 7.1 %", "training time 30 s"):
+        assert line in shown, line

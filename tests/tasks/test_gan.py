@@ -1,5 +1,7 @@
 """The GAN step against gradients taken separately, and its Fréchet distance against a closed form."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,6 +131,23 @@ def test_several_updates_of_the_discriminator_take_parts_of_the_batch():
     assert_params(after.networks["generator"].params, descend(g, gradient(g), 0.1))
 
 
+def test_the_discriminator_s_rate_falls_with_the_generator_s_however_often_it_is_updated():
+    task, *_ = make("mlp_gan", gan=dict(discriminator_steps=2), hidden=(8,))
+    task.config.schedule.name = "cosine"
+    task = GAN(task.config, task.dataset, dataclasses.replace(DURATIONS, warmup=2))
+
+    def moves(optimizer, updates):
+        state, found = optimizer.init({"params": {"weight": jnp.zeros(())}}), []
+        for _ in range(updates):
+            before, state = state, optimizer.update(state, {"weight": jnp.ones(())}, {})
+            found.append(float(before.params["weight"] - state.params["weight"]))
+        return found
+
+    generator, discriminator = moves(task.generator_optimizer, 10), moves(task.discriminator_optimizer, 20)
+    np.testing.assert_allclose(discriminator[::2], np.asarray(generator) / 2, atol=1e-7)  # Rates of 0.1 and 0.05.
+    assert discriminator[-1] > 0
+
+
 def test_a_relativistic_step_compares_pairs_and_penalizes_both_kinds():
     gan = dict(loss="relativistic", r1=2.0, r2=0.5, penalty_every=2)
     task, state, images = make("dcgan", gan=gan, discriminator=dict(norm="none"), width=4)
@@ -142,14 +161,17 @@ def test_a_relativistic_step_compares_pairs_and_penalizes_both_kinds():
             return 0.5 * jnp.sum(jax.grad(lambda x: jnp.sum(judge(params, x)))(x) ** 2) / 12
 
         value = jnp.mean(jax.nn.softplus(judge(params, fake) - judge(params, real)))
-        return value + 2 * penalized * (2.0 * penalty(real) + 0.5 * penalty(fake))
+        added = 2 * penalized * (2.0 * penalty(real) + 0.5 * penalty(fake))
+        return value + added, added
 
     step = jax.jit(task.train_step)
     for number, penalized in ((0, 1.0), (1, 0.0)):  # Every second step has the penalties, at twice their weight.
         after, metrics = step(state.replace(step=jnp.int32(number)), {}, {"image": images}, key)
-        new_d = descend(d, jax.jit(jax.grad(loss))(d, penalized), 0.05)
+        gradient, added = jax.jit(jax.grad(loss, has_aux=True))(d, penalized)
+        new_d = descend(d, gradient, 0.05)
         assert_params(after.networks["discriminator"].params, new_d)
-        assert bool(metrics["penalty"] > 0) == bool(penalized)
+        assert float(metrics["penalty"]) == pytest.approx(float(added), rel=1e-4)
+        assert bool(added > 0) == bool(penalized)
     gradient = jax.jit(
         jax.grad(lambda params: jnp.mean(jax.nn.softplus(judge(new_d, real) - judge(new_d, generate(params, noise)))))
     )

@@ -9,9 +9,10 @@ import pytest
 
 from tests.tasks.test_gan import make
 from vision_jax import models
+from vision_jax.data import sources
 from vision_jax.metrics import generative
 from vision_jax.metrics.generative import FeatureSet
-from vision_jax.pretrained import extractors
+from vision_jax.pretrained import extractors, reference
 from vision_jax.pretrained.weights import Preprocessing
 from vision_jax.tasks import base, generated
 
@@ -95,6 +96,37 @@ def test_collectors_measure_with_receipts_a_floor_and_a_ceiling(gan):
     assert receipt["generated"] == receipt["real"] == 12
     assert receipt["protocol"]["weights"] == task.distances.extractor.weights
     assert receipt["protocol"]["split"] == "test" and receipt["protocol"]["fingerprint"] != protocol.fingerprint
+
+
+def test_real_images_are_those_that_the_run_sees(gan):
+    task, _, _ = gan
+    plain = task.distances.protocol("test", 0)
+    assert plain.fingerprint == sources.fingerprint(task.dataset.splits["test"]) and plain.split == "test"
+    task.distances.real("test", 0)
+    for side, words in ((8, "(short side to 9 by bilinear interpolation, central 8×8)"), (4, "central 4×4)")):
+        task.config.data.image_size = side
+        distances = generated.Distances(task.config, task.dataset)
+        images = [np.asarray(image) for image in distances.images("test")]
+        assert images[0].shape == (side, side, 3)
+        found = distances.real("test", 0)
+        np.testing.assert_allclose(found.features, feature_set(task, images).features, rtol=1e-3, atol=1e-4)
+        protocol = distances.protocol("test", 0)
+        assert protocol.fingerprint != plain.fingerprint and protocol.split.endswith(words)
+
+
+def test_real_images_are_embedded_once_also_where_nothing_can_be_kept(gan, monkeypatch):
+    task, _, _ = gan
+    read = []
+
+    def collect(extractor, images, **options):
+        read.append(len(list(images)))
+        return FeatureSet()
+
+    monkeypatch.setattr(extractors, "collect", collect)
+    monkeypatch.setattr(reference, "cached", lambda protocol, limit, compute: compute())
+    parts = ("test", 0), ("train", 7), ("test", 0), ("train", 7), ("train", 5)
+    found = [task.distances.real(*part) for part in parts]
+    assert read == [12, 7, 5] and found[0] is found[2] and found[1] is found[3]
 
 
 def test_on_other_data_nothing_is_said_of_training_images(gan):

@@ -2,9 +2,11 @@ import json
 import sys
 
 import numpy as np
+import pytest
 
 from tests import classifier_runs, forked_commands
 from vision_jax import config as config_lib
+from vision_jax.analysis.record import Record
 from vision_jax.data import datasets, sources
 from vision_jax.tools import compare
 
@@ -45,8 +47,35 @@ def test_images_come_from_the_data_set_of_the_runs(tmp_path):
 
 def test_images_of_data_that_changed_are_not_shown(tmp_path):
     page = compare.write(runs(tmp_path, fingerprint="of before"), tmp_path / "out")
-    assert "is no longer what it was evaluated on" in page.read_text()
+    assert "is not, or is no longer, what was evaluated" in page.read_text()
     assert not list((tmp_path / "out").glob("right_in*"))
+
+
+def images_of(workdir, **values):
+    """What gives the images of a run whose evaluation 'test' has other facts, and why nothing does."""
+    record = Record(workdir)
+    record.results["evaluations"]["test"] |= values
+    return compare._images(record)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"examples": 7, "fingerprint": "other"}, "'test' of digits is not, or is no longer, what was evaluated."),
+        ({"split": "Set5"}, "digits has no split 'Set5'; there are train, val, test."),
+    ],
+)
+def test_images_of_other_data_are_not_given(tmp_path, values, words):
+    found, why = images_of(runs(tmp_path)[0], **values)
+    assert found is None and words in why
+
+
+def test_images_of_a_part_of_a_split_are_given(tmp_path):
+    workdir = runs(tmp_path)[0]
+    source = datasets.of_config(config_lib.from_dict(Record(workdir).config)).splits["test"]
+    found, why = images_of(workdir, examples=7, fingerprint=sources.fingerprint(datasets.limited(source, 7)))
+    assert why == ""
+    np.testing.assert_array_equal(found("test", [3, 1]), source.images[[3, 1]])
 
 
 def test_the_command(tmp_path):

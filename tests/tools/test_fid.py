@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import types
 
 import jax
 import numpy as np
@@ -13,7 +14,6 @@ from tests import forked_commands
 from vision_jax import inference, models
 from vision_jax.data.sources import ArraySource
 from vision_jax.metrics import frechet
-from vision_jax.metrics.receipt import Receipt
 from vision_jax.pretrained import extractors, weights
 from vision_jax.tools import fid
 
@@ -139,6 +139,8 @@ def run(tmp_path, monkeypatch):
     asked = []
 
     class Generator:
+        conditional = False
+
         def sample(self, n, *, seed, batch_size):
             asked.append((n, seed, batch_size))
             return images(n, seed)
@@ -178,6 +180,25 @@ def test_a_run_is_the_generated_side_wherever_it_stands(options, folders, run):
         assert receipt.protocol.reference == folders[0]
         assert receipt.value == pytest.approx(expected(options, images(30, 0), images(22, 1)), rel=1e-4)
         assert run[1] == [("gan", 7), (22, 1, 16)]
+
+
+@pytest.mark.parametrize(
+    ("conditional", "split"),
+    [(True, "checkpoint best, seed 0, classes in turn"), (False, "checkpoint best, seed 0")],
+)
+def test_samples_of_a_conditional_run_are_of_the_classes_in_turn(run, monkeypatch, conditional, split):
+    generator = types.SimpleNamespace(conditional=conditional)
+    monkeypatch.setattr(inference, "generator_of_run", lambda workdir, step: generator)
+    assert fid.side(run[0], fid.Options()).split == split
+
+
+def test_what_is_asked_for_and_left_out_is_said(options, folders, capsys):
+    parts = ["interval", "infinity", "kernel", "manifold", "score"]
+    assert len(fid.compare(*folders, parts, dataclasses.replace(options, n=12))) == 1
+    assert [line for line in capsys.readouterr().err.splitlines() if "left out" in line] == [
+        f"--{flag} is left out: it takes the features of 20 images or more; there are 12 generated ones."
+        for flag in ("infinity", "kid", "prdc", "isc")
+    ]
 
 
 def test_statistics_go_both_ways_and_remember_how_they_were_measured(options, folders, tmp_path, capsys):
@@ -224,6 +245,7 @@ def test_what_is_nothing_of_the_kind(options, tmp_path):
     np.savez(tmp_path / "floats.npz", images=np.zeros((3, 8, 8, 3)))
     np.savez(tmp_path / "labels.npz", labels=np.zeros(3))
     np.savez(tmp_path / "objects.npz", images=np.array([{}]))
+    np.save(tmp_path / "single.npy", images(3, 0))
     (tmp_path / "text.npz").write_text("text")
     for name, match in {
         "nowhere": "is neither a folder of pictures, an .npz, a run nor a data set",
@@ -231,6 +253,7 @@ def test_what_is_nothing_of_the_kind(options, tmp_path):
         "floats.npz": r"holds float64 \(3, 8, 8, 3\); expected uint8 images",
         "labels.npz": "holds labels; expected images",
         "objects.npz": "is no .npz of plain arrays",
+        "single.npy": "is no .npz of plain arrays: it holds a single array",
         "text.npz": "is no .npz of plain arrays",
     }.items():
         with pytest.raises(ValueError, match=match):
@@ -266,10 +289,9 @@ def test_the_command(options, folders, tmp_path, repository):
     network = ["--extractor=cnn", f"--weights={options.weights}", "--batch-size=10", "--resamples=2"]
     done = command(*folders, *network, "--json", "--prdc", "--isc", cwd=repository)
     assert done.returncode == 0, done.stderr
-    receipts = {name: Receipt.of_json(values) for name, values in json.loads(done.stdout).items()}
-    assert set(receipts) == {f"{s}_cnn_25" for s in ("fd", "precision", "recall", "density", "coverage")} | {
-        f"{s}_cnn_25" for s in ("classifier_score", "classifier_score_std", "confidence", "rarest_class")
-    }
+    stems = {"fd", "precision", "recall", "density", "coverage"}
+    stems |= {"classifier_score", "classifier_score_std", "confidence", "rarest_class"}
+    assert set(json.loads(done.stdout)) == {f"{stem}_cnn_25" for stem in stems}
     assert "image 25/25 (100%)" in done.stderr
     for arguments, message in (
         ([*folders, "--dims=64", *network], "cnn has one preprocessing"),

@@ -51,11 +51,6 @@ class Row:
         found = self.values(metric)
         return float(np.mean(found)) if found else None
 
-    def spread(self, metric: str) -> float | None:
-        """Returns its standard deviation (of the sample) over the runs; None where there is one run."""
-        found = self.values(metric)
-        return float(np.std(found, ddof=1)) if len(found) > 1 else None
-
     def values(self, metric: str) -> list[float]:
         """Returns it of each run; nothing where one lacks it."""
         found = [record.results["metrics"].get(metric) for record in self.records]

@@ -35,14 +35,17 @@ def tsne(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
         raise ValueError(f"t-SNE of {len(features)} examples; it needs 5 at least.")
     features = features.reshape(len(features), -1)
     principal = min(_PRINCIPAL, *features.shape)
-    reduced = PCA(principal, random_state=seed).fit_transform(features.astype(np.float32))
+    with np.errstate(invalid="ignore"):  # Of features that are all equal, no component explains a part.
+        reduced = PCA(principal, random_state=seed).fit_transform(features.astype(np.float32))
     # Belkina et al. 2019's rate (scikit-learn's gradient lacks a factor of 4). At scikit-learn's least, 50, fewer than
     # 500 points fly apart in three dimensions.
     rate = len(features) / 12 / 4
+    # scikit-learn divides principal components by their deviation; of 0, t-SNE's C++ would crash.
+    varied = principal >= dimensions and reduced[:, 0].std() > 0
     embedding = TSNE(
         dimensions,
         perplexity=min(30.0, (len(features) - 1) / 3),
-        init="pca" if principal >= dimensions else "random",
+        init="pca" if varied else "random",
         learning_rate=rate,
         max_iter=_ITERATIONS[dimensions],
         random_state=seed,

@@ -98,16 +98,6 @@ class Record:
             return {key: file[key] for key in file.files if key != "fingerprint"}
 
 
-def side_by_side(first: Record, second: Record, evaluator: str) -> tuple[Arrays, Arrays]:
-    """Returns the outputs of two runs on the same examples, row for row.
-
-    Raises:
-        ValueError: they were evaluated on other examples.
-    """
-    check_same_examples(first, second, evaluator)
-    return first.outputs(evaluator), second.outputs(evaluator)
-
-
 def check_same_examples(first: Record, second: Record, evaluator: str) -> None:
     """Raises `ValueError` unless an evaluation of two runs was of the same examples; it says what differs."""
     found = [record.results["evaluations"].get(evaluator) for record in (first, second)]

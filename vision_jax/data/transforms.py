@@ -125,6 +125,12 @@ class ResizeCenterCrop:
         if not 1 <= self.crop <= self.resize:
             raise ValueError(f"ResizeCenterCrop(resize={self.resize}, crop={self.crop}): expected 1 <= crop <= resize.")
 
+    @property
+    def words(self) -> str:
+        """The transform for people."""
+        filtered = f"short side to {self.resize} by {self.interpolation} interpolation"
+        return f"{filtered}, central {self.crop}×{self.crop}"
+
     def __call__(self, example: dict[str, Any], rng: np.random.Generator | None = None) -> dict[str, Any]:
         """Returns the example with its image resized and cropped; draws nothing."""
         del rng

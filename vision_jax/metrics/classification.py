@@ -97,12 +97,6 @@ def per_class(confusion: np.ndarray) -> list[tuple[int, float | None, float | No
     ]
 
 
-def normalized(confusion: np.ndarray) -> np.ndarray:
-    """Returns the part of each true class, float64 [K, K]: rows of sum 1, or 0 for a class without examples."""
-    confusion = np.asarray(confusion, np.float64)
-    return confusion / np.maximum(confusion.sum(1, keepdims=True), 1.0)
-
-
 def roc_auc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Returns the area under the ROC curve of each class against the others, float64 [K].
 

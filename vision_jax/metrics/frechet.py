@@ -250,7 +250,7 @@ def load(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, dict[str
         OSError: it cannot be read.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open(path, "rb") as file, files.open_npz(file) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no .npz of plain arrays: {error}") from error

@@ -139,8 +139,8 @@ def measure(
 
     For 'fd_resnet56' they are `fd_resnet56_10k`, `fd_infinity_resnet56_10k`, `kd_resnet56_10k`,
     `precision_resnet56_10k`, `classifier_score_resnet56_10k` and so on. All but the distance are measured on the rows
-    that the sets kept; a part is left out where a set has kept fewer than 20, or where there are no logits. A warning
-    is logged where a covariance is singular because there are not more images than features.
+    that the sets kept; parts are left out for which there are too few (see `left_out`). A warning is logged where a
+    covariance is singular because there are not more images than features.
 
     Raises:
         ValueError: sets of different features, fewer than two images, or no such part.
@@ -167,31 +167,31 @@ def measure(
     )
     features, known = fake.features, real.features
     kept, kept_of_both = _kept(generated=fake), _kept(generated=fake, real=real)
-    enough, enough_of_both = len(features) >= _FEWEST, min(len(features), len(known)) >= _FEWEST
+    parts = set(parts) - left_out(real, fake, parts).keys()
 
     value, interval = frechet.distance(*reference, mean, covariance), None
-    if "interval" in parts and enough:
+    if "interval" in parts:
         error = frechet.standard_error(features, *reference, resamples=resamples)
         error *= math.sqrt(len(features) / (fake.count or len(features)))  # All vary less than those that were kept.
         interval = Interval(value - 1.96 * error, value + 1.96 * error, resamples, len(features))
     found(distance, value, {}, interval)
-    if "infinity" in parts and enough:
+    if "infinity" in parts:
         points = min(15, len(features) // 2)
         limit = frechet.extrapolated(features, *reference, points=points)
         found(f"{distance}_infinity", limit, {"points": points, **kept})
-    if "kernel" in parts and enough_of_both:
+    if "kernel" in parts:
         subsets, size = 100, min(subset, len(features), len(known))
         average, deviation = kernel.distance(features, known, subsets=subsets, size=size)
         found(kernel_distance, average, {"subsets": subsets, "size": size, **kept_of_both})
         found(f"{kernel_distance}_std", deviation, {"subsets": subsets, "size": size, **kept_of_both})
-    if "manifold" in parts and enough_of_both:
+    if "manifold" in parts:
         for names, function, neighbors in (
             (("precision", "recall"), manifold.precision_recall, 3),
             (("density", "coverage"), manifold.density_coverage, 5),
         ):
             for stem, share in zip(names, function(known, features, neighbors=neighbors), strict=True):
                 found(stem, share, {"neighbors": neighbors, **kept_of_both})
-    if "score" in parts and len(fake.logits) >= _FEWEST:
+    if "score" in parts:
         average, deviation = inception_score(fake.logits)
         found(score, average, {"splits": 10, **kept})
         found(f"{score}_std", deviation, {"splits": 10, **kept})
@@ -199,6 +199,22 @@ def measure(
             found("confidence", confidence(fake.logits), kept)
             found("rarest_class", rarest_class(fake.logits), kept)
     return metrics, receipts
+
+
+def left_out(real: FeatureSet, fake: FeatureSet, parts: Collection[str]) -> dict[str, str]:
+    """Returns those of `parts` that `measure` leaves out, each with the reason in words.
+
+    Each needs 20 images of which the features are kept, 'kernel' and 'manifold' of either set; 'score' also logits.
+    """
+    found = {}
+    for part in parts:
+        sets = {"generated": fake, "real": real} if part in ("kernel", "manifold") else {"generated": fake}
+        few = [f"{len(given.features)} {name}" for name, given in sets.items() if len(given.features) < _FEWEST]
+        if few:
+            found[part] = f"it takes the features of {_FEWEST} images or more; there are {' and '.join(few)} ones"
+        elif part == "score" and not len(fake.logits):
+            found[part] = "the extractor gives no logits with these features"
+    return found
 
 
 def _kept(**sets: FeatureSet) -> dict[str, int]:

@@ -5,7 +5,6 @@ are resized and which copy of the network sees them (Parmar et al. 2022, arXiv 2
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,25 +86,8 @@ class Receipt:
     interval: Interval | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what JSON can hold, and `of_json` reads."""
+        """Returns what JSON can hold."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> "Receipt":
-        """Returns the receipt that `to_json` gave.
-
-        Raises:
-            ValueError: something is missing, or more than there should be.
-        """
-        try:
-            interval = values["interval"]
-            nested = {
-                "protocol": Protocol(**values["protocol"]),
-                "interval": None if interval is None else Interval(**interval),
-            }
-            return cls(**{**values, **nested})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"This is no receipt of a distance ({error}): {json.dumps(values)[:200]}") from None
 
     def text(self) -> str:
         """Returns the receipt for people, some lines."""
@@ -126,31 +108,6 @@ class Receipt:
             settings = ", ".join(f"{name} {value:,}" for name, value in self.settings.items())
             lines.append(f"settings    {settings}")
         return "\n  ".join(lines)
-
-
-def difference(first: Receipt, second: Receipt) -> str:
-    """Returns what keeps two numbers from being compared, in words; '' if nothing does."""
-    rows: list[tuple[str, Any, Any]] = [
-        ("metric", first.metric, second.metric),
-        ("number of generated images", first.generated, second.generated),
-        ("number of real images", first.real, second.real),
-    ]
-    words = {
-        "extractor": "feature extractor",
-        "weights": "weights of the extractor",
-        "dimension": "number of features",
-        "resize": "resizing",
-        "fingerprint": "reference's images",
-    }
-    rows += [(name, getattr(first.protocol, field), getattr(second.protocol, field)) for field, name in words.items()]
-    if rows[-1][1] != rows[-1][2]:  # Names tell more than fingerprints, and are no reason by themselves.
-        names = [f"{receipt.protocol.reference} {receipt.protocol.split}".strip() for receipt in (first, second)]
-        rows.append(("reference", names[0], names[1]))
-    for name in sorted({*first.settings, *second.settings}):
-        rows.append((name, first.settings.get(name), second.settings.get(name)))
-    found = [f"the {name} differs: {_short(a)} and {_short(b)}" for name, a, b in rows if a != b]
-    found += [f"the {name} of both is unknown" for name, a, b in rows if a == b and a in (None, UNKNOWN)]
-    return "; ".join(found)
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
+from vision_jax import parallel
 from vision_jax.metrics.generative import FeatureSet
 from vision_jax.metrics.receipt import UNKNOWN, Protocol
 from vision_jax.utils import files
@@ -20,7 +21,8 @@ def cached(protocol: Protocol, limit: int, compute: Callable[[], FeatureSet]) ->
     """Returns the features of the protocol's reference, from the cache when they were computed before.
 
     What they depend on: the images (their fingerprint and split), the resizing, the network, its weights and which of
-    its features, and how many rows are kept (`limit`). Where the fingerprint is unknown nothing is kept.
+    its features, and how many rows are kept (`limit`). Where the fingerprint is unknown nothing is kept. All processes
+    of a run must call it.
 
     Args:
         protocol: of the distances that they are for.
@@ -32,7 +34,9 @@ def cached(protocol: Protocol, limit: int, compute: Callable[[], FeatureSet]) ->
     facts = {name: value for name, value in dataclasses.asdict(protocol).items() if name not in ("prefix", "reference")}
     key = json.dumps({**facts, "limit": limit}, sort_keys=True)
     path = files.cache_dir("fid") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-    if (found := _read(path, key)) is not None:
+    found = _read(path, key)
+    if parallel.all_processes(found is not None):  # Else all compute, which they can only do together.
+        assert found is not None
         return found
     found = compute()
     try:
@@ -48,7 +52,7 @@ def _read(path: pathlib.Path, key: str) -> FeatureSet | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, files.open_npz(file) as archive:
             arrays = {name: archive[name] for name in archive.files}
         if str(arrays["key"]) == key:
             return FeatureSet.of_arrays(arrays)

@@ -100,13 +100,19 @@ def write(
     return path
 
 
-def _spread(row: Row, metric: str) -> str:
-    """Returns 'mean ± standard deviation' of several seeds."""
-    mean, spread = row.mean(metric), row.spread(metric)
-    unit, sign = (100, " %") if words.in_percent(metric) else (1, "")
-    if mean is None or spread is None:
-        return "–" if mean is None else f"{page.show(unit * mean)}{sign}"
-    return f"{page.show(unit * mean)} ± {unit * spread:.2g}{sign}"
+def _spread(metric: str, values: Sequence[float]) -> str:
+    """Returns 'mean ± standard deviation unit' of several seeds; of one its value, of none a dash."""
+    mean = float(np.mean(values)) if values else np.nan
+    number, space, unit = words.value(metric, mean).partition(" ")
+    if len(values) < 2 or np.isnan(mean):
+        return f"{number}{space}{unit}"
+    deviation = (100 if unit == "%" else 1) * np.std(values, ddof=1)
+    return f"{number} ± {deviation:.2g}{space}{unit}"
+
+
+def _training_time(row: Row) -> str:
+    """Returns the mean of the runs."""
+    return words.duration(float(np.mean([record.results["training_seconds"] for record in row.records])))
 
 
 def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page.Block]:
@@ -121,7 +127,6 @@ def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page
             f1 = np.mean([metrics.macro_f1(one.confusion) for one in compared.predictions[number]])
             steps = [compare.seconds_per_step(record) for record in row.records]
             known = [1000 * step for step in steps if step is not None]
-            training = words.duration(float(np.mean([record.results["training_seconds"] for record in row.records])))
             measured_ = [compared.accuracy[number].get(name) for name in names]
             accuracies = [None if found is None else found.times(100) for found in measured_]
             parameters = row.records[0].results["parameters"]
@@ -134,15 +139,16 @@ def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page
                     *accuracies,
                     100 * float(f1),
                     step_time,
-                    training,
+                    _training_time(row),
                 ]
             )
-        examples = rows[0].records[0].results["evaluations"]
-        sizes = ", ".join(f"{name} n = {examples[name]['examples']:,}" for name in names)
+        evaluations = [record.results["evaluations"] for row in rows for record in row.records]
+        examples = {name: next(each[name]["examples"] for each in evaluations if name in each) for name in names}
+        sizes = ", ".join(f"{name} n = {number:,}" for name, number in examples.items())
         yield page.Table(header, table, caption=f"{sizes}. {words.WILSON} {_SEEDS if several else ''}")
         if several:
             metric = f"{compared.evaluator}/accuracy"
-            listed = [(row.name, ", ".join(map(str, row.seeds)), _spread(row, metric)) for row in rows]
+            listed = [(row.name, ", ".join(map(str, row.seeds)), _spread(metric, row.values(metric))) for row in rows]
             yield page.Table(("run", "seeds", f"{compared.evaluator} accuracy"), listed, caption=seeds)
     measured, sentences = compare.columns(rows)
     for sentence in sentences:
@@ -153,21 +159,12 @@ def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page
         for column in measured:
             evaluator, _, metric = column.name.rpartition("/")
             label = f"{evaluator}/{words.label(metric)}"
-            cells: list[page.Cell] = []
-            for number in range(len(rows)):
-                values = column.values.get(number)
-                if values is None:
-                    cells.append(None)
-                elif len(values) == 1:
-                    cells.append(words.value(metric, values[0]))
-                else:
-                    cells.append(f"{page.show(float(np.mean(values)))} ± {np.std(values, ddof=1):.2g}")
+            cells = [_spread(metric, column.values.get(number, [])) for number in range(len(rows))]
             number = 1 + sum(one.name == column.name for one in measured[: measured.index(column)])
             alone = sum(one.name == column.name for one in measured) == 1
             lines.append([label if alone else f"{label} (way {number})", *cells])
-        first = [row.records[0].results for row in rows]
-        lines.append(["parameters", *(page.show(results["parameters"]) for results in first)])
-        lines.append(["training time", *(words.duration(results["training_seconds"]) for results in first)])
+        lines.append(["parameters", *(page.show(row.records[0].results["parameters"]) for row in rows)])
+        lines.append(["training time", *map(_training_time, rows)])
         yield page.Table(header, lines, caption=seeds)
 
 

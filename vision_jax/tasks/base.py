@@ -194,12 +194,13 @@ class Task(abc.ABC):
             if split != "train" or options.train
         ]
 
-    def optimizer(self, peak: float, **options: Any) -> NetworkOptimizer:
-        """Returns the optimizer of one network; see `NetworkOptimizer.of_config`."""
-        durations = self.durations
-        return NetworkOptimizer.of_config(
-            self.config, steps=durations.total, warmup=durations.warmup, peak=peak, **options
-        )
+    def optimizer(self, peak: float, *, updates_per_step: int = 1, **options: Any) -> NetworkOptimizer:
+        """Returns the optimizer of one network, updated so often in each training step.
+
+        See `NetworkOptimizer.of_config`; its steps are these updates.
+        """
+        steps, warmup = (updates_per_step * steps for steps in (self.durations.total, self.durations.warmup))
+        return NetworkOptimizer.of_config(self.config, steps=steps, warmup=warmup, peak=peak, **options)
 
 
 def first_examples(config: ConfigDict, dataset: Dataset, split: str, count: int) -> dict[str, np.ndarray]:

@@ -65,7 +65,9 @@ class GAN(base.Task):
         self.loss = losses.adversarial(options.loss)
         rate = config.optimizer.learning_rate
         self.generator_optimizer = self.optimizer(rate)
-        self.discriminator_optimizer = self.optimizer(options.discriminator_learning_rate or rate)
+        self.discriminator_optimizer = self.optimizer(
+            options.discriminator_learning_rate or rate, updates_per_step=options.discriminator_steps
+        )
         self.augment = augment.build(config.data.augment, num_classes=None)
         self.distances = generated.Distances(config, dataset) if config.eval.gan.extractor else None
         for policy in options.augment:
@@ -197,7 +199,10 @@ class GAN(base.Task):
         key: jax.Array,
         step: jax.Array,
     ) -> tuple[NetworkState, base.Arrays]:
-        """Returns the discriminator after one update on images in [-1, 1], and the metrics of it."""
+        """Returns the discriminator after one update on images in [-1, 1], and the metrics of it.
+
+        `penalty` is what the loss has of the penalties, so that its mean over steps does not depend on `penalty_every`.
+        """
         options = self.config.gan
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
 
@@ -211,8 +216,8 @@ class GAN(base.Task):
                     return self.judge(params, network.batch_stats, images, labels, key)[0]
 
                 penalty = self.penalty(logits, real, fake, penalty_key, step)
-            # Where every n-th step has a penalty, it weighs n times as much.
-            total = value + self.weight("classifier", step) * classes + options.penalty_every * penalty
+            penalty *= options.penalty_every  # Where every n-th step has a penalty, it weighs n times as much.
+            total = value + self.weight("classifier", step) * classes + penalty
             return total, (value, classes, penalty, on_real, on_fake, stats)
 
         def gradients(penalized: bool) -> tuple[tuple[jax.Array, ...], base.Tree]:

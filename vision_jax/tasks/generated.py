@@ -1,5 +1,6 @@
 """Distances between the images of a GAN and real ones, in the features of a network that only helps."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -36,15 +37,21 @@ class Distances:
         self._real: dict[tuple[str, int], FeatureSet] = {}
 
     def protocol(self, split: str, limit: int) -> Protocol:
-        """Returns what distances to a split are measured with."""
-        source = datasets.limited(self.dataset.splits[split], limit)
-        return self.extractor.protocol(self.dataset.name, split, sources.fingerprint(source))
+        """Returns what distances to a split are measured with; what the config does to photos is part of it."""
+        fingerprint = sources.fingerprint(datasets.limited(self.dataset.splits[split], limit))
+        _, transform = transforms.for_config(self.config.data)
+        if transform is not None:
+            fingerprint = hashlib.sha256(f"{fingerprint} {transform!r}".encode()).hexdigest()
+            split = f"{split} ({transform.words})"
+        return self.extractor.protocol(self.dataset.name, split, fingerprint)
 
     def real(self, split: str, limit: int) -> FeatureSet:
         """Returns the features of a split's images, at most `limit` of them, spread evenly; 0 takes all."""
-        return reference.cached(
-            self.protocol(split, limit), _KEPT, lambda: self._embed(self.images(split, limit), _KEPT)
-        )
+        if (split, limit) not in self._real:
+            self._real[split, limit] = reference.cached(
+                self.protocol(split, limit), _KEPT, lambda: self._embed(self.images(split, limit), _KEPT)
+            )
+        return self._real[split, limit]
 
     def metric(self, split: str, limit: int) -> str:
         """Returns the name of the distance of as many generated images as the split has, or `limit`."""
@@ -146,7 +153,7 @@ def nearest(samples: np.ndarray, distances: Distances) -> tuple[dict[str, np.nda
     Returns:
         Pictures 'nearest_samples' [k, H, W, C] and 'nearest_training' [3 k, H, W, C]; array 'nearest_distance' [k, 3].
     """
-    training = np.stack(list(distances.images("train")))
-    indices, apart = memorization.nearest(samples, training, min(_NEIGHBORS, len(training)))
-    pictures = {"nearest_samples": samples, "nearest_training": training[indices.ravel()]}
+    neighbors = min(_NEIGHBORS, len(distances.dataset.splits["train"]))
+    _, apart, found = memorization.nearest(samples, distances.images("train"), neighbors)
+    pictures = {"nearest_samples": samples, "nearest_training": found.reshape(-1, *found.shape[2:])}
     return pictures, {"nearest_distance": apart}

@@ -39,17 +39,20 @@ def write(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> pa
 
 
 def _images(record: Record) -> tuple[ImagesOf | None, str]:
-    """Returns what gives the images of a run's data set, or why nothing does: the data may be elsewhere by now."""
+    """Returns what gives the images of a run's data set, or why nothing does.
+
+    The data may be elsewhere by now, and those of an evaluation on other data are not those of the config.
+    """
     try:
         config = config_lib.from_dict(record.config)
         dataset = datasets.of_config(config)
         for evaluation in record.results["evaluations"].values():
-            split = dataset.splits[evaluation["split"]]
-            if len(split) == evaluation["examples"] and sources.fingerprint(split) != evaluation["fingerprint"]:
-                return (
-                    None,
-                    f"the split {evaluation['split']!r} of {dataset.name} is no longer what it was evaluated on.",
-                )
+            name = evaluation["split"]
+            if name not in dataset.splits:
+                return None, f"{dataset.name} has no split {name!r}; there are {', '.join(dataset.splits)}."
+            source = datasets.limited(dataset.splits[name], evaluation["examples"])
+            if sources.fingerprint(source) != evaluation["fingerprint"]:
+                return None, f"the split {name!r} of {dataset.name} is not, or is no longer, what was evaluated."
     except (ValueError, OSError) as error:
         return None, str(error)
 

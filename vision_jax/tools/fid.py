@@ -12,8 +12,9 @@ Each side is one of:
   `arr_0`;
 - a data set and its split, NAME+SPLIT: the publisher's own split (`cifar10+train`: all 50,000), or where there is none
   that which a run cuts by default (`digits+test`);
-- the folder of a GAN's run, whose generator (EMA, checkpoint `--checkpoint`) then draws `--n` samples. A run is the
-  generated side wherever it stands.
+- the folder of a GAN's run, whose generator (EMA, checkpoint `--checkpoint`) then draws `--n` samples, of a conditional
+  one the classes in turn (in its own evaluations the run draws the class of each real image). A run is the generated
+  side wherever it stands.
 
 Flags are written with - or _. `--self-check` is for a machine with the real Inception weights and CIFAR-10: it repeats
 torch-fidelity's own test (tests/tf1/numerical_precision/test_metric_fid_fidelity.py there, of version 0.4), in which
@@ -47,10 +48,12 @@ from vision_jax.metrics.inception_score import inception_score
 from vision_jax.metrics.receipt import UNKNOWN, Protocol, Receipt
 from vision_jax.pretrained import extractors, reference
 from vision_jax.pretrained.extractors import Extractor
+from vision_jax.utils import files as files_lib
 from vision_jax.utils.text import closest
 
 _KEPT = 10_000  # Features of each side that are kept for all but the Fréchet distance.
 _CHUNK = 256  # Files decoded ahead.
+_FLAGS = {"infinity": "infinity", "kernel": "kid", "manifold": "prdc", "score": "isc"}  # Of `generative.PARTS`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +189,9 @@ def compare(first: str, second: str, parts: Sequence[str], options: Options) -> 
         protocol = extractor.protocol(real.name, getattr(real, "split", ""), real.fingerprint)
     known = feature_set(extractor, real, options, keep=True)
     found = feature_set(extractor, fake, options, keep=False)
+    for part, reason in generative.left_out(known, found, parts).items():
+        if part in _FLAGS:
+            print(f"--{_FLAGS[part]} is left out: {reason}.", file=sys.stderr)
     return generative.measure(known, found, protocol, parts=parts, resamples=options.resamples)[1]
 
 
@@ -279,7 +285,7 @@ def _npz(path: pathlib.Path) -> Images | Statistics:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, files_lib.open_npz(file) as archive:
             names = set(archive.files)
             images = next((archive[name] for name in ("images", "arr_0") if name in names), None)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -322,7 +328,8 @@ def _run(path: pathlib.Path, options: Options) -> Images:
     def read() -> Iterator[np.ndarray]:
         return iter(generator.sample(count, seed=options.seed, batch_size=options.batch_size))
 
-    return Images(str(path), f"checkpoint {options.checkpoint}, seed {options.seed}", UNKNOWN, count, read, True)
+    split = f"checkpoint {options.checkpoint}, seed {options.seed}{', classes in turn' * generator.conditional}"
+    return Images(str(path), split, UNKNOWN, count, read, True)
 
 
 def _check_statistics(extractor: Extractor, given: Statistics) -> None:
@@ -387,8 +394,7 @@ def main(argv: list[str]) -> int:
         if given.save_stats:
             print(save_statistics(argv[1], argv[2], options))
             return 0
-        wanted = {"infinity": given.infinity, "kernel": given.kid, "manifold": given.prdc, "score": given.isc}
-        parts = [part for part, flag in wanted.items() if flag or given.all]
+        parts = [part for part, flag in _FLAGS.items() if given[flag].value or given.all]
         receipts = compare(argv[1], argv[2], ["interval"] * (options.resamples > 1) + parts, options)
     except (ValueError, OSError, CheckpointError) as error:
         print(command_line.in_words(error), file=sys.stderr)

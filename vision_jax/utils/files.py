@@ -89,6 +89,21 @@ def atomic_folder(
         raise
 
 
+def open_npz(file: IO[bytes]) -> Any:
+    """Opens an .npz of plain arrays by `np.load`, of which nothing is unpickled.
+
+    Raises:
+        ValueError: the file holds something else, such as a single array.
+        EOFError, OSError, zipfile.BadZipFile: it is empty, cannot be read, or is damaged.
+    """
+    import numpy as np
+
+    found = np.load(file, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        raise ValueError("it holds a single array without a name, as an .npy does")
+    return found
+
+
 def write_json(path: str | os.PathLike[str], values: Any) -> None:
     """Writes strict JSON with `atomic_write`."""
     with atomic_write(path) as file:
