@@ -4,6 +4,7 @@ import ast
 import json
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -121,6 +122,23 @@ def test_a_run_that_fails_ends_the_study_and_says_which(tmp_path, compared, caps
     assert study.main([*arguments, "--compare"], Trainer(None)) == 0 and compared[0][0] == ["a_seed=0"]
     assert study.main([arguments[0], f"--out={tmp_path / 'empty'}", "--compare"]) == 1
     assert "None of the 4 runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_waits_for_the_run_to_save(number, tmp_path, monkeypatch, capsys):
+    # A stand-in for a run, which SIGTERM reaches only if it is passed on; a terminal sends Ctrl-C to both.
+    run = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(75)))\n"
+        f"os.kill(os.getppid(), {int(number)})\n"
+        f"time.sleep({0.5 if number == signal.SIGINT else 60})\n"
+        "sys.exit(75)"
+    )
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Run, "command", lambda *_: [sys.executable, "-c", run])
+    assert study.main([written(tmp_path, TWO), f"--out={tmp_path / 'out'}"]) == 1
+    assert "a_seed=0 was stopped by a signal and has saved" in capsys.readouterr().err
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 SEARCHED = (

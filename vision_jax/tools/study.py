@@ -19,6 +19,7 @@ import json
 import math
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,27 @@ _RECORD = "study.json"  # In a run's folder: what it was started with.
 _ETA = 3  # Of successive halving: one setting in three goes on, for three times as long.
 
 Launcher = Callable[[list[str]], int]
+
+
+def started(command: list[str]) -> int:
+    """Runs a command to its end and returns its status. Signals are its to answer: it saves, which takes its time.
+
+    A terminal sends Ctrl-C to it, too; SIGTERM is passed on.
+    """
+    children: list[subprocess.Popen] = []
+
+    def pass_on(*_: object) -> None:
+        for child in children:
+            child.terminate()
+
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: pass_on}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        children.append(subprocess.Popen(command))
+        return children[0].wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def result(workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -106,7 +128,7 @@ def search(
     return [out / shorter.name for _, _, shorter in ranked]
 
 
-def main(argv: Sequence[str] | None = None, launch: Launcher = subprocess.call) -> int:
+def main(argv: Sequence[str] | None = None, launch: Launcher = started) -> int:
     """Runs the study named on the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m vision_jax.tools.study",
