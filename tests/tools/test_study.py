@@ -119,7 +119,8 @@ def test_a_run_that_fails_ends_the_study_and_says_which(tmp_path, compared, caps
     arguments = [written(tmp_path, TWO), f"--out={tmp_path / 'out'}"]
     assert study.main(arguments, Trainer(lambda given: 0.5, fail={"a_seed=1": 1})) == 1
     assert "a_seed=1 failed with status 1" in capsys.readouterr().err
-    assert study.main([*arguments, "--compare"], Trainer(None)) == 0 and compared[0][0] == ["a_seed=0"]
+    assert study.main([*arguments, "--compare"], Trainer(None)) == 0 and not compared
+    assert f"The one run that has finished: {tmp_path / 'out' / 'a_seed=0'}\n" in capsys.readouterr().out
     assert study.main([arguments[0], f"--out={tmp_path / 'empty'}", "--compare"]) == 1
     assert "None of the 4 runs" in capsys.readouterr().err
 
@@ -169,7 +170,7 @@ def test_random_search_trains_every_setting_and_ranks_them(tmp_path, compared):
     ]
 
 
-def test_successive_halving_gives_the_better_third_three_times_as_long(tmp_path, compared):
+def test_successive_halving_gives_the_better_third_three_times_as_long(tmp_path, compared, capsys):
     trainer = Trainer(by_rate)
     arguments = [written(tmp_path, SEARCHED), f"--out={tmp_path / 'out'}", "--search=halving", "--budget=9"]
     assert study.main(arguments, trainer) == 0
@@ -192,7 +193,13 @@ def test_successive_halving_gives_the_better_third_three_times_as_long(tmp_path,
     best = sorted(rates, key=rates.get, reverse=True)
     assert {name.removesuffix("_round1") for name in rounds[1]} == set(best[:3])
     assert rounds[2] == [f"{best[0]}_round2"]
-    assert compared[0][0] == rounds[2]
+    # A last round of one has nothing to be compared with.
+    assert not compared and f"The best run: {tmp_path / 'out' / rounds[2][0]}\n" in capsys.readouterr().out
+
+
+def test_runs_that_cannot_be_compared_are_a_sentence(tmp_path, capsys):
+    assert study.main([written(tmp_path, TWO), f"--out={tmp_path / 'out'}"], Trainer(lambda given: 0.5)) == 1
+    assert "a_seed=0 is no folder of a run" in capsys.readouterr().err
 
 
 def test_settings_are_not_repeated_and_ranges_are_kept():

@@ -7,11 +7,12 @@
 
 A study is a file with `get_study(variant)`. Its runs lie in OUT/NAME; started again, finished ones are kept and an
 unfinished one continues. `--commands` prints one line per run, the N-th for task N of an array job, and does nothing
-else; `--compare` makes the page of those that have finished. `--config.SECTION.OPTION=VALUE` holds for all runs.
+else; `--compare` makes the page of those that have finished, two or more. `--config.SECTION.OPTION=VALUE` holds for all runs.
 
 A search draws settings from the study's `space`, each a run: 'random' trains them all, 'halving' (Jamieson & Talwalkar
 2016, arXiv 1502.07943) trains them for a part of the length, the best third of them for three times as long from the
-beginning, and so on. Both rank by the validation metric that chose each run's checkpoint.
+beginning, and so on. Both rank by the validation metric that chose each run's checkpoint; the page compares the runs of
+the last round, and where that is one, its folder is printed.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vision_jax import ending, progress
+from vision_jax import command_line, ending, progress
 from vision_jax.study import Run, Study, StudyError, load
 from vision_jax.tools import compare
 from vision_jax.utils import files
@@ -166,9 +167,12 @@ def main(argv: Sequence[str] | None = None, launch: Launcher = started) -> int:
             folders = [given.out / run.name for run in runs if result(given.out / run.name) is not None]
             if not folders:
                 raise StudyError(f"None of the {len(runs)} runs in {given.out} has finished.")
-        print(f"Comparison: {compare.write(folders, given.out / 'comparison')}")
-    except StudyError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        if len(folders) > 1:
+            print(f"Comparison: {compare.write(folders, given.out / 'comparison')}")
+        else:
+            print(f"{'The best run' if given.search else 'The one run that has finished'}: {folders[0]}")
+    except (StudyError, ValueError, OSError) as error:
+        print(command_line.in_words(error), file=sys.stderr)
         return 1
     return 0
 
