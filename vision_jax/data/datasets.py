@@ -85,14 +85,16 @@ def t91(options: Options) -> Dataset:
             "folder that holds them by --config.data.data_dir=FOLDER."
         )
 
-    def read(name: str, val_fraction: float) -> Dataset:
-        return folder_lib.load(place / name, val_fraction=val_fraction, test_fraction=0.0, seed=options["split_seed"])
+    def read(name: str, val_fraction: float, test_fraction: float) -> Dataset:
+        return folder_lib.load(
+            place / name, val_fraction=val_fraction, test_fraction=test_fraction, seed=options["split_seed"]
+        )
 
-    trained = read("T91", options["val_fraction"])
+    trained = read("T91", options["val_fraction"], options["test_fraction"])
     made: dict[str, Source] = dict(trained.splits)
     for name in _RESTORATION_TESTS:
         if (place / name).is_dir():
-            found = read(name, 0.0).splits["train"]
+            found = read(name, 0.0, 0.0).splits["train"]
             assert isinstance(found, folder_lib.FolderSource)
             # Some publishers put pictures in low resolution beside the originals.
             originals = [i for i, path in enumerate(found.paths) if "_LR" not in pathlib.Path(path).stem.upper()]
