@@ -28,6 +28,7 @@ from vision_jax.rewind import Rewind
 from vision_jax.run import Run
 from vision_jax.tasks.base import Constants, Durations, Evaluator, Task
 from vision_jax.tasks.state import TrainState
+from vision_jax.utils.options import ConfigError
 
 Carry = tuple[TrainState, MetricSums]
 
@@ -168,7 +169,9 @@ class Training:
         start = rewind.next_batch(self.step, rewinds)
         self.dispatches = Dispatches(run, self.evaluation.constants, run.task.loader(state, loader), start)
         self.shapes = self.dispatches.sums_shapes(state)
-        sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else self.zeros()
+        sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else None
+        if sums is None or _shapes(sums) != _shapes(self.shapes):  # A changed config may have other metrics.
+            sums = self.zeros()
         self.carry: Carry = (state, sums)
         self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
         self.checked: tuple[int, MetricSums] | None = None  # Step and its sums on the host, found to be finite.
@@ -304,6 +307,7 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
 
     Raises:
         CheckpointError: another process trains this run, its checkpoints do not fit the config, or none can be written.
+        ConfigError: a checkpoint is beyond the end of a changed config.
         NotFiniteError: a metric or the state became NaN or infinite, once more often than `config.train.rewinds`.
     """
     config = run.config
@@ -330,6 +334,11 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
         restored = run.checkpoints.restore_newest(run.abstract_state())
         if restored and not allow_config_change:
             _refuse_other_data(restored, input_state)
+        if restored and restored.step > run.durations.total:
+            raise ConfigError(
+                f"Checkpoint {restored.step} of {run.workdir} is beyond the {run.durations.total} steps of this config. "
+                "Let it train for longer, or choose another --workdir."
+            )
         if rewinds is None:
             rewinds = rewind.of_history(restored.history) if restored else ()
         else:
@@ -341,6 +350,10 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
             if len(rewinds) >= config.train.rewinds:
                 raise
             notice, bad_step = error.found, error.step
+
+
+def _shapes(sums: MetricSums) -> MetricSums:
+    return jax.tree.map(np.shape, sums)
 
 
 def _refuse_other_data(restored: Restored, input_state: dict[str, Any]) -> None:
