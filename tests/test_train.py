@@ -108,7 +108,7 @@ def test_a_finished_run_started_again_trains_no_more_and_reports_the_same(load_c
     first = trained(config, tmp_path)
     rows = (tmp_path / "metrics.jsonl").read_text()
     second = trained(config, tmp_path)
-    assert first == second
+    assert first == second and first["finished"]
     assert (tmp_path / "metrics.jsonl").read_text() == rows
 
 
@@ -136,7 +136,7 @@ def smallest(steps, log_every=0):
 
 def test_a_changed_config_that_ends_before_the_checkpoint_is_refused(tmp_path):
     untrained_runs.write(smallest(steps=13), tmp_path, step=13)
-    with pytest.raises(ConfigError, match="Checkpoint 13 of .* is beyond the 7 steps of this config"):
+    with pytest.raises(ConfigError, match=r"Checkpoint 13 of .* is beyond the 7 steps of this config"):
         trained(smallest(steps=7), tmp_path, allow_config_change=True)
 
 
@@ -182,7 +182,7 @@ def test_not_finite_stops_with_step_metric_and_last_good_checkpoint(load_config,
 @pytest.mark.usefixtures("no_page")
 def test_early_stopping_counts_evaluations_since_the_best(load_config, tmp_path):
     config = tiny(load_config, "classification", optimizer__learning_rate=0.0, eval__patience=2, train__epochs=40.0)
-    trained(config, tmp_path)
+    assert trained(config, tmp_path)["finished"]
     evaluated = [row["step"] for row in writers.read_rows(tmp_path / "metrics.jsonl") if "val/loss" in row]
     # Nothing is learnt, so the first evaluation stays the best of its equals until the statistics drift.
     assert 3 <= len(evaluated) < 18

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -77,6 +78,17 @@ class Run:
         if self.task.pretrained:
             state = parallel.put(self.task.start(parallel.to_host(state)), shardings)
         return state
+
+    def out_of_patience(self, evaluations: Sequence[Mapping[str, float]]) -> bool:
+        """Returns whether `config.eval.patience` of these evaluations followed the best, by the checkpoints' metric."""
+        patience, name = self.config.eval.patience, self.checkpoints.best_metric
+        scores = [self.checkpoints.sign * row[name] for row in evaluations if name in row]
+        return bool(patience) and len(scores) - 1 - int(np.argmax(scores or [0.0])) >= patience
+
+    def finished(self) -> bool:
+        """Returns whether training has ended, by the newest checkpoint: after all steps, or out of patience."""
+        history, newest = self.checkpoints.newest_history(), self.checkpoints.newest() or 0
+        return newest >= self.durations.total or self.out_of_patience(history["evaluations"])
 
     def loader(self, split: str, limit: int = 0) -> Loader:
         """Returns the batches of a split; a small training split is put on the device here.

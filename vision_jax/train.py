@@ -336,8 +336,8 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
             _refuse_other_data(restored, input_state)
         if restored and restored.step > run.durations.total:
             raise ConfigError(
-                f"Checkpoint {restored.step} of {run.workdir} is beyond the {run.durations.total} steps of this config. "
-                "Let it train for longer, or choose another --workdir."
+                f"Checkpoint {restored.step} of {run.workdir} is beyond the {run.durations.total} steps of this config."
+                " Let it train for longer, or choose another --workdir."
             )
         if rewinds is None:
             rewinds = rewind.of_history(restored.history) if restored else ()

@@ -68,6 +68,8 @@ def test_small_files_are_kept_and_no_paths_or_names_of_the_machine(tmp_path):
 def test_what_is_no_ended_run_of_a_config_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the run has not ended"):
         kept_runs.keep(tmp_path, tmp_path, "a")
+    with pytest.raises(ValueError, match="the run has not ended"):
+        kept_runs.keep(a_run(tmp_path, seed=1, finished=False), tmp_path, "a")
     with pytest.raises(ValueError, match="names no --config"):
         kept_runs.keep(a_run(tmp_path, command="python script.py"), tmp_path, "a")
 

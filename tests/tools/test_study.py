@@ -32,7 +32,7 @@ class Trainer:
         self.started.append(workdir.name)
         if status := self.fail.pop(workdir.name, 0):
             return status
-        (workdir / "report").mkdir(parents=True)
+        (workdir / "report").mkdir(parents=True, exist_ok=True)
         results = {"chosen_by": "val/accuracy", "metrics": {"val/accuracy": self.accuracy(given)}}
         (workdir / "report" / "results.json").write_text(json.dumps(results))
         return 0
@@ -113,6 +113,17 @@ def test_finished_runs_are_kept_and_a_stopped_one_continues(tmp_path, compared, 
     assert study.main([*arguments, "--compare"], again) == 0 and len(again.started) == 2 and len(compared) == 2
     assert study.main([*arguments, "--config.train.epochs=2.0"], again) == 1
     assert "was begun with other options" in capsys.readouterr().err
+
+
+def test_a_run_that_was_evaluated_before_its_end_is_not_finished(tmp_path, compared):
+    arguments = [written(tmp_path, TWO), f"--out={tmp_path / 'out'}"]
+    assert study.main(arguments, Trainer(lambda given: 0.5, fail={"b_seed=0": 75})) == 1
+    results = {"chosen_by": "val/accuracy", "metrics": {"val/accuracy": 0.1}, "finished": False}
+    (tmp_path / "out" / "b_seed=0" / "report").mkdir()
+    (tmp_path / "out" / "b_seed=0" / "report" / "results.json").write_text(json.dumps(results))
+    assert study.main([*arguments, "--compare"], Trainer(None)) == 0 and compared[0][0] == ["a_seed=0", "a_seed=1"]
+    again = Trainer(lambda given: 0.5)
+    assert study.main(arguments, again) == 0 and again.started == ["b_seed=0", "b_seed=1"]
 
 
 def test_a_run_that_fails_ends_the_study_and_says_which(tmp_path, compared, capsys):

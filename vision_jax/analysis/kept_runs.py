@@ -48,9 +48,9 @@ def keep(workdir: str | pathlib.Path, folder: str | pathlib.Path, name: str) -> 
     lies = record.workdir.resolve()
     if kept.resolve() in (lies, *lies.parents):
         raise ValueError(f"{kept} would be replaced, and the run itself lies there; choose another --name.")
-    if not (record.workdir / "report" / _RESULTS).is_file():
+    if not record.finished:
         raise ValueError(
-            f"{record.workdir} has no report/{_RESULTS}: it is no folder of a run, or the run has not ended."
+            f"{record.workdir} has no report/{_RESULTS} of a finished run: it is none, or the run has not ended."
         )
     environment = record.environment
     if not record.config_name:

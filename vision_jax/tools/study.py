@@ -7,7 +7,8 @@
 
 A study is a file with `get_study(variant)`. Its runs lie in OUT/NAME; started again, finished ones are kept and an
 unfinished one continues. `--commands` prints one line per run, the N-th for task N of an array job, and does nothing
-else; `--compare` makes the page of those that have finished, two or more. `--config.SECTION.OPTION=VALUE` holds for all runs.
+else; `--compare` makes the page of those that have finished, two or more. `--config.SECTION.OPTION=VALUE` holds for all
+runs.
 
 A search draws settings from the study's `space`, each a run: 'random' trains them all, 'halving' (Jamieson & Talwalkar
 2016, arXiv 1502.07943) trains them for a part of the length, the best third of them for three times as long from the
@@ -27,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vision_jax import command_line, ending, progress
+from vision_jax.analysis.record import Record
 from vision_jax.study import Run, Study, StudyError, load
 from vision_jax.tools import compare
 from vision_jax.utils import files
@@ -60,8 +62,8 @@ def started(command: list[str]) -> int:
 
 def result(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Returns the results of a finished run, None before that."""
-    path = workdir / "report" / "results.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    record = Record(workdir)
+    return record.results if record.finished else None
 
 
 def train(run: Run, out: pathlib.Path, more: Sequence[str], launch: Launcher) -> dict[str, Any]:
