@@ -142,6 +142,15 @@ class Dispatches:
         return self.send(carry, self.put(list(itertools.islice(self.batches, count))), count)
 
 
+def restored_sums(restored: Restored | None, shapes: MetricSums, run: Run) -> MetricSums:
+    """Returns a checkpoint's sums since the last row; zeros without one, or if a changed config has other metrics."""
+    if restored:
+        sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh)
+        if jax.tree.map(np.shape, sums) == jax.tree.map(np.shape, shapes):
+            return sums
+    return parallel.zeros(shapes, run.mesh)
+
+
 class Training:
     """A run under way: its state, where it is, and what it does when something is due.
 
@@ -169,10 +178,7 @@ class Training:
         start = rewind.next_batch(self.step, rewinds)
         self.dispatches = Dispatches(run, self.evaluation.constants, run.task.loader(state, loader), start)
         self.shapes = self.dispatches.sums_shapes(state)
-        sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else None
-        if sums is None or _shapes(sums) != _shapes(self.shapes):  # A changed config may have other metrics.
-            sums = self.zeros()
-        self.carry: Carry = (state, sums)
+        self.carry: Carry = (state, restored_sums(restored, self.shapes, run))
         self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
         self.checked: tuple[int, MetricSums] | None = None  # Step and its sums on the host, found to be finite.
         self.newest: dict[str, float] = {}  # The last one written.
@@ -350,10 +356,6 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
             if len(rewinds) >= config.train.rewinds:
                 raise
             notice, bad_step = error.found, error.step
-
-
-def _shapes(sums: MetricSums) -> MetricSums:
-    return jax.tree.map(np.shape, sums)
 
 
 def _refuse_other_data(restored: Restored, input_state: dict[str, Any]) -> None:
