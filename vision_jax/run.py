@@ -112,6 +112,7 @@ class Run:
             eval_transform=evaluation,
             workers=data.workers,
             prefetch=data.prefetch,
+            split=split,
         )
 
 
