@@ -196,7 +196,7 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
     if writer:
         writer.write_final(restored.step, results["metrics"], shown)
     if jax.process_index() == 0:
-        if not (run.workdir / "config.json").exists():  # An evaluation on other data than the run's.
+        if "train" not in run.dataset.splits:  # An evaluation on other data than the run's.
             environment.note(run.workdir, run.config, run.dataset)
         _report(run, results)
     return results

@@ -1,7 +1,9 @@
 """Everything that a run needs before its first step, built from the config alone."""
 
 import dataclasses
+import hashlib
 import json
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -175,6 +177,8 @@ def build(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset | No
 def build_for(config: ConfigDict, workdir: str | pathlib.Path, data: str) -> Run:
     """Builds a trained run for its evaluation on other data: what is written goes to `WORKDIR/evaluations/DATA`.
 
+    For a folder of photos DATA is its name and a short hash of its path.
+
     Neither the data that it was trained on nor its optimizer's state are needed.
 
     Args:
@@ -199,9 +203,18 @@ def build_for(config: ConfigDict, workdir: str | pathlib.Path, data: str) -> Run
     if not config.data.image_size and shape != trained["image_shape"]:
         raise ConfigError(f"Images of {data} are {shape}, but {workdir} was trained on {trained['image_shape']}.")
     built = build(config, workdir, dataclasses.replace(other, splits={"train": source, "val": source, "test": source}))
-    target = workdir / "evaluations" / re.sub(r"[^A-Za-z0-9_.-]+", "_", data).strip("_.")
+    target = workdir / "evaluations" / _folder_name(data)
     evaluators = [evaluator for evaluator in built.evaluators if evaluator.split == "test"]
     return dataclasses.replace(built, workdir=target, dataset=other, evaluators=evaluators)
+
+
+def _folder_name(data: str) -> str:
+    """Returns what an evaluation's folder is called: as the data set, or as a folder of photos with its path's hash."""
+    path, ending = pathlib.Path(data).expanduser().resolve(), ""
+    if not datasets.is_name(data):
+        data, ending = path.name, hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    words = re.sub(r"[^A-Za-z0-9_.-]+", "_", data).strip("_.")
+    return "-".join(filter(None, (words, ending)))
 
 
 def _best_metric(name: str, evaluators: list[Evaluator]) -> tuple[str, bool]:

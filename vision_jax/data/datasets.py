@@ -200,6 +200,11 @@ def _empty(split: str, name: str, dataset: Dataset, options: Options) -> str:
     )
 
 
+def is_name(data: str) -> bool:
+    """Returns whether this names a data set, and no folder."""
+    return data in DATASETS or data.startswith("tfds:")
+
+
 def for_evaluation(data: str, options: Options, class_names: tuple[str, ...]) -> Dataset:
     """Returns other data to evaluate a network on, as the one split 'test'.
 
@@ -212,7 +217,7 @@ def for_evaluation(data: str, options: Options, class_names: tuple[str, ...]) ->
     Raises:
         ValueError: neither a data set nor a folder, or classes that the network does not know.
     """
-    if data in DATASETS or data.startswith("tfds:"):
+    if is_name(data):
         found = original({**options, "name": data})
     elif pathlib.Path(data).expanduser().is_dir():
         from vision_jax.data import folder as folder_lib
