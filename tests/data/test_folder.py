@@ -192,6 +192,15 @@ def test_every_broken_file_is_listed(tmp_path):
         load(tmp_path, on_broken="ignore")
 
 
+@pytest.mark.parametrize("splits", [("",), ("train",), ("train", "val")])
+def test_skipping_may_not_leave_nothing_to_train_on(splits, tmp_path):
+    for path in tree(tmp_path, splits).rglob("*.png"):
+        if "val" not in path.parts:
+            path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="going on"), pytest.raises(ValueError, match="no usable photo to train"):
+        load(tmp_path, on_broken="skip")
+
+
 def test_the_check_is_remembered_and_renewed(tmp_path, monkeypatch):
     tree(tmp_path)
     opened = []

@@ -170,6 +170,8 @@ def load(
         own[split] = FolderSource(os.fspath(root), [p for p, _ in kept], labels, [photos[p] for p, _ in kept])
 
     sources = _hold_out(own, val_fraction, test_fraction, seed)
+    if "train" not in sources:
+        raise ValueError(f"{root} has no usable photo to train on; {len(broken)} of its files are broken. {_LAYOUTS}")
     _report_missing(sources, class_names)
     _report_duplicates(sources, class_names)
     how = "its own folders" if "train" in own else f"by class and content, seed {seed}"
