@@ -131,6 +131,19 @@ def test_lower_is_better(tmp_path):
     checkpoints.close()
 
 
+def test_those_that_were_not_evaluated_come_last_the_newest_first(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=4, best_metric="val/accuracy")
+    checkpoints.begin_writing()
+    for step in (1, 2, 3):
+        save(checkpoints, step, {})
+    checkpoints.wait()
+    assert checkpoints.ranked() == [3, 2, 1] and checkpoints.best() == 3
+    save(checkpoints, 4, {1: 0.5, 3: float("nan")})
+    checkpoints.wait()
+    assert checkpoints.ranked() == [1, 4, 3, 2]
+    checkpoints.close()
+
+
 def _values(folder: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in folder.rglob("d/*") if path.is_file()]
 

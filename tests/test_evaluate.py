@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import untrained_runs
+from vision_jax import config as config_lib
 from vision_jax import evaluate, train, writers
 from vision_jax import run as run_lib
 from vision_jax.analysis.record import Record, check_same_examples
@@ -241,6 +243,20 @@ def test_another_evaluation_may_pick_the_best_checkpoint(helped, load_config, tm
         run_lib.build(smoke(load_config, eval__best_metric="helped/men"), tmp_path)
     with pytest.raises(run_lib.ConfigError, match="'test/accuracy'"):  # Which is read when training has ended.
         run_lib.build(smoke(load_config, eval__best_metric="test/accuracy"), tmp_path)
+
+
+@pytest.mark.usefixtures("no_page")
+def test_results_say_whether_training_had_ended(tmp_path):
+    config = config_lib.default()
+    config.data.limit, config.model.name, config.model.mlp = 40, "mlp", dict(hidden=(5,))
+    config.train.steps = 13
+    untrained_runs.write(config, tmp_path, step=7)
+    with run_lib.build(config, tmp_path) as run:
+        assert not evaluate.final(run, None, evaluate.Evaluation(run))["finished"]
+    assert not Record(tmp_path).finished
+    untrained_runs.write(config, tmp_path, step=13)
+    with run_lib.build(config, tmp_path) as run:
+        assert run.finished()
 
 
 def test_what_a_page_shows_is_read_from_the_folder(load_config, tmp_path):

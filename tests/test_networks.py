@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import re
 import subprocess
 import sys
 
@@ -115,14 +116,29 @@ def test_other_data_are_evaluated_beside_the_run(trained, tmp_path):
             Image.fromarray(rgb).save(tmp_path / "mine" / str(label) / f"{i}.png")
     with pytest.raises(config_lib.ConfigError, match=r"are \[8, 8, 3\], but .* was trained on \[8, 8, 1\]"):
         run.build_for(config, workdir, str(tmp_path / "mine"))
+    (workdir / "evaluations/digits").mkdir(parents=True)
+    for name in ("config", "dataset", "environment"):  # Of an earlier one.
+        (workdir / f"evaluations/digits/{name}.json").write_text("{}")
     with run.build_for(config, workdir, "digits") as built:
         results = evaluate.final(built, built.checkpoints.best(), evaluate.Evaluation(built))
     assert results["examples"] == {"test": 1797} and set(results["evaluations"]) == {"test"}
     written = json.loads((workdir / "evaluations/digits/report/results.json").read_text())
     assert written == results
     assert (workdir / "evaluations/digits/report/index.html").is_file()
+    noted = json.loads((workdir / "evaluations/digits/dataset.json").read_text())
+    assert noted["name"] == "digits" and "command" in (workdir / "evaluations/digits/environment.json").read_text()
     with pytest.raises(ValueError, match="is no folder and no data set; did you mean 'digits'"):
         run.build_for(config, workdir, "digts")
+
+
+def test_each_folder_has_an_evaluation_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folders = (".", "..", "../a/b", "a_b", "a b", "a/b", "b", "фото", "图片")
+    names = [run._folder_name(data) for data in folders]
+    assert len(set(names)) == len(names) and all(re.fullmatch("[A-Za-z0-9_-]+", name) for name in names)
+    assert names[0].startswith("here-") and run._folder_name(str(tmp_path / "here")) == names[0]
+    assert [run._folder_name(name) for name in ("digits", "tfds:a/b")] == ["digits", "tfds_a_b"]
 
 
 def test_labels_of_other_data_become_the_network_s(tmp_path):

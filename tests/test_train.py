@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from tests import forked_commands
+from tests import forked_commands, untrained_runs
 from vision_jax import checkpoints, monitor, parallel, train, writers
+from vision_jax import config as config_lib
 from vision_jax import run as run_lib
 from vision_jax.tasks import base, registry
 from vision_jax.tools import verify_resume
 from vision_jax.utils import trees
+from vision_jax.utils.options import ConfigError
 
 CONFIGS = {"classification": "digits_cnn", "gan": "dcgan_digits", "super_resolution": "srcnn_t91"}
 
@@ -106,7 +108,7 @@ def test_a_finished_run_started_again_trains_no_more_and_reports_the_same(load_c
     first = trained(config, tmp_path)
     rows = (tmp_path / "metrics.jsonl").read_text()
     second = trained(config, tmp_path)
-    assert first == second
+    assert first == second and first["finished"]
     assert (tmp_path / "metrics.jsonl").read_text() == rows
 
 
@@ -121,6 +123,41 @@ def test_a_changed_config_is_refused_with_the_list_unless_allowed(load_config, t
     assert "prefetch" not in str(error.value)
     assert trained(changed, tmp_path, allow_config_change=True)["checkpoint_step"] > 0
     assert writers.read_rows(tmp_path / "metrics.jsonl")[-1]["step"] == 16
+
+
+def smallest(steps, log_every=0):
+    """A config that compiles in no time."""
+    config = config_lib.default()
+    config.data.limit, config.data.batch_size = 40, 8
+    config.model.name, config.model.mlp = "mlp", dict(hidden=(5,))
+    config.train.steps, config.log.every_steps, config.log.tensorboard = steps, log_every, False
+    return config
+
+
+def test_a_changed_config_that_ends_before_the_checkpoint_is_refused(tmp_path):
+    untrained_runs.write(smallest(steps=13), tmp_path, step=13)
+    with pytest.raises(ConfigError, match=r"Checkpoint 13 of .* is beyond the 7 steps of this config"):
+        trained(smallest(steps=7), tmp_path, allow_config_change=True)
+
+
+@pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize(("metric", "every"), [("another", 4), ("loss", 8)])
+def test_a_change_that_changes_the_metrics_begins_their_sums_anew(metric, every, tmp_path, monkeypatch):
+    from vision_jax.tasks.classification import Classification
+
+    original = Classification.train_step
+
+    def with_another(self, state, constants, batch, key):
+        state, metrics = original(self, state, constants, batch, key)
+        return state, {**metrics, metric: metrics["loss"]}
+
+    monkeypatch.setattr(Classification, "per_step", ("loss",))
+    trained(smallest(steps=6, log_every=4), tmp_path)
+    monkeypatch.setattr(Classification, "train_step", with_another)
+    trained(smallest(steps=17, log_every=every), tmp_path, allow_config_change=True)
+    rows = writers.read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows if f"train/{metric}" in row][-2:] == [16, 17]
+    assert [row["step"] for row in writers.read_rows(tmp_path / writers.STEPS)] == list(range(1, 18))
 
 
 @pytest.mark.usefixtures("no_page")
@@ -145,7 +182,7 @@ def test_not_finite_stops_with_step_metric_and_last_good_checkpoint(load_config,
 @pytest.mark.usefixtures("no_page")
 def test_early_stopping_counts_evaluations_since_the_best(load_config, tmp_path):
     config = tiny(load_config, "classification", optimizer__learning_rate=0.0, eval__patience=2, train__epochs=40.0)
-    trained(config, tmp_path)
+    assert trained(config, tmp_path)["finished"]
     evaluated = [row["step"] for row in writers.read_rows(tmp_path / "metrics.jsonl") if "val/loss" in row]
     # Nothing is learnt, so the first evaluation stays the best of its equals until the statistics drift.
     assert 3 <= len(evaluated) < 18

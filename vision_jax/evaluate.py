@@ -137,6 +137,8 @@ class Evaluation:
 def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | None = None) -> dict[str, Any]:
     """Runs all evaluators on a checkpoint, writes `outputs/` and `report/`, and returns the results.
 
+    `finished` among them says whether training has ended; an evaluation on other data does not know.
+
     Args:
         run: whose checkpoint it is.
         step: of the checkpoint; None takes the best that is whole.
@@ -165,6 +167,7 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
         "checkpoint_step": restored.step,
         "chosen_by": run.checkpoints.best_metric,
         "training_seconds": round(run.checkpoints.seconds(), 1),
+        **({"finished": run.finished()} if "train" in run.dataset.splits else {}),
         "examples": {split: len(source) for split, source in run.dataset.splits.items()},
         "metrics": {},
         "receipts": {},
@@ -193,7 +196,7 @@ def final(run: Run, step: int | None, evaluation: Evaluation, writer: Writer | N
     if writer:
         writer.write_final(restored.step, results["metrics"], shown)
     if jax.process_index() == 0:
-        if not (run.workdir / "config.json").exists():  # An evaluation on other data than the run's.
+        if "train" not in run.dataset.splits:  # An evaluation on other data than the run's.
             environment.note(run.workdir, run.config, run.dataset)
         _report(run, results)
     return results

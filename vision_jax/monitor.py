@@ -143,11 +143,8 @@ class Monitor:
 
     @property
     def should_stop(self) -> bool:
-        """Whether `config.eval.patience` evaluations of the best checkpoint's metric have passed since the best."""
-        patience, checkpoints = self.run.config.eval.patience, self.run.checkpoints
-        name = checkpoints.best_metric
-        scores = [checkpoints.sign * row[name] for row in self.evaluations if name in row]
-        return bool(patience) and len(scores) - 1 - int(np.argmax(scores or [0.0])) >= patience
+        """Whether evaluations no longer improve."""
+        return self.run.out_of_patience(self.evaluations)
 
 
 class Termination:

@@ -1,9 +1,12 @@
 """Everything that a run needs before its first step, built from the config alone."""
 
 import dataclasses
+import hashlib
 import json
+import os
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -78,6 +81,17 @@ class Run:
             state = parallel.put(self.task.start(parallel.to_host(state)), shardings)
         return state
 
+    def out_of_patience(self, evaluations: Sequence[Mapping[str, float]]) -> bool:
+        """Returns whether `config.eval.patience` of these evaluations followed the best, by the checkpoints' metric."""
+        patience, name = self.config.eval.patience, self.checkpoints.best_metric
+        scores = [self.checkpoints.sign * row[name] for row in evaluations if name in row]
+        return bool(patience) and len(scores) - 1 - int(np.argmax(scores or [0.0])) >= patience
+
+    def finished(self) -> bool:
+        """Returns whether training has ended, by the newest checkpoint: after all steps, or out of patience."""
+        history, newest = self.checkpoints.newest_history(), self.checkpoints.newest() or 0
+        return newest >= self.durations.total or self.out_of_patience(history["evaluations"])
+
     def loader(self, split: str, limit: int = 0) -> Loader:
         """Returns the batches of a split; a small training split is put on the device here.
 
@@ -100,6 +114,7 @@ class Run:
             eval_transform=evaluation,
             workers=data.workers,
             prefetch=data.prefetch,
+            split=split,
         )
 
 
@@ -162,6 +177,8 @@ def build(config: ConfigDict, workdir: str | pathlib.Path, dataset: Dataset | No
 def build_for(config: ConfigDict, workdir: str | pathlib.Path, data: str) -> Run:
     """Builds a trained run for its evaluation on other data: what is written goes to `WORKDIR/evaluations/DATA`.
 
+    For a folder of photos DATA is its name and a short hash of its path.
+
     Neither the data that it was trained on nor its optimizer's state are needed.
 
     Args:
@@ -186,9 +203,18 @@ def build_for(config: ConfigDict, workdir: str | pathlib.Path, data: str) -> Run
     if not config.data.image_size and shape != trained["image_shape"]:
         raise ConfigError(f"Images of {data} are {shape}, but {workdir} was trained on {trained['image_shape']}.")
     built = build(config, workdir, dataclasses.replace(other, splits={"train": source, "val": source, "test": source}))
-    target = workdir / "evaluations" / re.sub(r"[^A-Za-z0-9_.-]+", "_", data).strip("_.")
+    target = workdir / "evaluations" / _folder_name(data)
     evaluators = [evaluator for evaluator in built.evaluators if evaluator.split == "test"]
     return dataclasses.replace(built, workdir=target, dataset=other, evaluators=evaluators)
+
+
+def _folder_name(data: str) -> str:
+    """Returns what an evaluation's folder is called: as the data set, or as a folder of photos with its path's hash."""
+    path, ending = pathlib.Path(data).expanduser().resolve(), ""
+    if not datasets.is_name(data):
+        data, ending = path.name, hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    words = re.sub(r"[^A-Za-z0-9_.-]+", "_", data).strip("_.")
+    return "-".join(filter(None, (words, ending)))
 
 
 def _best_metric(name: str, evaluators: list[Evaluator]) -> tuple[str, bool]:

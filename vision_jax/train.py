@@ -28,6 +28,7 @@ from vision_jax.rewind import Rewind
 from vision_jax.run import Run
 from vision_jax.tasks.base import Constants, Durations, Evaluator, Task
 from vision_jax.tasks.state import TrainState
+from vision_jax.utils.options import ConfigError
 
 Carry = tuple[TrainState, MetricSums]
 
@@ -141,6 +142,15 @@ class Dispatches:
         return self.send(carry, self.put(list(itertools.islice(self.batches, count))), count)
 
 
+def restored_sums(restored: Restored | None, shapes: MetricSums, run: Run) -> MetricSums:
+    """Returns a checkpoint's sums since the last row; zeros without one, or if a changed config has other metrics."""
+    if restored:
+        sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh)
+        if jax.tree.map(np.shape, sums) == jax.tree.map(np.shape, shapes):
+            return sums
+    return parallel.zeros(shapes, run.mesh)
+
+
 class Training:
     """A run under way: its state, where it is, and what it does when something is due.
 
@@ -168,8 +178,7 @@ class Training:
         start = rewind.next_batch(self.step, rewinds)
         self.dispatches = Dispatches(run, self.evaluation.constants, run.task.loader(state, loader), start)
         self.shapes = self.dispatches.sums_shapes(state)
-        sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else self.zeros()
-        self.carry: Carry = (state, sums)
+        self.carry: Carry = (state, restored_sums(restored, self.shapes, run))
         self.row: tuple[int, MetricSums] | None = None  # Complete, and not yet written.
         self.checked: tuple[int, MetricSums] | None = None  # Step and its sums on the host, found to be finite.
         self.newest: dict[str, float] = {}  # The last one written.
@@ -304,6 +313,7 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
 
     Raises:
         CheckpointError: another process trains this run, its checkpoints do not fit the config, or none can be written.
+        ConfigError: a checkpoint is beyond the end of a changed config.
         NotFiniteError: a metric or the state became NaN or infinite, once more often than `config.train.rewinds`.
     """
     config = run.config
@@ -330,6 +340,11 @@ def train(run: Run, *, allow_config_change: bool = False) -> dict[str, Any]:
         restored = run.checkpoints.restore_newest(run.abstract_state())
         if restored and not allow_config_change:
             _refuse_other_data(restored, input_state)
+        if restored and restored.step > run.durations.total:
+            raise ConfigError(
+                f"Checkpoint {restored.step} of {run.workdir} is beyond the {run.durations.total} steps of this config."
+                " Let it train for longer, or choose another --workdir."
+            )
         if rewinds is None:
             rewinds = rewind.of_history(restored.history) if restored else ()
         else:

@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+import sys
 
 import pytest
 
+from tests import forked_commands
 from vision_jax.analysis import kept_runs
 from vision_jax.utils import files
 
@@ -66,8 +68,36 @@ def test_small_files_are_kept_and_no_paths_or_names_of_the_machine(tmp_path):
 def test_what_is_no_ended_run_of_a_config_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the run has not ended"):
         kept_runs.keep(tmp_path, tmp_path, "a")
+    with pytest.raises(ValueError, match="the run has not ended"):
+        kept_runs.keep(a_run(tmp_path, seed=1, finished=False), tmp_path, "a")
     with pytest.raises(ValueError, match="names no --config"):
         kept_runs.keep(a_run(tmp_path, command="python script.py"), tmp_path, "a")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/a", "a/"])
+def test_a_name_that_is_no_folder_s_deletes_nothing(name, tmp_path):
+    workdir = a_run(tmp_path / "runs")
+    other = kept_runs.keep(workdir, tmp_path / "kept", "other")
+    with pytest.raises(ValueError, match="no name of a folder"):
+        kept_runs.keep(workdir, tmp_path / "kept", name)
+    assert (other / "run.json").is_file()
+
+
+def test_a_run_is_not_kept_in_place_of_itself(tmp_path):
+    workdir = a_run(tmp_path / "runs")
+    for folder, name in ((tmp_path / "runs", workdir.name), (tmp_path, "runs")):
+        with pytest.raises(ValueError, match="the run itself lies there"):
+            kept_runs.keep(workdir, folder, name)
+    assert (workdir / "report" / "results.json").is_file()
+
+
+def test_the_command_names_a_kept_run_after_the_folder_it_is_in(tmp_path):
+    published(tmp_path / "kept")
+    workdir = a_run(tmp_path)
+    forked_commands.run(
+        [sys.executable, "-m", "vision_jax.tools.kept_runs", str(tmp_path / "kept"), "--keep=."], cwd=workdir
+    )
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["published.json", workdir.name]
 
 
 def test_a_row_has_the_figure_with_its_interval_and_what_others_published(tmp_path):

@@ -133,3 +133,5 @@ def test_arrays_have_maps_too(tmp_path):
     images = rng.integers(0, 256, (3, 9, 12, 3), dtype=np.uint8)
     made = CachedSource(ArraySource(images, np.arange(3)), tmp_path, 6)
     assert made[2]["image"].shape == (6, 8, 3) and made[2]["label"] == 2
+    gray = CachedSource(ArraySource(images[..., :1], np.arange(3)), tmp_path, 9)
+    np.testing.assert_array_equal(gray[1]["image"], np.repeat(images[1, ..., :1], 3, axis=2))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vision_jax import config as config_lib
 from vision_jax.data import datasets, splits
@@ -79,6 +80,36 @@ def test_the_test_split_is_the_same_for_every_validation_fraction(own):
     tests = [numbers_of(load(name="own", val_fraction=v, test_fraction=0.25).splits["test"]) for v in (0.1, 0.5)]
     assert tests[0] == tests[1] and len(tests[0]) == 10
     assert tests[0] != numbers_of(load(name="own", val_fraction=0.1, test_fraction=0.25, split_seed=5).splits["test"])
+
+
+def pictures(folder, count, first=0):
+    folder.mkdir(parents=True)
+    for number in range(first, first + count):
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(folder / f"{number}.png")
+
+
+@pytest.mark.parametrize("layout", ["train", "T91"])
+def test_pictures_to_test_on_are_the_same_for_every_validation_fraction(layout, tmp_path):
+    pictures(tmp_path / layout, 20)
+    where = {"name": "t91", "data_dir": str(tmp_path)} if layout == "T91" else {"name": "folder", "root": str(tmp_path)}
+
+    def tests(val_fraction):
+        options = {**config_lib.default().data, **where, "val_fraction": val_fraction, "test_fraction": 0.25}
+        return numbers_of(datasets.load(options, classes=False).splits["test"])
+
+    assert tests(0.1) == tests(0.5) and len(tests(0.1)) == 5
+
+
+def test_beside_a_folder_for_validation_the_test_split_is_cut_by_position(tmp_path):
+    pictures(tmp_path / "train", 20)
+    pictures(tmp_path / "val", 4, first=100)
+    options = {**config_lib.default().data, "name": "folder", "root": str(tmp_path), "test_fraction": 0.25}
+    made = datasets.load(options, classes=False).splits
+    expected = splits.stratified(np.zeros(20), {"test": 0.25}, options["split_seed"])
+    paths = sorted(str(number) for number in range(20))
+    for split in ("train", "test"):
+        assert numbers_of(made[split]) == [int(paths[index]) for index in expected[split]]
+    assert numbers_of(made["val"]) == [100, 101, 102, 103]
 
 
 def test_a_limit_takes_examples_evenly_from_first_to_last(own):

@@ -105,7 +105,6 @@ def test_examples_are_decoded_or_bytes(tmp_path):
         (("train", "val", "test"), ["train", "val", "test"]),
         (("Train", "valid"), ["train", "val"]),
         (("training", "Validation", "TEST"), ["train", "val", "test"]),
-        (("train",), ["train", "val"]),
         (("train", "test"), ["train", "val", "test"]),
     ],
 )
@@ -118,6 +117,14 @@ def test_own_splits_stand(tmp_path, names, splits):
         assert {folder._SPLITS[p.split(os.sep)[0].lower()] for p in source.paths} == {
             "train" if held_out and name == "val" else name
         }
+
+
+def test_train_alone_is_split_as_a_folder_of_classes_is(tmp_path):
+    whole, trained = load(tree(tmp_path / "whole")), load(tree(tmp_path / "own", ("train",)))
+    assert {name: [f"train/{path}" for path in paths] for name, paths in members(whole).items()} == members(trained)
+    tests = [members(load(tmp_path / "own", val_fraction=fraction))["test"] for fraction in (0.0, 0.25, 0.5)]
+    assert tests == [members(trained)["test"]] * 3
+    assert list(load(tmp_path / "own", test_fraction=0.0).splits) == ["train", "val"]
 
 
 def test_files_are_found_in_any_case_and_depth_but_hidden_ones_are_not(tmp_path):
@@ -183,6 +190,15 @@ def test_every_broken_file_is_listed(tmp_path):
     assert dataset.provenance["broken_files"] == "4"
     with pytest.raises(ValueError, match="expected 'error' or 'skip'"):
         load(tmp_path, on_broken="ignore")
+
+
+@pytest.mark.parametrize("splits", [("",), ("train",), ("train", "val")])
+def test_skipping_may_not_leave_nothing_to_train_on(splits, tmp_path):
+    for path in tree(tmp_path, splits).rglob("*.png"):
+        if "val" not in path.parts:
+            path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="going on"), pytest.raises(ValueError, match="no usable photo to train"):
+        load(tmp_path, on_broken="skip")
 
 
 def test_the_check_is_remembered_and_renewed(tmp_path, monkeypatch):
@@ -284,7 +300,8 @@ def test_nine_classes_of_clothing(test_data):
     ("splits", "how"),
     [
         (("",), "by class and content, seed 7, test 0.25, val 0.25 of train"),
-        (("train",), "its own folders, val 0.25 of train"),
+        (("train",), "its own folders, test 0.25, val 0.25 of train"),
+        (("train", "test"), "its own folders, val 0.25 of train"),
         (("train", "val", "test"), "its own folders"),
     ],
 )

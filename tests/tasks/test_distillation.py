@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import untrained_runs
 from vision_jax import config as config_lib
@@ -70,6 +71,21 @@ def test_precomputed_answers_are_those_about_the_image_and_its_mirror_image(teac
         losses = [float(step(state, constants, b, jax.random.key(1))[1]["loss"]) for b in (batch, given)]
         assert losses[0] != losses[1]  # The step takes the answers that it is given.
         assert "teacher" not in built.task.loader(state, built.loader("val")).arrays
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_answers_about_photos_in_files_cannot_be_precomputed(cache, tmp_path):
+    for number in range(12):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8)).save(path)
+    config = small()
+    config.data.update(name="folder", root=str(tmp_path / "photos"), image_size=8, batch_size=4, cache=cache)
+    config.data.update(val_fraction=0.2)
+    config.classification.distillation.teachers = (str(untrained_runs.write(config, tmp_path / "teacher", step=1)),)
+    config.classification.distillation.precompute = True
+    with run.build(config, tmp_path / "run") as built, pytest.raises(ConfigError, match="images in memory only"):
+        built.task.loader(built.abstract_state(), built.loader("train"))
 
 
 def test_a_file_of_weights_teaches(tmp_path):

@@ -4,6 +4,7 @@ import ast
 import json
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -31,7 +32,7 @@ class Trainer:
         self.started.append(workdir.name)
         if status := self.fail.pop(workdir.name, 0):
             return status
-        (workdir / "report").mkdir(parents=True)
+        (workdir / "report").mkdir(parents=True, exist_ok=True)
         results = {"chosen_by": "val/accuracy", "metrics": {"val/accuracy": self.accuracy(given)}}
         (workdir / "report" / "results.json").write_text(json.dumps(results))
         return 0
@@ -114,13 +115,42 @@ def test_finished_runs_are_kept_and_a_stopped_one_continues(tmp_path, compared, 
     assert "was begun with other options" in capsys.readouterr().err
 
 
+def test_a_run_that_was_evaluated_before_its_end_is_not_finished(tmp_path, compared):
+    arguments = [written(tmp_path, TWO), f"--out={tmp_path / 'out'}"]
+    assert study.main(arguments, Trainer(lambda given: 0.5, fail={"b_seed=0": 75})) == 1
+    results = {"chosen_by": "val/accuracy", "metrics": {"val/accuracy": 0.1}, "finished": False}
+    (tmp_path / "out" / "b_seed=0" / "report").mkdir()
+    (tmp_path / "out" / "b_seed=0" / "report" / "results.json").write_text(json.dumps(results))
+    assert study.main([*arguments, "--compare"], Trainer(None)) == 0 and compared[0][0] == ["a_seed=0", "a_seed=1"]
+    again = Trainer(lambda given: 0.5)
+    assert study.main(arguments, again) == 0 and again.started == ["b_seed=0", "b_seed=1"]
+
+
 def test_a_run_that_fails_ends_the_study_and_says_which(tmp_path, compared, capsys):
     arguments = [written(tmp_path, TWO), f"--out={tmp_path / 'out'}"]
     assert study.main(arguments, Trainer(lambda given: 0.5, fail={"a_seed=1": 1})) == 1
     assert "a_seed=1 failed with status 1" in capsys.readouterr().err
-    assert study.main([*arguments, "--compare"], Trainer(None)) == 0 and compared[0][0] == ["a_seed=0"]
+    assert study.main([*arguments, "--compare"], Trainer(None)) == 0 and not compared
+    assert f"The one run that has finished: {tmp_path / 'out' / 'a_seed=0'}\n" in capsys.readouterr().out
     assert study.main([arguments[0], f"--out={tmp_path / 'empty'}", "--compare"]) == 1
     assert "None of the 4 runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_waits_for_the_run_to_save(number, tmp_path, monkeypatch, capsys):
+    # A stand-in for a run, which SIGTERM reaches only if it is passed on; a terminal sends Ctrl-C to both.
+    run = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(75)))\n"
+        f"os.kill(os.getppid(), {int(number)})\n"
+        f"time.sleep({0.5 if number == signal.SIGINT else 60})\n"
+        "sys.exit(75)"
+    )
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Run, "command", lambda *_: [sys.executable, "-c", run])
+    assert study.main([written(tmp_path, TWO), f"--out={tmp_path / 'out'}"]) == 1
+    assert "a_seed=0 was stopped by a signal and has saved" in capsys.readouterr().err
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 SEARCHED = (
@@ -151,7 +181,7 @@ def test_random_search_trains_every_setting_and_ranks_them(tmp_path, compared):
     ]
 
 
-def test_successive_halving_gives_the_better_third_three_times_as_long(tmp_path, compared):
+def test_successive_halving_gives_the_better_third_three_times_as_long(tmp_path, compared, capsys):
     trainer = Trainer(by_rate)
     arguments = [written(tmp_path, SEARCHED), f"--out={tmp_path / 'out'}", "--search=halving", "--budget=9"]
     assert study.main(arguments, trainer) == 0
@@ -174,7 +204,13 @@ def test_successive_halving_gives_the_better_third_three_times_as_long(tmp_path,
     best = sorted(rates, key=rates.get, reverse=True)
     assert {name.removesuffix("_round1") for name in rounds[1]} == set(best[:3])
     assert rounds[2] == [f"{best[0]}_round2"]
-    assert compared[0][0] == rounds[2]
+    # A last round of one has nothing to be compared with.
+    assert not compared and f"The best run: {tmp_path / 'out' / rounds[2][0]}\n" in capsys.readouterr().out
+
+
+def test_runs_that_cannot_be_compared_are_a_sentence(tmp_path, capsys):
+    assert study.main([written(tmp_path, TWO), f"--out={tmp_path / 'out'}"], Trainer(lambda given: 0.5)) == 1
+    assert "a_seed=0 is no folder of a run" in capsys.readouterr().err
 
 
 def test_settings_are_not_repeated_and_ranges_are_kept():

@@ -38,13 +38,19 @@ def keep(workdir: str | pathlib.Path, folder: str | pathlib.Path, name: str) -> 
     machine. Of paths only the last part.
 
     Raises:
-        ValueError: the run has not ended, or its command names no config.
+        ValueError: `name` is no name of a folder, the run lies in `folder/name` itself or has not ended, or its command
+            names no config.
         OSError: a file cannot be read or written.
     """
+    if name in ("", ".", "..") or pathlib.PurePath(name).name != name:
+        raise ValueError(f"--name={name} is no name of a folder; name the kept run by one word, such as digits_cnn.")
     record, kept = Record(workdir), pathlib.Path(folder) / name
-    if not (record.workdir / "report" / _RESULTS).is_file():
+    lies = record.workdir.resolve()
+    if kept.resolve() in (lies, *lies.parents):
+        raise ValueError(f"{kept} would be replaced, and the run itself lies there; choose another --name.")
+    if not record.finished:
         raise ValueError(
-            f"{record.workdir} has no report/{_RESULTS}: it is no folder of a run, or the run has not ended."
+            f"{record.workdir} has no report/{_RESULTS} of a finished run: it is none, or the run has not ended."
         )
     environment = record.environment
     if not record.config_name:

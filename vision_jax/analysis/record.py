@@ -44,6 +44,12 @@ class Record:
         """The final results."""
         return self._json("report/results.json")
 
+    @property
+    def finished(self) -> bool:
+        """Whether there are results, and they were made after training had ended, not during it by an evaluation."""
+        written = (self.workdir / "report" / "results.json").is_file()
+        return bool(written and self.results.get("finished", True))  # Earlier versions did not say.
+
     def rows(self) -> list[dict[str, Any]]:
         """Returns the rows of metrics written during training."""
         return writers.read_rows(self.workdir / writers.METRICS)

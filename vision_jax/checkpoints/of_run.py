@@ -151,7 +151,12 @@ class Checkpoints:
             self.best_metric, self.sign = history["best"]
         rows = {row["step"]: row.get(self.best_metric, math.nan) for row in history["evaluations"]}
         scores = {step: self.sign * rows.get(step, math.nan) for step in steps}
-        return sorted(steps, key=lambda step: (math.isfinite(scores[step]), scores[step], step), reverse=True)
+
+        def rank(step: int) -> tuple[bool, float, int]:
+            evaluated = math.isfinite(scores[step])
+            return evaluated, scores[step] if evaluated else 0.0, step  # NaN compares as nothing.
+
+        return sorted(steps, key=rank, reverse=True)
 
     def best(self) -> int | None:
         """Returns the step of the best evaluated checkpoint, the newest if none was evaluated, None without any."""

@@ -9,9 +9,8 @@ import shutil
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from vision_jax.data import decode, transforms
+from vision_jax.data import transforms
 from vision_jax.data.folder import undecoded
 from vision_jax.data.sources import Example, Source, fingerprint
 from vision_jax.utils import files
@@ -78,8 +77,7 @@ def _make(folder: pathlib.Path, source: Source, size: int, interpolation: str) -
 
     def reduced(i: int) -> tuple[np.ndarray, int]:
         example = photos[i]
-        image = example["image"]
-        image = Image.fromarray(decode.decode_image(image) if isinstance(image, bytes) else image)
+        image = transforms.pillow(example["image"])
         if min(image.size) > size:
             image = transforms.resize_short_side(image, size, interpolation)
         return np.asarray(image), int(example["label"])

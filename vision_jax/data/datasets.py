@@ -85,14 +85,16 @@ def t91(options: Options) -> Dataset:
             "folder that holds them by --config.data.data_dir=FOLDER."
         )
 
-    def read(name: str, val_fraction: float) -> Dataset:
-        return folder_lib.load(place / name, val_fraction=val_fraction, test_fraction=0.0, seed=options["split_seed"])
+    def read(name: str, val_fraction: float, test_fraction: float) -> Dataset:
+        return folder_lib.load(
+            place / name, val_fraction=val_fraction, test_fraction=test_fraction, seed=options["split_seed"]
+        )
 
-    trained = read("T91", options["val_fraction"])
+    trained = read("T91", options["val_fraction"], options["test_fraction"])
     made: dict[str, Source] = dict(trained.splits)
     for name in _RESTORATION_TESTS:
         if (place / name).is_dir():
-            found = read(name, 0.0).splits["train"]
+            found = read(name, 0.0, 0.0).splits["train"]
             assert isinstance(found, folder_lib.FolderSource)
             # Some publishers put pictures in low resolution beside the originals.
             originals = [i for i, path in enumerate(found.paths) if "_LR" not in pathlib.Path(path).stem.upper()]
@@ -198,6 +200,11 @@ def _empty(split: str, name: str, dataset: Dataset, options: Options) -> str:
     )
 
 
+def is_name(data: str) -> bool:
+    """Returns whether this names a data set, and no folder."""
+    return data in DATASETS or data.startswith("tfds:")
+
+
 def for_evaluation(data: str, options: Options, class_names: tuple[str, ...]) -> Dataset:
     """Returns other data to evaluate a network on, as the one split 'test'.
 
@@ -210,7 +217,7 @@ def for_evaluation(data: str, options: Options, class_names: tuple[str, ...]) ->
     Raises:
         ValueError: neither a data set nor a folder, or classes that the network does not know.
     """
-    if data in DATASETS or data.startswith("tfds:"):
+    if is_name(data):
         found = original({**options, "name": data})
     elif pathlib.Path(data).expanduser().is_dir():
         from vision_jax.data import folder as folder_lib

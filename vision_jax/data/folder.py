@@ -119,14 +119,14 @@ def load(
     that begin with a dot are ignored.
 
     ROOT/CLASS is split by class and content alone (`splits.stratified`), so renaming or copying the folder
-    changes no split: first `test_fraction` of all photos, then `val_fraction` of the others. With ROOT/train,
-    the folder's own splits stand: 'val' is held out of 'train' only where there is no val folder, and 'test'
-    is the test folder, if there is one.
+    changes no split: first `test_fraction` of all photos, then `val_fraction` of the others. ROOT/train alone is split
+    in the same way; with val or test beside it, these stand, and only 'val' is held out of 'train' where its folder is
+    missing.
 
     Args:
       root: the folder.
       val_fraction: part of the training photos held out for validation where there is no val folder.
-      test_fraction: part of all photos held out for testing, for ROOT/CLASS.
+      test_fraction: part of all photos held out for testing, for ROOT/CLASS and for ROOT/train alone.
       seed: of those splits.
       on_broken: 'error' lists every file that is no usable image; 'skip' goes on without them and warns.
       classes: whether folders are classes; else all photos in them are taken, however deep.
@@ -170,9 +170,12 @@ def load(
         own[split] = FolderSource(os.fspath(root), [p for p, _ in kept], labels, [photos[p] for p, _ in kept])
 
     sources = _hold_out(own, val_fraction, test_fraction, seed)
+    if "train" not in sources:
+        raise ValueError(f"{root} has no usable photo to train on; {len(broken)} of its files are broken. {_LAYOUTS}")
     _report_missing(sources, class_names)
     _report_duplicates(sources, class_names)
-    how = "its own folders" if "train" in own else f"by class and content, seed {seed}, test {test_fraction}"
+    how = "its own folders" if "train" in own else f"by class and content, seed {seed}"
+    how += f", test {test_fraction}" if len(own) == 1 else ""
     held = "" if "val" in own else f", val {val_fraction} of train"
     together = "".join(f"{name} {source.fingerprint}\n" for name, source in sorted(own.items()))
     return Dataset(
@@ -207,13 +210,11 @@ def duplicates(sources: Mapping[str, FolderSource], class_names: Sequence[str]) 
 def _hold_out(
     own: Mapping[str, FolderSource], val_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, FolderSource]:
-    if "train" in own:
-        train, test = own["train"], own.get("test")
-    else:
-        photos = own[""]
-        parts = splits.stratified(photos.labels, {"test": test_fraction}, seed, photos.digests)
-        train, test = photos.subset(parts["train"]), photos.subset(parts["test"])
-    val = own.get("val")
+    train = own["train"] if "train" in own else own[""]
+    val, test = own.get("val"), own.get("test")
+    if len(own) == 1:  # The test split first and alone, so that it does not depend on the validation split's size.
+        parts = splits.stratified(train.labels, {"test": test_fraction}, seed, train.digests)
+        train, test = train.subset(parts["train"]), train.subset(parts["test"])
     if val is None:
         parts = splits.stratified(train.labels, {"val": val_fraction}, seed, train.digests)
         train, val = train.subset(parts["train"]), train.subset(parts["val"])

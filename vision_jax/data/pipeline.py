@@ -26,6 +26,7 @@ from jax.sharding import Mesh
 
 from vision_jax import parallel
 from vision_jax.data import sources
+from vision_jax.utils.options import ConfigError
 
 RESIDENT_LIMIT = 1 << 30  # Bytes of uint8 images that 'auto' keeps on the device.
 Batch = dict[str, Any]
@@ -118,6 +119,7 @@ class Loader:
     """The training and evaluation batches of one split.
 
     Attributes:
+        split: its name, where the batches are of a data set's.
         data: arrays that live on the device and that compiled programs take beside the batch; `{}` if none.
         resident: whether there are such.
     """
@@ -132,7 +134,9 @@ class Loader:
         eval_transform: HostTransform | None = None,
         workers: int = 0,
         prefetch: int = 2,
+        split: str = "",
     ):
+        self.split = split
         self.source, self.mesh, self.workers, self.prefetch = source, mesh, workers, prefetch
         self.on_device = on_device
         self.train_transform, self.eval_transform = train_transform, eval_transform
@@ -168,10 +172,10 @@ class Loader:
             name: 'image' replaces the images; anything else stands beside them.
 
         Raises:
-            ValueError: an entry beside images that are not in memory.
+            ConfigError: an entry beside images that are not in memory.
         """
         if name != "image" and not self.arrays:
-            raise ValueError(f"{name!r} can stand beside images in memory only; these are read from files or resized.")
+            raise ConfigError(f"{name!r} can stand beside images in memory only; these are read from files or resized.")
         rows: list[np.ndarray] = []
         for batch in self.evaluation(batch_size):
             images = parallel.put_split(batch["image"], self.mesh)

@@ -91,7 +91,7 @@ class RandomResizedCrop:
             needed = math.ceil(2 * self.size * min(height, width) / min(h, w))
             image = decode.to_rgb(image, needed if self.shrink else None)
         else:
-            image = _pillow(data)
+            image = pillow(data)
             width, height = image.size
             top, left, h, w = self.part(height, width, rng)
         if image.size != (width, height):
@@ -134,7 +134,7 @@ class ResizeCenterCrop:
     def __call__(self, example: dict[str, Any], rng: np.random.Generator | None = None) -> dict[str, Any]:
         """Returns the example with its image resized and cropped; draws nothing."""
         del rng
-        image = resize_short_side(_pillow(example["image"]), self.resize, self.interpolation)
+        image = resize_short_side(pillow(example["image"]), self.resize, self.interpolation)
         left = round((image.width - self.crop) / 2)  # halves to even, as Python and torchvision round
         top = round((image.height - self.crop) / 2)
         image = image.crop((left, top, left + self.crop, top + self.crop))
@@ -160,7 +160,8 @@ def resize_short_side(image: Image.Image, size: int, interpolation: str = "bilin
     return image if shape == image.size else image.resize(shape, FILTERS[interpolation])
 
 
-def _pillow(image: bytes | np.ndarray) -> Image.Image:
+def pillow(image: bytes | np.ndarray) -> Image.Image:
+    """Returns an image, uint8 [H, W, 1 or 3] or a file's bytes, as one of Pillow's with three channels."""
     if isinstance(image, bytes):
         with decode.naming(image):
             return decode.to_rgb(decode.open_image(image))

@@ -118,8 +118,8 @@ class Classification(base.Task):
 
     def loader(self, state: TrainState, loader: Loader) -> Loader:
         """Returns the batches, those of the training split with the teachers' answers where these are precomputed."""
-        of_training = loader.source is self.dataset.splits["train"]
-        if self.teachers is None or not self.config.classification.distillation.precompute or not of_training:
+        precompute = self.config.classification.distillation.precompute
+        if self.teachers is None or not precompute or loader.split != "train":
             return loader
         teachers, constants = self.teachers, parallel.put_replicated(self.constants(), loader.mesh)
 

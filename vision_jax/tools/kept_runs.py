@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
     folder = pathlib.Path(argv[1])
     try:
         if values.keep:
-            print(f"Kept in {kept_runs.keep(values.keep, folder, values.name or pathlib.Path(values.keep).name)}")
+            name = pathlib.Path(values.keep).resolve().name if values.name is None else values.name
+            print(f"Kept in {kept_runs.keep(values.keep, folder, name)}")
         table, page = kept_runs.table(folder), folder / "README.md"
         if values.write:
             page.write_text(kept_runs.with_table(page.read_text(encoding="utf-8"), table), encoding="utf-8")

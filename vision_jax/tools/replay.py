@@ -56,8 +56,7 @@ class Course:
         self._loader = run.task.loader(state, run.loader("train"))
         self._begin()
         self._shapes = self._dispatches.sums_shapes(state)
-        sums = MetricSums.from_json(restored.history["metric_sums"], run.mesh) if restored else self.zeros()
-        self.carry: train.Carry = (state, sums)
+        self.carry: train.Carry = (state, train.restored_sums(restored, self._shapes, run))
 
     def _begin(self) -> None:
         made = [one for one in self._rewinds if one.to <= self.step]

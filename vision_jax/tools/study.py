@@ -7,11 +7,13 @@
 
 A study is a file with `get_study(variant)`. Its runs lie in OUT/NAME; started again, finished ones are kept and an
 unfinished one continues. `--commands` prints one line per run, the N-th for task N of an array job, and does nothing
-else; `--compare` makes the page of those that have finished. `--config.SECTION.OPTION=VALUE` holds for all runs.
+else; `--compare` makes the page of those that have finished, two or more. `--config.SECTION.OPTION=VALUE` holds for all
+runs.
 
 A search draws settings from the study's `space`, each a run: 'random' trains them all, 'halving' (Jamieson & Talwalkar
 2016, arXiv 1502.07943) trains them for a part of the length, the best third of them for three times as long from the
-beginning, and so on. Both rank by the validation metric that chose each run's checkpoint.
+beginning, and so on. Both rank by the validation metric that chose each run's checkpoint; the page compares the runs of
+the last round, and where that is one, its folder is printed.
 """
 
 import argparse
@@ -19,12 +21,14 @@ import json
 import math
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vision_jax import ending, progress
+from vision_jax import command_line, ending, progress
+from vision_jax.analysis.record import Record
 from vision_jax.study import Run, Study, StudyError, load
 from vision_jax.tools import compare
 from vision_jax.utils import files
@@ -35,10 +39,31 @@ _ETA = 3  # Of successive halving: one setting in three goes on, for three times
 Launcher = Callable[[list[str]], int]
 
 
+def started(command: list[str]) -> int:
+    """Runs a command to its end and returns its status. Signals are its to answer: it saves, which takes its time.
+
+    A terminal sends Ctrl-C to it, too; SIGTERM is passed on.
+    """
+    children: list[subprocess.Popen] = []
+
+    def pass_on(*_: object) -> None:
+        for child in children:
+            child.terminate()
+
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: pass_on}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        children.append(subprocess.Popen(command))
+        return children[0].wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def result(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Returns the results of a finished run, None before that."""
-    path = workdir / "report" / "results.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    record = Record(workdir)
+    return record.results if record.finished else None
 
 
 def train(run: Run, out: pathlib.Path, more: Sequence[str], launch: Launcher) -> dict[str, Any]:
@@ -106,7 +131,7 @@ def search(
     return [out / shorter.name for _, _, shorter in ranked]
 
 
-def main(argv: Sequence[str] | None = None, launch: Launcher = subprocess.call) -> int:
+def main(argv: Sequence[str] | None = None, launch: Launcher = started) -> int:
     """Runs the study named on the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m vision_jax.tools.study",
@@ -144,9 +169,12 @@ def main(argv: Sequence[str] | None = None, launch: Launcher = subprocess.call) 
             folders = [given.out / run.name for run in runs if result(given.out / run.name) is not None]
             if not folders:
                 raise StudyError(f"None of the {len(runs)} runs in {given.out} has finished.")
-        print(f"Comparison: {compare.write(folders, given.out / 'comparison')}")
-    except StudyError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        if len(folders) > 1:
+            print(f"Comparison: {compare.write(folders, given.out / 'comparison')}")
+        else:
+            print(f"{'The best run' if given.search else 'The one run that has finished'}: {folders[0]}")
+    except (StudyError, ValueError, OSError) as error:
+        print(command_line.in_words(error), file=sys.stderr)
         return 1
     return 0
 

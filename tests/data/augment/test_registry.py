@@ -228,6 +228,10 @@ def test_pairs_refuse_what_breaks_them():
     for name in unpaired:
         with pytest.raises(ValueError, match=f"{name} would not keep .* rot90"):
             augment.build_paired((name,))
+    with pytest.raises(ValueError, match="horizontal_flip: the option share is not for super-resolution"):
+        augment.build_paired(("horizontal_flip(share=0.5)",))
+    with pytest.raises(ValueError, match="cutout would not keep"):
+        augment.build_paired(("cutout(share=0.5)",))
     with pytest.raises(ValueError, match="Paired images"):
         given = {"low": np.zeros((2, 4, 4, 3), np.float32), "high": np.zeros((2, 6, 6, 3), np.float32)}
         augment.build_paired(("horizontal_flip",))(jax.random.key(0), given)
@@ -395,3 +399,6 @@ def test_every_operation_has_a_share_that_may_change_during_training():
         augment.parse("cutout(share=2)")
     with pytest.raises(ValueError, match="does not tell augmentations the progress"):
         compiled(("cutout(share=(0, 1))",))(jax.random.key(0), {**given, "index": given["label"]})
+    # A share that does not change needs none.
+    made = compiled(("cutout(size=30, share=0.25)",))(jax.random.key(0), {**given, "index": given["label"]})
+    assert (np.asarray(made["image"]) == 0).all(axis=(1, 2, 3)).mean() == pytest.approx(0.25, abs=0.09)

@@ -269,6 +269,9 @@ def test_a_second_call_does_nothing(small, tmp_path, monkeypatch):
     dataset, said = prepared("mnist", tmp_path, small.archives)
     assert "prepared already" in said
     assert before == {path: path.stat().st_mtime_ns for path in (small.data / "mnist").iterdir()}
+    (small.data / ".mnist.lock").unlink()
+    prepared("mnist", tmp_path, small.archives)
+    assert not (small.data / ".mnist.lock").exists()  # Others may only read there.
     check_arrays(dataset, small.splits)
 
 

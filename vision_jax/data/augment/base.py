@@ -266,7 +266,7 @@ class Shared(Operation):
 
     def on_batch(self, keys: Key[Array, " n"], batch: Batch, num_classes: int | None) -> dict[str, jax.Array]:
         start, end = self.share
-        share = start + (end - start) * place_in_training(batch, "progress", 1.0)
+        share = start if start == end else start + (end - start) * place_in_training(batch, "progress", 1.0)
         made = self.operation.on_batch(keys, batch, num_classes)
         if made["image"].shape != batch["image"].shape:
             raise ValueError(f"{spec_name(type(self.operation))} changes the size of images and can have no share.")

@@ -99,6 +99,8 @@ def build_paired(specs: Sequence[str]) -> Callable[[jax.Array, Batch], dict[str,
     """
     operations = [parse(spec) for spec in _sequence(specs)]
     for operation in operations:
+        if isinstance(operation, Shared) and operation.operation.paired:
+            raise ValueError(f"{name_of(operation)}: the option {_SHARE} is not for super-resolution; leave it out.")
         if not operation.paired:
             possible = ", ".join(name for name, cls in OPERATIONS.items() if cls.paired)
             raise ValueError(

@@ -113,9 +113,17 @@ def prepare(
     if archives is not None and not pathlib.Path(archives).is_dir():
         raise FileNotFoundError(f"--archives {archives}: there is no such folder.")
     label = name.replace("/", "_").replace(":", "_")
-    with _lock(root, label):
-        if tfds.is_complete(target) if is_tfds else store.is_complete(target):
+
+    def is_there() -> bool:
+        there = tfds.is_complete(target) if is_tfds else store.is_complete(target)
+        if there:
             say(f"{name} is prepared already: {target}")
+        return there
+
+    if is_there():  # Without the lock, which cannot be had in a folder that can only be read.
+        return target
+    with _lock(root, label):
+        if is_there():  # By another process in the meantime.
             return target
         if target.exists():
             raise OSError(f"{target} exists and is no prepared data set. Move it away and run this again.")
