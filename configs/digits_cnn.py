@@ -2,8 +2,8 @@
 
 `python -m vision_jax.main --config=configs/digits_cnn.py`
 
-98.9 % test accuracy (359 images; checkpoint chosen on 144 validation images) after 12 s on 2 cores of an AMD
-EPYC, 36,106 parameters. Record: configs/results/digits_cnn.
+99.2 % test accuracy (359 images; mean of seeds 0 to 2, deviation 0.3; checkpoint chosen on 144 validation images), 12 s
+on 2 cores of an AMD EPYC, 36,106 parameters. Records: configs/results/digits_cnn, digits_cnn_1, digits_cnn_2.
 """
 
 from vision_jax import config as config_lib
