@@ -111,7 +111,7 @@ def without_classes(config):
     config.gan.conditional = False
     config.gan.classifier = 0.0
     config.gan.latent_dim = 64
-    config.gan.finish.update(from_step=0, classifier=0.0)
+    config.gan.finish = dict(from_step=0, classifier=0.0, r1=0.0, low_pass=False)
     config.model.dcgan_generator = dict(width=36)
     config.train.steps = 40_000
 
