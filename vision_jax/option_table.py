@@ -252,6 +252,12 @@ OPTIONS: dict[str, Any] = {
         },
         "augment": Option((), "DiffAugment of what the discriminator sees: of 'color', 'translation', 'cutout'."),
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
+        "temperature": Option(
+            1.0,
+            "Deviation of the noise that images are made of when training does not need them; training's is 1.",
+            low=0.1,
+            high=3,
+        ),
         "collapse_below": Option(
             0.3, "Warn where generated images differ less than this share of what real ones do; 0 never.", low=0, high=1
         ),

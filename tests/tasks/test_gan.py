@@ -256,6 +256,16 @@ def test_from_a_step_on_images_are_filtered_and_r1_weighs_more():
     assert_params(after.networks["generator"].params, descend(g, jax.jit(gradient)(g), 0.1))
 
 
+def test_samples_have_a_temperature_of_which_training_knows_nothing():
+    task, state, images = make("dcgan", gan=dict(temperature=1.5), width=4)
+    plain, *_ = make("dcgan", width=4)
+    key = jax.random.key(3)
+    noise = jax.random.normal(key, (12, 6))
+    np.testing.assert_allclose(task.sample(state, noise, None), plain.sample(state, 1.5 * noise, None), atol=1e-6)
+    after, expected = (jax.jit(each.train_step)(state, {}, {"image": images}, key)[0] for each in (task, plain))
+    assert_params(after.networks["generator"].params, expected.networks["generator"].params)
+
+
 def test_the_averaged_generator_has_statistics_of_its_own():
     task, state, images = make("dcgan", width=4)
     config = task.config

@@ -23,6 +23,7 @@ def gan_folder(tmp_path_factory, load_config):
     config = load_config("dcgan_digits:smoke")
     config.data.limit, config.data.batch_size = 40, 16
     config.gan.finish.update(from_step=2, low_pass=True)
+    config.gan.temperature = 1.25
     config.model.dcgan_generator.width = config.model.dcgan_discriminator.width = 4
 
     def change(state):

@@ -28,6 +28,7 @@ class ImageGenerator:
         latent_size: of the noise of one image.
         class_names: of the data set.
         conditional: whether it is class-conditional.
+        temperature: factor of all noise, see `config.gan.temperature`.
         low_pass: whether its images are filtered, see `adversarial_layers.low_pass`.
     """
 
@@ -37,6 +38,7 @@ class ImageGenerator:
     latent_size: int
     class_names: tuple[str, ...]
     conditional: bool = False
+    temperature: float = 1.0
     low_pass: bool = False
 
     def sample(
@@ -120,6 +122,7 @@ class ImageGenerator:
     def _program(self) -> Callable[[jax.Array, np.ndarray], jax.Array]:
         @jax.jit
         def generate(variables: Mapping[str, Any], noise: jax.Array, labels: jax.Array) -> jax.Array:
+            noise *= self.temperature
             inputs = (noise, labels) if self.conditional else (noise,)
             images = self.model.apply(variables, *inputs, train=False)
             if self.low_pass:
@@ -146,5 +149,6 @@ def generator_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageGe
         latent_size=config.gan.latent_dim,
         class_names=trained.class_names,
         conditional=classes > 0,
+        temperature=config.gan.temperature,
         low_pass=bool(config.gan.finish.low_pass and adversarial_networks.finishing(config, trained.step)),
     )

@@ -293,8 +293,9 @@ class GAN(base.Task):
         return state.replace(networks=networks), metrics
 
     def sample(self, state: TrainState, noise: jax.Array, labels: jax.Array | None) -> jax.Array:
-        """Returns float32 images [N, H, W, C] in [0, 1] for noise [N, latent], with the parameters of evaluation."""
-        images = self.generator.apply(state.networks["generator"].variables(), noise, labels, train=False)
+        """Returns float32 images [N, H, W, C] in [0, 1] for normal noise [N, latent], as evaluations make them."""
+        variables, noise = state.networks["generator"].variables(), self.config.gan.temperature * noise
+        images = self.generator.apply(variables, noise, labels, train=False)
         return (self.finished(images, state.step) + 1.0) / 2.0
 
     def constants(self) -> dict[str, base.Tree]:
