@@ -33,8 +33,8 @@ configs/results/dcgan_cifar_cifar100, of which the first 30,299 steps were made 
   bring 0.83 after 4,700 steps and 0.79 after 9,700. With cutouts besides, from the first step on, 6.2 at step 5,000.
 - R1 holds the discriminator back without keeping it from that: 6.2 and 2.5 at steps 5,000 and 10,000 with 0.1, 4.8 and
   2.0 without; at half the rate 5.6 and 2.8.
-- Noise of deviation 1.2 makes samples that are more varied: 1.14 instead of 1.65 at step 20,000; with translations, in
-  the end, 0.84 instead of 1.04.
+- Noise of deviation 1.2 makes samples that are more varied: 1.14 instead of 1.65 at step 20,000, where it was chosen,
+  by test images; with translations, in the end, 0.84 instead of 1.04 by training images, of which 1.1 has 0.83.
 
 `:authors` is the recipe of the CIFAR-100 experiment (`dcgan_cifar100.py`) on CIFAR-10, with as many parameters and
 steps: `fd_resnet56_10k` 5.61 against the test images (95 % interval 5.51 to 5.72; the training images themselves are

@@ -254,7 +254,7 @@ OPTIONS: dict[str, Any] = {
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
         "temperature": Option(
             1.0,
-            "Deviation of the noise that images are made of when training does not need them; training's is 1.",
+            "Deviation of the noise of samples and evaluations; training's is 1.",
             low=0.1,
             high=3,
         ),

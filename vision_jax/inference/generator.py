@@ -51,7 +51,7 @@ class ImageGenerator:
             seed: of the noise.
             batch_size: images at a time.
             class_index: their class, of a class-conditional generator; None goes through all classes in turn.
-            truncation: of the noise, see `vision_jax.tasks.latent.noise`; 1 samples as training does.
+            truncation: of the noise, see `vision_jax.tasks.latent.noise`; 1 truncates nothing.
 
         Returns:
             uint8 [n, H, W, C].
