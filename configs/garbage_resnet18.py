@@ -43,7 +43,7 @@ def get_config(variant: str = ""):
     config.model.cache_features = variant in ("", "smoke")
 
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 1e-2
     config.schedule.name = "cosine"
     config.train.epochs = 30.0
@@ -58,6 +58,7 @@ def get_config(variant: str = ""):
         config.data.image_size = 256
         config.model.freeze = ()
         config.model.freeze_statistics = True  # Batches are small, and some files have theirs folded into the scale.
+        config.optimizer.learning_rate = 1e-3
         config.optimizer.stage_decay = 0.5
         config.schedule.warmup_epochs = 1.0
         config.train.epochs = 20.0

@@ -114,6 +114,9 @@ class Classifier(LoadedNetwork):
         Args:
             images: uint8, or float in [0, 1], [N, H, W, C]: at the network's size, as `prepare` returns them; they are
                 normalized, not resized.
+
+        Raises:
+            ValueError: of another shape or type, or floats that are normalized already or reach to 255.
         """
         return self._run(images)[0]
 
@@ -144,6 +147,11 @@ class Classifier(LoadedNetwork):
             )
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
+            if not np.all(np.abs(images - 0.5) <= 1.0):  # Wide enough for what resizing overshoots.
+                raise ValueError(
+                    "Expected float images in [0, 1], before normalization; found values from "
+                    f"{images.min():.3g} to {images.max():.3g}."
+                )
         logits, features = self._program(images)
         return np.asarray(logits), np.asarray(features)
 
