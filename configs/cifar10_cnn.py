@@ -2,10 +2,13 @@
 
     python -m vision_jax.main --config=configs/cifar10_cnn.py --workdir=runs/cifar10_cnn
 
-The network and the recipe of `cifar10_speed.py` in twice as many epochs. Nothing has been measured with this code yet.
+The network and the recipe of `cifar10_speed.py` in sixteen epochs, where that has ten: 93.4 % test accuracy (95 %
+interval 92.9 to 93.9), 94.4 % as the mean of six views (93.9 to 94.8; 93.6 % on validation), after 51 minutes on one
+core of an AMD EPYC (Zen 4), one run. Record: configs/results/cifar10_cnn. A step needs about 3 GB.
 
 Variant 'published' is the recipe of the experiment that reached 82–83 %: three blocks of two 3×3 convolutions with
-BatchNorm (551,466 parameters), dropout, crops and flips, weight decay and a cosine schedule, 40 epochs.
+BatchNorm (551,466 parameters), dropout, crops and flips, weight decay and a cosine schedule, 40 epochs. It has not been
+measured with this code yet.
 """
 
 import pathlib
