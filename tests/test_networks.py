@@ -83,6 +83,7 @@ def test_what_a_network_cannot_do_names_what_it_can(trained):
     for wrong in (np.full((1, 8, 8, 1), 200.0), np.full((1, 8, 8, 1), -2.0), np.full((1, 8, 8, 1), np.nan)):
         with pytest.raises(ValueError, match=r"Expected float images in \[0, 1\], before normalization"):
             net.logits(wrong)
+    assert net.logits(np.full((1, 8, 8, 1), 1.2)).shape == (1, 10)  # What resizing overshoots.
     with pytest.raises(ValueError, match="Expected a picture, uint8"):
         net.predict(np.zeros((8, 8, 3), np.float32))
 
