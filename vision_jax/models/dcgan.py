@@ -113,6 +113,8 @@ class DCGANDiscriminator(Discriminator):
         norm: 'batch', or 'none' (as gradient penalties ask for, which are of single images).
         spectral_norm: divide all kernels by their largest singular value.
         minibatch: what the last layer sees of the other images: 'none', 'discrimination' or 'stddev'.
+        residual: how many of the first layers are each followed by a residual 3×3 convolution (He et al. 2016, arXiv
+            1512.03385), with which few parameters see much more.
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels")
@@ -123,19 +125,28 @@ class DCGANDiscriminator(Discriminator):
     norm: Annotated[str, OneOf(("batch", "none"))] = "batch"
     spectral_norm: bool = False
     minibatch: Annotated[str, OneOf(MINIBATCH)] = "none"
+    residual: Annotated[int, Between(0, 4)] = 0
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
         """One stage per strided convolution, then the head."""
         n = _upsamplings(self.image_size)
-        downs = {f"down{i}": (f"conv{i}",) + (f"norm{i}",) * (i > 0 and self.norm == "batch") for i in range(n)}
+        downs = {
+            f"down{i}": (f"conv{i}",)
+            + (f"norm{i}",) * (i > 0 and self.norm == "batch")
+            + (f"residual{i}",) * (i < self.residual)
+            + (f"residual_norm{i}",) * (i < self.residual and self.norm == "batch")
+            for i in range(n)
+        }
         extra = ("minibatch", "closeness") * (self.minibatch == "discrimination") + self.class_modules
         return {**downs, "head": (f"conv{n}", *extra)}
 
-    def _conv(self, x: jax.Array, features: int, stride: int, padding: int, name: str, train: bool) -> jax.Array:
+    def _conv(
+        self, x: jax.Array, features: int, stride: int, padding: int, name: str, train: bool, kernel: int = 4
+    ) -> jax.Array:
         conv = Conv(
             features,
-            (4, 4),
+            (kernel, kernel),
             (stride, stride),
             padding,
             use_bias=False,
@@ -144,6 +155,11 @@ class DCGANDiscriminator(Discriminator):
             name=name,
         )
         return SpectralNorm(conv, name=f"spectral_{name}")(x, train=train) if self.spectral_norm else conv(x)
+
+    def _norm(self, x: jax.Array, name: str, train: bool) -> jax.Array:
+        if self.norm == "none":
+            return x
+        return BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=name)(x, train=train)
 
     @nn.compact
     def forward(self, x: jax.Array, label: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -158,9 +174,11 @@ class DCGANDiscriminator(Discriminator):
         x = x.astype(self.dtype)
         for i in range(n):
             x = self._conv(x, self.width * 2**i, 2, 1, f"conv{i}", train)
-            if i > 0 and self.norm == "batch":
-                x = BatchNorm(dtype=self.dtype, scale_init=_scale_init, name=f"norm{i}")(x, train=train)
-            x = self.keep(f"down{i}", nn.leaky_relu(x, 0.2))
+            x = nn.leaky_relu(self._norm(x, f"norm{i}", train) if i > 0 else x, 0.2)
+            if i < self.residual:
+                change = self._conv(x, x.shape[-1], 1, 1, f"residual{i}", train, kernel=3)
+                x = nn.leaky_relu(x + self._norm(change, f"residual_norm{i}", train), 0.2)
+            x = self.keep(f"down{i}", x)
         self.keep("features", x.reshape(x.shape[0], -1))
         if self.minibatch == "stddev":
             x = minibatch_stddev(x)
