@@ -242,14 +242,6 @@ OPTIONS: dict[str, Any] = {
         "penalty_every": Option(
             1, "Every how many steps the penalties are computed; their weight, and `penalty` logged, grow alike.", low=1
         ),
-        "finish": {
-            "from_step": Option(0, "Step from which the options below hold, to the end of training; 0: never.", low=0),
-            "classifier": Option(0.0, "Weight of the classifier from then on; 0: it stays.", low=0),
-            "r1": Option(0.0, "Weight of R1 from then on; 0: it stays.", low=0),
-            "low_pass": Option(
-                False, "A fixed filter weakens the grid that transposed convolutions leave in generated images."
-            ),
-        },
         "augment": Option((), "DiffAugment of what the discriminator sees: of 'color', 'translation', 'cutout'."),
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
         "temperature": Option(

@@ -122,16 +122,6 @@ def test_a_modulated_generator_sees_the_class_in_every_layer():
         assert not np.allclose(images, first, atol=1e-4)
 
 
-def test_the_low_pass_keeps_what_is_even_and_weakens_what_alternates():
-    rows, columns = jnp.meshgrid(jnp.arange(6.0), jnp.arange(6.0), indexing="ij")
-    even, stripes, checkerboard = jnp.full((6, 6), 0.3), (-1.0) ** rows, (-1.0) ** (rows + columns)
-    maps = layers.low_pass(jnp.stack([even, stripes, checkerboard], -1)[None])
-    np.testing.assert_allclose(maps[0, ..., 0], even, rtol=1e-6)
-    inside = slice(1, -1)
-    np.testing.assert_allclose(maps[0, inside, inside, 1], stripes[inside, inside] / 2, rtol=1e-6)
-    np.testing.assert_allclose(maps[0, inside, inside, 2], checkerboard[inside, inside] / 4, rtol=1e-6)
-
-
 @pytest.mark.parametrize(("name", "size"), [("dcgan", 32), ("mlp_gan", 28), ("r3gan", 32)])
 def test_a_discriminator_that_classifies_offers_scores_of_all_classes(name, size):
     options = dict(widths=(16,) * 4, blocks=1) if name == "r3gan" else {}
@@ -160,7 +150,13 @@ def test_a_discriminator_that_classifies_offers_scores_of_all_classes(name, size
 
 @pytest.mark.parametrize(
     "options",
-    [dict(norm="none"), dict(spectral_norm=True), dict(minibatch="stddev"), dict(minibatch="discrimination")],
+    [
+        dict(norm="none"),
+        dict(spectral_norm=True),
+        dict(minibatch="stddev"),
+        dict(minibatch="discrimination"),
+        dict(residual=1),
+    ],
 )
 def test_options_of_the_discriminator_change_its_logits(options):
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))

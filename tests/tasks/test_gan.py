@@ -11,8 +11,7 @@ import pytest
 from vision_jax import config as config_lib
 from vision_jax.data.sources import ArraySource, Dataset
 from vision_jax.metrics import frechet
-from vision_jax.models.adversarial_layers import low_pass
-from vision_jax.tasks import adversarial_networks, base
+from vision_jax.tasks import base
 from vision_jax.tasks.gan import GAN
 from vision_jax.utils.options import ConfigError
 
@@ -178,11 +177,8 @@ def test_a_relativistic_step_compares_pairs_and_penalizes_both_kinds():
     assert_params(after.networks["generator"].params, descend(g, gradient(g), 0.1))
 
 
-@pytest.mark.parametrize(("last", "step", "weight"), [(0.0, 6, 0.7), (2.8, 5, 0.7), (2.8, 6, 2.8)])
-def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator_s_own(last, step, weight):
-    finish = dict(from_step=6, classifier=last)
-    task, state, images = make("dcgan", gan=dict(conditional=True, classifier=0.7, finish=finish), width=4)
-    state = state.replace(step=jnp.int32(step))
+def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator_s_own():
+    task, state, images = make("dcgan", gan=dict(conditional=True, classifier=0.7), width=4)
     labels, key, real = jnp.arange(12) % 3, jax.random.key(3), 2.0 * base.to_unit(images) - 1.0
     after, metrics = jax.jit(task.train_step)(state, {}, {"image": images, "label": labels}, key)
     g, d, (generate, _) = *(state.networks[name].params for name in ("generator", "discriminator")), parts(task, state)
@@ -196,14 +192,14 @@ def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator
 
     def d_loss(params):
         (on_real, classes), (on_fake, _) = judge(params, real), judge(params, generate(g, noise, labels))
-        return jnp.mean(jax.nn.softplus(-on_real)) + jnp.mean(jax.nn.softplus(on_fake)) + weight * classes, classes
+        return jnp.mean(jax.nn.softplus(-on_real)) + jnp.mean(jax.nn.softplus(on_fake)) + 0.7 * classes, classes
 
     gradient, real_classes = jax.jit(jax.grad(d_loss, has_aux=True))(d)
     new_d = descend(d, gradient, 0.05)
 
     def g_loss(params):
         logits, classes = judge(new_d, generate(params, noise, labels))
-        return jnp.mean(jax.nn.softplus(-logits)) + weight * classes, classes
+        return jnp.mean(jax.nn.softplus(-logits)) + 0.7 * classes, classes
 
     gradient, fake_classes = jax.jit(jax.grad(g_loss, has_aux=True))(g)
     assert_params(after.networks["discriminator"].params, new_d)
@@ -212,48 +208,9 @@ def test_a_classifier_adds_its_cross_entropy_on_real_images_and_on_the_generator
     assert float(metrics["fake_class_loss"]) == pytest.approx(float(fake_classes), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (dict(classifier=0.7), "classifier is for conditional GANs; set"),
-        (dict(finish=dict(classifier=2.8)), "takes the place of config.gan.classifier, which is 0"),
-        (dict(finish=dict(r1=0.5)), "takes the place of config.gan.r1, which is 0"),
-    ],
-)
-def test_weights_that_would_have_no_part_are_refused(options, said):
-    with pytest.raises(ConfigError, match=said):
-        make("dcgan", gan=options, width=4)
-
-
-@pytest.mark.parametrize(("start", "step", "holds"), [(6, 5, False), (6, 6, True), (6, 7, True), (0, 7, False)])
-def test_the_finishing_phase_is_from_its_step_to_the_end_or_never(start, step, holds):
-    config = config_lib.default("gan")
-    config.gan.finish.from_step = start
-    assert adversarial_networks.finishing(config, step) is holds
-    assert bool(adversarial_networks.finishing(config, jnp.int32(step))) is holds
-
-
-def test_from_a_step_on_images_are_filtered_and_r1_weighs_more():
-    changes = dict(from_step=6, r1=2.0, low_pass=True)
-    task, state, images = make("dcgan", gan=dict(r1=0.5, finish=changes), width=4)
-    plain, *_ = make("dcgan", gan=dict(r1=0.5), width=4)
-    step, key = jax.jit(task.train_step), jax.random.key(3)
-    noise = jax.random.normal(key, (12, 6))
-    for number, expected in ((5, lambda x: x), (6, low_pass)):
-        now = state.replace(step=jnp.int32(number))
-        samples = 2.0 * plain.sample(now, noise, None) - 1.0
-        np.testing.assert_allclose(2.0 * task.sample(now, noise, None) - 1.0, expected(samples), atol=1e-6)
-    states = [state.replace(step=jnp.int32(number)) for number in (5, 6)]
-    (before, early), (after, late) = (step(now, {}, {"image": images}, key) for now in states)
-    unchanged, _ = jax.jit(plain.train_step)(states[0], {}, {"image": images}, key)
-    for name in ("generator", "discriminator"):
-        assert_params(before.networks[name].params, unchanged.networks[name].params)
-    assert float(late["penalty"]) == pytest.approx(4.0 * float(early["penalty"]), rel=1e-4)
-    generate, judge = parts(task, state)
-    g, new_d = state.networks["generator"].params, after.networks["discriminator"].params
-    noise = noise_of(key, 1, 0, 12)
-    gradient = jax.grad(lambda params: jnp.mean(jax.nn.softplus(-judge(new_d, low_pass(generate(params, noise))))))
-    assert_params(after.networks["generator"].params, descend(g, jax.jit(gradient)(g), 0.1))
+def test_a_classifier_of_a_gan_that_knows_no_classes_is_refused():
+    with pytest.raises(ConfigError, match="classifier is for conditional GANs; set"):
+        make("dcgan", gan=dict(classifier=0.7), width=4)
 
 
 def test_samples_have_a_temperature_of_which_training_knows_nothing():

@@ -22,7 +22,6 @@ def gan_folder(tmp_path_factory, load_config):
     """The workdir of a GAN on 8x8 gray digits with one checkpoint, whose averaged parameters are not the last ones."""
     config = load_config("dcgan_digits:smoke")
     config.data.limit, config.data.batch_size = 40, 16
-    config.gan.finish.update(from_step=2, low_pass=True)
     config.gan.temperature = 1.25
     config.model.dcgan_generator.width = config.model.dcgan_discriminator.width = 4
 
@@ -45,7 +44,6 @@ def test_the_generator_is_that_of_evaluation(gan_folder, generator):
     np.testing.assert_array_equal(generator.variables["params"]["convt0"]["kernel"], averaged)
     np.testing.assert_allclose(averaged, 1.5 * trained, rtol=1e-6)
     assert (generator.latent_size, generator.class_names, generator.conditional) == (32, tuple("0123456789"), False)
-    assert generator.low_pass
     with run_lib.build(inference.open_run(gan_folder).config, gan_folder) as run:
         state = run.checkpoints.restore(2, run.abstract_state()).state
         noise = latent.noise(jax.random.key(0), 5, 32)

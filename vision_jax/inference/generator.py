@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vision_jax.models.adversarial_layers import low_pass
 from vision_jax.models.network import Network
 from vision_jax.pretrained.runs import open_run
 from vision_jax.tasks import adversarial_networks, base, latent
@@ -29,7 +28,6 @@ class ImageGenerator:
         class_names: of the data set.
         conditional: whether it is class-conditional.
         temperature: factor of all noise, see `config.gan.temperature`.
-        low_pass: whether its images are filtered, see `adversarial_layers.low_pass`.
     """
 
     name: str
@@ -39,7 +37,6 @@ class ImageGenerator:
     class_names: tuple[str, ...]
     conditional: bool = False
     temperature: float = 1.0
-    low_pass: bool = False
 
     def sample(
         self, n: int, *, seed: int = 0, batch_size: int = 64, class_index: int | None = None, truncation: float = 1.0
@@ -125,8 +122,6 @@ class ImageGenerator:
             noise *= self.temperature
             inputs = (noise, labels) if self.conditional else (noise,)
             images = self.model.apply(variables, *inputs, train=False)
-            if self.low_pass:
-                images = low_pass(images)
             return base.to_bytes((images + 1.0) / 2.0)
 
         return functools.partial(generate, jax.device_put(self.variables))
@@ -150,5 +145,4 @@ def generator_of_run(workdir: pathlib.Path, step: int | str = "best") -> ImageGe
         class_names=trained.class_names,
         conditional=classes > 0,
         temperature=config.gan.temperature,
-        low_pass=bool(config.gan.finish.low_pass and adversarial_networks.finishing(config, trained.step)),
     )

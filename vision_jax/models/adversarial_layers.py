@@ -114,18 +114,6 @@ class ClassEmbedding(nn.Module):
         return self.param("embedding", nn.initializers.normal(1.0), shape, jnp.float32)[label]
 
 
-def low_pass(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Maps [N,H,W,C] → the same, filtered by [1, 6, 1] / 8 along both axes; the borders are repeated.
-
-    Halves what alternates from row to row or from column to column: the grid that transposed convolutions of stride 2
-    leave (Odena et al. 2016, doi 10.23915/distill.00003). A stronger filter of this kind follows the upsampling of
-    StyleGAN (Karras et al. 2019, arXiv 1812.04948).
-    """
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    rows = (padded[:, :-2] + 6.0 * padded[:, 1:-1] + padded[:, 2:]) / 8.0
-    return (rows[:, :, :-2] + 6.0 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 8.0
-
-
 class ClassModulation(nn.Module):
     """Scales and shifts each channel by what the vector of the class says, on top of a normalization's own.
 

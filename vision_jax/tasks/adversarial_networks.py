@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -42,9 +41,3 @@ def build(config: ConfigDict, part: str, image_shape: Sequence[int], classes: in
 def classes(config: ConfigDict, class_names: Sequence[str]) -> int:
     """Returns how many classes the networks are told apart: those of the data, if they are told any."""
     return len(class_names) if config.gan.conditional else 0
-
-
-def finishing(config: ConfigDict, step: int | jax.Array) -> bool | jax.Array:
-    """Returns whether the options of `config.gan.finish` hold at a step, the number of updates before."""
-    start = config.gan.finish.from_step
-    return (start > 0) & (step >= start)

@@ -20,7 +20,6 @@ from vision_jax.data import augment
 from vision_jax.data.augment import differentiable
 from vision_jax.data.sources import Dataset
 from vision_jax.metrics import diversity, frechet
-from vision_jax.models.adversarial_layers import low_pass
 from vision_jax.tasks import adversarial_networks, base, generated, latent, losses
 from vision_jax.tasks.state import NetworkState, TrainState
 from vision_jax.utils.options import ConfigError
@@ -56,11 +55,6 @@ class GAN(base.Task):
         )
         if options.classifier and not options.conditional:
             raise ConfigError("config.gan.classifier is for conditional GANs; set config.gan.conditional.")
-        for name in ("classifier", "r1"):
-            if options.finish[name] and not options[name]:
-                raise ConfigError(
-                    f"config.gan.finish.{name} takes the place of config.gan.{name}, which is 0; set that, too."
-                )
         self.classifies = self.classes > 0 and options.classifier > 0
         self.loss = losses.adversarial(options.loss)
         rate = config.optimizer.learning_rate
@@ -96,18 +90,12 @@ class GAN(base.Task):
         )
 
     def generate(
-        self,
-        network: NetworkState,
-        params: base.Tree,
-        noise: jax.Array,
-        labels: jax.Array | None,
-        key: jax.Array,
-        step: jax.Array,
+        self, network: NetworkState, params: base.Tree, noise: jax.Array, labels: jax.Array | None, key: jax.Array
     ) -> tuple[jax.Array, base.Tree]:
         """Returns images in [-1, 1] as in training, and the new running statistics."""
         variables, rngs = network.variables(params), {"dropout": key}
         images, mutated = self.generator.apply(variables, noise, labels, train=True, rngs=rngs, mutable=["batch_stats"])
-        return self.finished(images, step), mutated.get("batch_stats", {})
+        return images, mutated.get("batch_stats", {})
 
     def with_own_statistics(
         self,
@@ -129,21 +117,10 @@ class GAN(base.Task):
         network = after.replace(batch_stats=before.averaged_statistics)
         statistics = jax.lax.cond(
             step % _STATISTICS_EVERY == 0,
-            lambda: self.generate(network, after.averaged, noise, labels, key, step)[1],
+            lambda: self.generate(network, after.averaged, noise, labels, key)[1],
             lambda: before.averaged_statistics,
         )
         return after.replace(averaged_statistics=statistics)
-
-    def finished(self, images: jax.Array, step: jax.Array) -> jax.Array:
-        """Returns generated images, filtered where `config.gan.finish` asks for it at this step."""
-        if not self.config.gan.finish.low_pass:
-            return images
-        return jnp.where(adversarial_networks.finishing(self.config, step), low_pass(images), images)
-
-    def weight(self, name: str, step: jax.Array) -> jax.Array | float:
-        """Returns the weight `config.gan.NAME` ('classifier' or 'r1') at a step."""
-        first, last = self.config.gan[name], self.config.gan.finish[name]
-        return jnp.where(adversarial_networks.finishing(self.config, step), last, first) if last else first
 
     def judge(
         self, params: base.Tree, batch_stats: base.Tree, images: jax.Array, labels: jax.Array | None, key: jax.Array
@@ -166,9 +143,7 @@ class GAN(base.Task):
             cross_entropy = optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
         return logits, cross_entropy, mutated.get("batch_stats", {})
 
-    def penalty(
-        self, logits: Callable[..., jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array, step: jax.Array
-    ) -> jax.Array:
+    def penalty(self, logits: Callable[..., jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
         """Returns the weighted sum of the penalties on the gradient of `logits(images, key)` that the config asks for.
 
         Args:
@@ -176,13 +151,12 @@ class GAN(base.Task):
             real: images [N, H, W, C] in [-1, 1].
             fake: generated ones.
             key: of their augmentation and of the points between them.
-            step: the number of updates before.
         """
         options = self.config.gan
         keys = jax.random.split(key, 4)
         total = jnp.zeros(())
         if options.r1:
-            total += self.weight("r1", step) * losses.zero_centered_penalty(lambda x: logits(x, keys[0]), real)
+            total += options.r1 * losses.zero_centered_penalty(lambda x: logits(x, keys[0]), real)
         if options.r2:
             total += options.r2 * losses.zero_centered_penalty(lambda x: logits(x, keys[1]), fake)
         if options.gradient_penalty:
@@ -215,9 +189,9 @@ class GAN(base.Task):
                 def logits(images: jax.Array, key: jax.Array) -> jax.Array:
                     return self.judge(params, network.batch_stats, images, labels, key)[0]
 
-                penalty = self.penalty(logits, real, fake, penalty_key, step)
+                penalty = self.penalty(logits, real, fake, penalty_key)
             penalty *= options.penalty_every  # Where every n-th step has a penalty, it weighs n times as much.
-            total = value + self.weight("classifier", step) * classes + penalty
+            total = value + options.classifier * classes + penalty
             return total, (value, classes, penalty, on_real, on_fake, stats)
 
         def gradients(penalized: bool) -> tuple[tuple[jax.Array, ...], base.Tree]:
@@ -259,7 +233,7 @@ class GAN(base.Task):
             noise = jax.random.normal(noise_key, (real.shape[0], self.latent))
             # The generator runs once: its last images train the discriminator, their vjp the generator.
             fake, generator_vjp, generator_stats = jax.vjp(
-                lambda params: self.generate(generator, params, noise, labels, dropout_key, state.step),  # noqa: B023
+                lambda params: self.generate(generator, params, noise, labels, dropout_key),  # noqa: B023
                 generator.params,
                 has_aux=True,
             )
@@ -272,7 +246,7 @@ class GAN(base.Task):
             on_real, *_ = self.judge(discriminator.params, stats, real, labels, generator_key)
             on_fake, classes, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
             value = self.loss.generator(on_fake, on_real)
-            return value + self.weight("classifier", state.step) * classes, (value, classes, stats)
+            return value + self.config.gan.classifier * classes, (value, classes, stats)
 
         (_, (g_loss, classes, stats)), image_gradients = jax.value_and_grad(generator_loss, has_aux=True)(fake)
         (g_gradients,) = generator_vjp(image_gradients)
@@ -296,7 +270,7 @@ class GAN(base.Task):
         """Returns float32 images [N, H, W, C] in [0, 1] for normal noise [N, latent], as evaluations make them."""
         variables, noise = state.networks["generator"].variables(), self.config.gan.temperature * noise
         images = self.generator.apply(variables, noise, labels, train=False)
-        return (self.finished(images, state.step) + 1.0) / 2.0
+        return (images + 1.0) / 2.0
 
     def constants(self) -> dict[str, base.Tree]:
         return {"extractor": self.distances.extractor.variables} if self.distances else {}
