@@ -16,8 +16,9 @@ What does it, as the distance of evaluations, to training images:
   is left is variety: the covariance of the samples' features has a trace of 28, that of real images 39.5.
 - Translations, in place of R1 (0.1 at every fourth step): without the convolutions 4.2 at step 15,000 and 3.2 at
   30,000, where R1 has 5.0 and, at 35,000, 4.4.
-- Not the noise: a deviation of 0.8 to 1.2 in sampling, a longer average of the parameters, statistics of the batch in
-  place of running ones, filters against the grid or the color noise of samples all make it longer, or change nothing.
+- Neither narrower or wider noise in sampling, nor a longer average of the parameters or statistics of the batch in
+  place of running ones (all without the convolutions), nor filters against the grid or the color noise of samples:
+  they make it longer, or change nothing.
 
 What trials of 5,000 steps say: the classifier's weight is to stay small (at 2.0 the generator learns to deceive it, and
 a ResNet-56 recognizes the class of a fifth of the samples), and a discriminator that is held back (R1 of 1.0, half the

@@ -156,19 +156,41 @@ def test_a_discriminator_that_classifies_offers_scores_of_all_classes(name, size
         dict(minibatch="stddev"),
         dict(minibatch="discrimination"),
         dict(residual=1),
+        dict(residual=2, norm="none"),
     ],
 )
-def test_options_of_the_discriminator_change_its_logits(options):
+def test_options_of_the_discriminator_change_its_logits_and_its_stages_name_all_it_has(options):
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
 
-    def logits(**given):
+    def compute(**given):
         model = models.build("dcgan_discriminator", image_size=16, channels=1, width=4, **given)
         variables = model.init(jax.random.key(0), images, train=False)
+        assert set(variables["params"]) == {module for names in model.stages.values() for module in names}
         return model.apply(variables, images, train=True, mutable=["batch_stats"])[0]
 
-    logits = jax.jit(logits, static_argnames=tuple(options))
+    logits = jax.jit(compute, static_argnames=tuple(options))
 
     assert not np.allclose(logits(), logits(**options))
+
+
+def test_a_residual_convolution_adds_to_what_it_sees():
+    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
+    plain, residual = (
+        models.build("dcgan_discriminator", image_size=16, channels=1, width=4, norm="none", residual=count)
+        for count in (0, 1)
+    )
+
+    @jax.jit
+    def compute():
+        params = residual.init(jax.random.key(0), images, train=False)["params"]
+        params |= {"residual0": jax.tree.map(jnp.zeros_like, params["residual0"])}
+        _, kept = residual.apply({"params": params}, images, train=False, mutable=["intermediates"])
+        params = {name: leaf for name, leaf in params.items() if name != "residual0"}
+        _, before = plain.apply({"params": params}, images, train=False, mutable=["intermediates"])
+        return kept["intermediates"]["down0"][0], before["intermediates"]["down0"][0]
+
+    kept, before = compute()
+    np.testing.assert_allclose(kept, jnp.where(before > 0, before, 0.2 * before), rtol=1e-6)
 
 
 def test_a_fully_connected_discriminator_drops_activations_in_training_alone():

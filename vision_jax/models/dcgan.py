@@ -114,7 +114,7 @@ class DCGANDiscriminator(Discriminator):
         spectral_norm: divide all kernels by their largest singular value.
         minibatch: what the last layer sees of the other images: 'none', 'discrimination' or 'stddev'.
         residual: how many of the first layers are each followed by a residual 3×3 convolution (He et al. 2016, arXiv
-            1512.03385), with which few parameters see much more.
+            1512.03385).
     """
 
     set_by_task: ClassVar[tuple[str, ...]] = ("image_size", "channels")
