@@ -51,7 +51,7 @@ def test_everything_is_compared(records, tmp_path):
     assert [row["name"] for row in content["rows"]] == ["first", "<i>second"]
     first = content["rows"][0]["accuracy"]["test"]
     value, low, high = (100 * first[end] for end in ("value", "low", "high"))
-    assert f"{value:.1f} ({low:.1f}–{high:.1f})" in shown and "test accuracy, %" in shown
+    assert f"{value:.1f} ({low:.1f}–{high:.1f})" in shown and "test/accuracy, %" in shown
     drawn = {file.name for file in path.parent.glob("*.png")}
     assert drawn >= {"accuracies.png", "classes.png", "centroids.png", "curve_0.png", "right_in_0_wrong_in_1.png"}
 
@@ -64,9 +64,53 @@ def test_an_evaluation_that_only_a_later_run_has_is_shown(tmp_path):
         found.append(Record(classifier_runs.write(tmp_path / name, arrays, names=NAMES, options=options)))
     rows = compare.rows(found)
     (table,) = compare_page._results(rows, compare.classifiers(rows))
-    assert table.header[3:5] == ["train accuracy, %", "test accuracy, %"]
+    assert table.header[3:5] == ["train/accuracy, %", "test/accuracy, %"]
     assert table.rows[0][3] is None and table.rows[1][3].value > 0
     assert table.caption.startswith("train n = 40, test n = 90.")
+
+
+def test_accuracies_of_other_examples_and_of_several_views_have_columns(tmp_path):
+    found = []
+    for number, examples in enumerate((40, 90)):
+        splits = {"val": classifier_runs.outputs(3, examples), "test": classifier_runs.outputs(3, 90)}
+        options = {"optimizer.learning_rate": 0.24 / 10**number, "optimizer.weight_decay": 0.016667}
+        fingerprints = {"val": f"of {examples}"}
+        metrics = {"val/accuracy": 0.7, "test/accuracy_tta2": 0.9, "test/accuracy": 0.8}
+        more = {"options": options, "fingerprints": fingerprints, "metrics": metrics}
+        found.append(Record(classifier_runs.write(tmp_path / f"{number}", splits, names=NAMES, **more)))
+    rows = compare.rows(found)
+    table, sentence = compare_page._results(rows, compare.classifiers(rows))
+    assert table.header[3:7] == [
+        "val/accuracy (way 1), %",
+        "val/accuracy (way 2), %",
+        "test/accuracy, %",
+        "test/accuracy, mean of 2 views, %",
+    ]
+    assert table.rows[0][4] is None and table.rows[1][3] is None and table.rows[1][6].value == 90
+    assert table.caption.startswith("test n = 90. In")
+    assert sentence.text.startswith("val/accuracy was measured in different ways") and "examples 40" in sentence.text
+    # As they are in the config, not rounded to the decimals of the largest.
+    assert "optimizer.learning_rate 0.24 0.024" in text(compare_page.write(tmp_path / "out", found, None))
+
+
+def test_probabilities_too_small_to_tell_are_not_zero():
+    assert [compare_page._p(value) for value in (0.0, 0.06, 1.7471e-06)] == ["< 1e-15", "0.06", "1.7e-06"]
+
+
+def test_runs_whose_steps_have_other_lengths_are_drawn_over_epochs(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(compare_page.plots, "curves", lambda path, series, **words: drawn.append((series, words)))
+    monkeypatch.setattr(compare_page.page, "picture", lambda *_: None)
+    for batch_size, unit, last in ((128, "step", 4), (64, "epoch", 4 * 64 / 80)):
+        rows = []
+        for name, size, optimizer in (("first", 128, "adam"), ("second", batch_size, "sgd")):
+            splits = {split: classifier_runs.outputs(3, 80) for split in ("train", "test")}
+            options = {"data.batch_size": size, "optimizer.name": optimizer}
+            workdir = classifier_runs.write(tmp_path / unit / name, splits, names=NAMES, options=options)
+            rows.append(Record(workdir))
+        list(compare_page._curves(tmp_path, compare.rows(rows)))
+        series, words = drawn[-1]
+        assert words["xlabel"] == unit and series["second"][-1][0] == last
 
 
 def test_data_that_are_gone_leave_a_sentence(records, tmp_path):

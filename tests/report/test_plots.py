@@ -125,6 +125,18 @@ class TestBars:
         plots.bars(tmp_path / "a.png", {"F1": values, "$recall": values}, labels, title="t", xlabel="x")
         assert (tmp_path / "a.png").stat().st_size < SMALL
 
+    @pytest.mark.parametrize("length", [3, 20, 60])
+    def test_legends_are_as_wide_as_the_picture_at_most(self, tmp_path, monkeypatch, length):
+        saved = []
+        monkeypatch.setattr(plots.figures, "save", lambda figure, *_: saved.append(figure))
+        series = {f"{number}{'m' * length}": [1.0] for number in range(4)}
+        plots.bars(tmp_path / "a.png", series, ["a"], title="t", xlabel="x")
+        (figure,) = saved
+        (legend,) = figure.legends
+        figure.canvas.draw()
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 and box.x1 <= figure.bbox.width and len(legend.get_texts()) == 4
+
     def test_wrong_length_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="'F1' has 2 values for 1 labels"):
             plots.bars(tmp_path / "a.png", {"F1": [1, 2]}, ["a"], title="t", xlabel="x")

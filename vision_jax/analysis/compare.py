@@ -46,11 +46,6 @@ class Row:
         """The seed of each run."""
         return [record.config["seed"] for record in self.records]
 
-    def mean(self, metric: str) -> float | None:
-        """Returns the mean of 'evaluator/metric' over the runs, or None where one lacks it."""
-        found = self.values(metric)
-        return float(np.mean(found)) if found else None
-
     def values(self, metric: str) -> list[float]:
         """Returns it of each run; nothing where one lacks it."""
         found = [record.results["metrics"].get(metric) for record in self.records]
@@ -129,33 +124,56 @@ class Column:
     protocol: Mapping[str, Any]
     values: Mapping[int, list[float]]
 
+    def share(self, row: int) -> Interval:
+        """Returns the mean of the runs of a row, which is a share of the examples of the protocol.
 
-def columns(found: Sequence[Row]) -> tuple[list[Column], list[str]]:
-    """Returns the metrics of all runs, and a sentence for each that was not measured in the same way everywhere.
+        The interval is Wilson's of so many examples as one run has: runs of several seeds see the same ones, so that
+        their number makes it no narrower.
+        """
+        mean, examples = float(np.mean(self.values[row])), self.protocol["examples"]
+        return dataclasses.replace(intervals.wilson(round(mean * examples), examples), value=mean)
 
-    Those get a column for each way. The ways are what `results['receipts']` says besides value and interval; without
-    receipts, the examples.
+
+def columns(found: Sequence[Row]) -> list[Column]:
+    """Returns the metrics of all runs, one that was not measured in the same way everywhere in a column for each way.
+
+    The ways are what `results['receipts']` says besides value and interval; without receipts, the examples.
     """
-    ways: dict[str, dict[str, dict[int, list[float]]]] = {}
+    values_of: dict[str, dict[str, dict[int, list[float]]]] = {}
     for number, row in enumerate(found):
         for record in row.records:
             for name, value in record.results["metrics"].items():
                 protocol = json.dumps(_protocol(record, name), sort_keys=True)
-                ways.setdefault(name, {}).setdefault(protocol, {}).setdefault(number, []).append(value)
-    everything, sentences = [], []
-    for name, protocols in ways.items():
-        read = [config_lib.flatten(json.loads(protocol)) for protocol in protocols]
-        everything += [Column(name, way, values) for way, values in zip(read, protocols.values(), strict=True)]
-        if len(read) > 1:
-            keys = sorted({key for way in read for key in way})
-            differ = [key for key in keys if any(way.get(key) != read[0].get(key) for way in read)]
-            said = "; ".join(
-                f"{' and '.join(found[n].name for n in values)}: "
-                + ", ".join(f"{key.removeprefix('protocol.')} {way.get(key, 'not said')!s:.40}" for key in differ)
-                for way, values in zip(read, protocols.values(), strict=True)
+                values_of.setdefault(name, {}).setdefault(protocol, {}).setdefault(number, []).append(value)
+    return [
+        Column(name, config_lib.flatten(json.loads(protocol)), values)
+        for name, protocols in values_of.items()
+        for protocol, values in protocols.items()
+    ]
+
+
+def ways(found: Sequence[Row], measured: Sequence[Column]) -> list[str]:
+    """Returns a sentence for all the metrics of several columns whose ways differ alike."""
+    names: dict[str, list[str]] = {}
+    for name in dict.fromkeys(column.name for column in measured):
+        same = [column for column in measured if column.name == name]
+        if len(same) == 1:
+            continue
+        keys = sorted({key for column in same for key in column.protocol})
+        differ = [key for key in keys if any(column.protocol.get(key) != same[0].protocol.get(key) for column in same)]
+        said = "; ".join(
+            f"{' and '.join(found[n].name for n in column.values)}: "
+            + ", ".join(
+                f"{key.removeprefix('protocol.')} {column.protocol.get(key, 'not said')!s:.40}" for key in differ
             )
-            sentences.append(f"{name} was measured in different ways and stands in a column for each ({said}).")
-    return everything, sentences
+            for column in same
+        )
+        names.setdefault(said, []).append(name)
+    return [
+        f"{' and '.join(each)} {'was' if len(each) == 1 else 'were'} measured in different ways, which have a column "
+        f"each ({said})."
+        for said, each in names.items()
+    ]
 
 
 def _protocol(record: Record, metric: str) -> dict[str, Any]:
@@ -249,25 +267,13 @@ def classifiers(found: Sequence[Row]) -> Classifiers:
     for other in records[1:]:
         check_same_examples(records[0], other, evaluator)
     predictions = [[Predictions.of(record.outputs(evaluator)) for record in row.records] for row in found]
-    accuracy = []
-    for row in found:
-        shared = set.intersection(*(set(record.results["evaluations"]) for record in row.records))
-        accuracy.append(
-            {name: _accuracy(row, name) for name in row.records[0].results["evaluations"] if name in shared}
-        )
+    accuracy: list[dict[str, Interval]] = [{} for _ in found]
+    for column in columns(found):
+        split, _, metric = column.name.rpartition("/")
+        for number, values in column.values.items():
+            if metric == "accuracy" and len(values) == len(found[number].records):
+                accuracy[number][split] = column.share(number)
     return Classifiers(evaluator, list(found), predictions, accuracy)
-
-
-def _accuracy(row: Row, evaluator: str) -> Interval:
-    """Returns the mean accuracy of the runs, with the interval of so many examples as one run has.
-
-    Runs of several seeds see the same examples, so that their number makes the interval no narrower.
-    """
-    examples = row.records[0].results["evaluations"][evaluator]["examples"]
-    mean = row.mean(f"{evaluator}/accuracy")
-    assert mean is not None
-    found = intervals.wilson(round(mean * examples), examples)
-    return Interval(mean, found.low, found.high)
 
 
 def seconds_per_step(record: Record) -> float | None:
@@ -298,7 +304,7 @@ def distances(record: Record, evaluator: str) -> centroids.MistakeDistances | No
 
 def to_json(found: Sequence[Row], compared: Classifiers | None) -> dict[str, Any]:
     """Returns the comparison as strict JSON types."""
-    measured, sentences = columns(found)
+    measured = columns(found)
     result: dict[str, Any] = {
         "task": found[0].records[0].results["task"],
         "rows": [
@@ -321,7 +327,7 @@ def to_json(found: Sequence[Row], compared: Classifiers | None) -> dict[str, Any
             }
             for column in measured
         ],
-        "measured_differently": sentences,
+        "measured_differently": ways(found, measured),
     }
     if compared is not None:
         result["evaluator"] = compared.evaluator

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vision_jax.analysis import compare
-from vision_jax.analysis.compare import Classifiers, Row
+from vision_jax.analysis.compare import Classifiers, Column, Row
 from vision_jax.analysis.record import Record
 from vision_jax.metrics import classification as metrics
 from vision_jax.metrics import words
@@ -21,6 +21,7 @@ _BARS = 6  # Rows of which bars by class are readable.
 _SHOWN_PAIRS = 6  # Pairs of which images are shown,
 _IMAGES = 14  # so many of each.
 _THUMBNAIL = 112  # pixels
+_LEAST_P = 1e-15  # Below, the probability is not told.
 
 
 def write(
@@ -62,7 +63,7 @@ def write(
     ]
     if compared is not None:
         sections += [
-            page.Section("Accuracy", list(_accuracies(folder, compared))),
+            page.Section("Accuracy", list(_accuracy_bars(folder, rows))),
             page.Section("Is it chance?", list(_pairs(compared))),
         ]
     sections += [
@@ -118,67 +119,94 @@ def _training_time(row: Row) -> str:
 def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page.Block]:
     several = any(len(row.records) > 1 for row in rows)
     seeds = "Several seeds of one config are one row: mean ± standard deviation over the seeds." if several else ""
+    measured = compare.columns(rows)
     if compared is not None:
-        names = [name for name in ("train", "val", "test") if any(name in each for each in compared.accuracy)]
-        header = ["run", "seeds", "parameters", *(f"{name} accuracy, %" for name in names)]
+        measured = [
+            column
+            for column in _accuracies(measured)
+            if column.name in (f"{_split(column)}/accuracy", f"{compared.evaluator}/{_metric(column)}")
+        ]
+        header = ["run", "seeds", "parameters", *(f"{_heading(column, measured)}, %" for column in measured)]
         header += [f"{words.label('macro_f1')} ({compared.evaluator}), %", "ms per step", "training time"]
-        table = []
+        table: list[list[page.Cell]] = []
         for number, row in enumerate(rows):
             f1 = np.mean([metrics.macro_f1(one.confusion) for one in compared.predictions[number]])
             steps = [compare.seconds_per_step(record) for record in row.records]
             known = [1000 * step for step in steps if step is not None]
-            measured_ = [compared.accuracy[number].get(name) for name in names]
-            accuracies = [None if found is None else found.times(100) for found in measured_]
+            shares = [column.share(number).times(100) if number in column.values else None for column in measured]
             parameters = row.records[0].results["parameters"]
             step_time = float(np.mean(known)) if known else None
-            table.append(
-                [
-                    row.name,
-                    len(row.records),
-                    parameters,
-                    *accuracies,
-                    100 * float(f1),
-                    step_time,
-                    _training_time(row),
-                ]
-            )
-        evaluations = [record.results["evaluations"] for row in rows for record in row.records]
-        examples = {name: next(each[name]["examples"] for each in evaluations if name in each) for name in names}
+            time = _training_time(row)
+            table.append([row.name, len(row.records), parameters, *shares, 100 * float(f1), step_time, time])
+        plain = [column for column in measured if _metric(column) == "accuracy" and _alone(column, measured)]
+        examples = {_split(column): column.protocol["examples"] for column in plain}
         sizes = ", ".join(f"{name} n = {number:,}" for name, number in examples.items())
-        yield page.Table(header, table, caption=f"{sizes}. {words.WILSON} {_SEEDS if several else ''}")
+        caption = [f"{sizes}." if sizes else "", words.WILSON, _SEEDS if several else ""]
+        yield page.Table(header, table, caption=" ".join(filter(None, caption)))
         if several:
             metric = f"{compared.evaluator}/accuracy"
             listed = [(row.name, ", ".join(map(str, row.seeds)), _spread(metric, row.values(metric))) for row in rows]
             yield page.Table(("run", "seeds", f"{compared.evaluator} accuracy"), listed, caption=seeds)
-    measured, sentences = compare.columns(rows)
-    for sentence in sentences:
+    for sentence in compare.ways(rows, measured):
         yield page.Text(sentence)
     if compared is None:
         header = ["metric", *(row.name for row in rows)]
         lines: list[list[page.Cell]] = []
         for column in measured:
-            evaluator, _, metric = column.name.rpartition("/")
-            label = f"{evaluator}/{words.label(metric)}"
-            cells = [_spread(metric, column.values.get(number, [])) for number in range(len(rows))]
-            number = 1 + sum(one.name == column.name for one in measured[: measured.index(column)])
-            alone = sum(one.name == column.name for one in measured) == 1
-            lines.append([label if alone else f"{label} (way {number})", *cells])
+            cells = [_spread(_metric(column), column.values.get(number, [])) for number in range(len(rows))]
+            lines.append([_heading(column, measured), *cells])
         lines.append(["parameters", *(page.show(row.records[0].results["parameters"]) for row in rows)])
         lines.append(["training time", *map(_training_time, rows)])
         yield page.Table(header, lines, caption=seeds)
 
 
 _SEEDS = "The interval of several seeds is that of one run: all see the same examples."
+_SPLITS = ("train", "val", "test")  # In this order; other evaluators come after them.
 
 
-def _accuracies(folder: pathlib.Path, compared: Classifiers) -> Iterator[page.Block]:
-    names = [name for name in ("train", "val", "test") if all(name in each for each in compared.accuracy)]
-    found = {name: [each[name].times(100) for each in compared.accuracy] for name in names}
+def _accuracies(measured: Sequence[Column]) -> list[Column]:
+    """Returns the accuracies by split, that of several views after the plain one."""
+    found = [column for column in measured if _metric(column).startswith("accuracy")]
+    order = {name: number for number, name in enumerate(_SPLITS)}
+    return sorted(found, key=lambda column: (order.get(_split(column), len(order)), column.name))
+
+
+def _split(column: Column) -> str:
+    return column.name.rpartition("/")[0]
+
+
+def _metric(column: Column) -> str:
+    return column.name.rpartition("/")[2]
+
+
+def _alone(column: Column, measured: Sequence[Column]) -> bool:
+    """Returns whether the metric was measured in the same way everywhere."""
+    return sum(other.name == column.name for other in measured) == 1
+
+
+def _heading(column: Column, measured: Sequence[Column]) -> str:
+    """Returns 'test/accuracy', and of a metric measured in several ways the number of the way."""
+    label = f"{_split(column)}/{words.label(_metric(column))}"
+    if _alone(column, measured):
+        return label
+    same = [other for other in measured if other.name == column.name]
+    return f"{label} (way {1 + same.index(column)})"
+
+
+def _accuracy_bars(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
+    """Draws the accuracies that all rows have, measured in the same way."""
+    measured = _accuracies(compare.columns(rows))
+    shown = [column for column in measured if _alone(column, measured) and len(column.values) == len(rows)]
+    if not shown:
+        return
+    found = {
+        _heading(column, measured): [column.share(number).times(100) for number in range(len(rows))] for column in shown
+    }
     values = {name: [each.value for each in row] for name, row in found.items()}
     ends = {name: [(each.low, each.high) for each in row] for name, row in found.items()}
     path = folder / "accuracies.png"
-    labels = [row.name for row in compared.rows]
-    plots.bars(path, values, labels, title="Accuracy", xlabel="accuracy (%)", intervals=ends)
+    title = "Accuracy" if len(values) > 1 else next(iter(values))
+    plots.bars(path, values, [row.name for row in rows], title=title, xlabel="accuracy (%)", intervals=ends)
     yield page.picture(path, "Accuracy of all runs", "Whiskers: 95 % interval (Wilson).")
 
 
@@ -188,7 +216,7 @@ def _pairs(compared: Classifiers) -> Iterator[page.Block]:
     for pair in compared.pairs():
         points = pair.difference.times(100)
         right = f"{pair.test.first_only:,} : {pair.test.second_only:,}"
-        table.append((names[pair.first], names[pair.second], points, right, pair.test.p_value))
+        table.append((names[pair.first], names[pair.second], points, right, _p(pair.test.p_value)))
     header = ("run", "other run", "difference in points of %", "only the one : only the other right", "p (McNemar)")
     images = f"On the same {len(compared.predictions[0][0].label):,} images of {compared.evaluator}."
     yield page.Table(
@@ -206,33 +234,35 @@ def _pairs(compared: Classifiers) -> Iterator[page.Block]:
     yield page.Text(text)
 
 
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= _LEAST_P else f"< {_LEAST_P:g}"
+
+
 def _differences(rows: Sequence[Row]) -> Iterator[page.Block]:
     found = compare.differences(rows)
     if not found:
         yield page.Text("The configs differ in the seed alone.")
         return
     header = ("option", *(row.name for row in rows))
-    yield page.Table(header, [(name, *(_option(value) for value in values)) for name, values in found.items()])
-
-
-def _option(value: object) -> page.Cell:
-    return (
-        value
-        if isinstance(value, int | float) and not isinstance(value, bool)
-        else "–"
-        if value is None
-        else str(value)
+    yield page.Table(
+        header, [(name, *("–" if value is None else str(value) for value in values)) for name, values in found.items()]
     )
 
 
 def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
-    """Draws what was measured during training of every run (of several seeds the first), evaluations first."""
-    series: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for row in rows:
+    """Draws what was measured during training of every run (of several seeds the first), evaluations first.
+
+    Over epochs where a step is not of as many examples in all.
+    """
+    epochs = [row.records[0].steps_per_epoch for row in rows]
+    in_epochs = None not in epochs and len(set(epochs)) > 1
+    series: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row, epoch in zip(rows, epochs, strict=True):
         for line in row.records[0].rows():
+            x = line["step"] / (epoch if in_epochs and epoch else 1)
             for name, value in line.items():
                 if name != "step":
-                    series.setdefault(name, {}).setdefault(row.name, []).append((int(line["step"]), value))
+                    series.setdefault(name, {}).setdefault(row.name, []).append((x, value))
     shared = [name for name, of in series.items() if len(of) == len(rows)]
     if rows[0].records[0].results["task"] == "classification":
         shared = [name for name in shared if name.rpartition("/")[2] in ("accuracy", "loss")]
@@ -242,7 +272,8 @@ def _curves(folder: pathlib.Path, rows: Sequence[Row]) -> Iterator[page.Block]:
         path = folder / f"curve_{number}.png"
         split, _, metric = name.rpartition("/")
         title = f"{split}/{words.label(metric)}"
-        plots.curves(path, series[name], title=title, ylabel=title, percent=words.in_percent(metric))
+        xlabel, percent = "epoch" if in_epochs else "step", words.in_percent(metric)
+        plots.curves(path, series[name], title=title, xlabel=xlabel, ylabel=title, percent=percent)
         yield page.picture(path, f"{title} of all runs", "")
 
 

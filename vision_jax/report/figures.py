@@ -64,6 +64,17 @@ def legend(owner: Any, handles: Sequence[Any], names: Sequence[str], **place: An
         text.set_parse_math(False)
 
 
+def legend_below(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Puts a legend under the axes, in as many columns as fit."""
+    for columns in range(len(names), 0, -1):
+        legend(figure, handles, names, loc="outside lower center", ncols=columns)
+        (made,) = figure.legends
+        if made.get_window_extent().width <= figure.bbox.width:
+            return
+        if columns > 1:
+            made.remove()
+
+
 def save(figure: Any, path: PathLike, colors: int | None, texts: Mapping[str, str]) -> None:
     """Writes the figure, in few `colors` if given, as a PNG that holds `texts`, no date and no version."""
     from PIL import Image

@@ -34,7 +34,11 @@ summary h2 { display: inline; border: 0; }
 summary { cursor: pointer; margin: 2rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
 p { max-width: 46rem; }
 .headline { font-size: 1.2rem; font-weight: 600; }
-.scroll { overflow-x: auto; margin: .75rem 0; }
+.scroll { overflow-x: auto; margin: .75rem 0; background:
+  linear-gradient(to right, var(--back) 1rem, transparent 2rem) local,
+  linear-gradient(to left, var(--back) 1rem, transparent 2rem) local,
+  linear-gradient(to right, rgb(128 128 128 / .45), transparent 1rem) 0 0 / 1rem 100% no-repeat scroll,
+  linear-gradient(to left, rgb(128 128 128 / .45), transparent 1rem) 100% 0 / 1rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
 caption > span { display: block; position: sticky; left: 0; max-width: min(46rem, calc(100vw - 2.5rem)); }
@@ -55,12 +59,7 @@ figure .cover { display: none; position: absolute; inset: 0; width: 100%; height
   figure .cover { display: block; }
   figure.drawn img { filter: invert(.87) hue-rotate(180deg); } }
 @media (max-width: 40rem) {
-  figure[tabindex]::before { content: "↔ scrolls"; position: sticky; left: 0; font-size: .85rem; color: var(--soft); }
-  .scroll { background:
-  linear-gradient(to right, var(--back) 1rem, transparent 2rem) local,
-  linear-gradient(to left, var(--back) 1rem, transparent 2rem) local,
-  linear-gradient(to right, rgb(128 128 128 / .45), transparent 1rem) 0 0 / 1rem 100% no-repeat scroll,
-  linear-gradient(to left, rgb(128 128 128 / .45), transparent 1rem) 100% 0 / 1rem 100% no-repeat scroll; } }
+  figure[tabindex]::before { content: "↔ scrolls"; position: sticky; left: 0; font-size: .85rem; color: var(--soft); } }
 figcaption { font-size: .9rem; padding: .35rem .25rem 0; width: 0; min-width: 100%; }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr); gap: .2rem 1.25rem;
   margin: .75rem 0; }

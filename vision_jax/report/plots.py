@@ -14,7 +14,7 @@ _SPLITS = ("train", "val", "test")  # look the same in all plots
 
 def curves(
     path: PathLike,
-    series: Mapping[str, Sequence[tuple[int, float]]],
+    series: Mapping[str, Sequence[tuple[float, float]]],
     *,
     title: str,
     ylabel: str,
@@ -122,6 +122,7 @@ def noisy_curves(
 
 def _steps(ax: Any, chosen: int | None, epoch: float | None) -> None:
     """Finishes an axis of steps: whole numbers, epochs on top, the chosen checkpoint."""
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
@@ -135,7 +136,8 @@ def _steps(ax: Any, chosen: int | None, epoch: float | None) -> None:
         ax.axvline(chosen, color="#555555", linestyle="--", linewidth=1, zorder=2.5)
         place = {"xytext": (-3, -4 if above else 4), "ha": "right", "va": "top" if above else "bottom", "rotation": 90}
         at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        ax.annotate("chosen", (chosen, float(above)), fontsize=9, color="#555555", **at, **place)
+        name = ax.annotate("chosen", (chosen, float(above)), fontsize=9, color="#555555", **at, **place)
+        name.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
 def _is_low(ax: Any, x: float) -> bool:
@@ -222,7 +224,7 @@ def bars(
         ax.grid(axis="x", color="#dddddd", linewidth=0.8)
         ax.set_axisbelow(True)
         if len(values) > 1:
-            figures.legend(ax.figure, groups, list(values), loc="outside lower center", ncols=len(values))
+            figures.legend_below(ax.figure, groups, [figures.short(name) for name in values])
 
 
 def histograms(path: PathLike, values: Mapping[str, np.ndarray], *, title: str, xlabel: str, mark: float) -> None:
