@@ -144,7 +144,7 @@ def receipts(named: Mapping[str, Mapping[str, Any]]) -> Iterator[page.Block]:
             interval, settings = receipt["interval"], receipt["settings"]
             known = f"{page.show(interval['low'])} to {page.show(interval['high'])}" if interval else ""
             how = ", ".join(f"{setting} {page.show(value)}" for setting, value in settings.items())
-            rows.append([name, receipt["value"], known, receipt["generated"], receipt["real"], how])
+            rows.append([name, f"{receipt['value']:.4g}", known, receipt["generated"], receipt["real"], how])
         yield page.Table(("measure", "value", "95 % interval", "generated", "real", "settings"), rows)
         protocol = next(iter(found.values()))["protocol"]
         yield page.KeyValues({key: value for key, value in protocol.items() if key != "prefix"})

@@ -92,6 +92,7 @@ for (const button of document.querySelectorAll('.code button')) {
 }
 """
 _FREE_WIDTH = 600  # pixels; pictures up to this width shrink to any screen
+_LEAST_SCALE = 0.67  # of larger ones
 _SHORT = 22  # characters of a cell, up to which it is a line,
 _LONG = 40  # and beyond which its column keeps room for many words, not only for a few, on small screens
 
@@ -329,8 +330,9 @@ def _picture(picture: Picture) -> str:
         raise ValueError(f"The picture {picture.path} needs an `alt` text that says what it shows.")
     found = embedded.of_file(picture.path)
     # Large pictures keep most of their size on small screens, where they scroll: what is written in them stays legible.
+    # Of the largest, a matrix of 100 classes, a page of full width shows all.
     wide = found.width > _FREE_WIDTH
-    least = f' style="min-width: {round(0.75 * found.width)}px"' if wide else ""
+    least = f' style="min-width: {round(_LEAST_SCALE * found.width)}px"' if wide else ""
     image = (
         f'<img src="{found.source}" alt="{html.escape(picture.alt)}" '
         f'width="{found.width}" height="{found.height}"{least}>'
