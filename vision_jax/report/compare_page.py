@@ -121,7 +121,7 @@ def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page
     seeds = "Several seeds of one config are one row: mean ± standard deviation over the seeds." if several else ""
     measured = compare.columns(rows)
     if compared is not None:
-        measured = [
+        measured = [  # Several views only of the examples compared: the table is wide enough.
             column
             for column in _accuracies(measured)
             if column.name in (f"{_split(column)}/accuracy", f"{compared.evaluator}/{_metric(column)}")
