@@ -207,10 +207,10 @@ def test_receipts_are_a_table_per_protocol(workdir):
     test, protocol, train, other = found(workdir)["Distances and how they were measured"]
     assert test.header == ("measure", "value", "95 % interval", "generated", "real", "settings")
     assert test.rows == [
-        ["test/fid10k", 1.5, "1.25 to 1.75", 10_000, 5_000, ""],
-        ["test/kid10k", 0.25, "", 10_000, 5_000, "subsets 100, size 1,000"],
+        ["test/fid10k", "1.5", "1.25 to 1.75", 10_000, 5_000, ""],
+        ["test/kid10k", "0.25", "", 10_000, 5_000, "subsets 100, size 1,000"],
     ]
-    assert train.rows == [["fid/fid5k", 2.5, "", 10_000, 5_000, ""]]
+    assert train.rows == [["fid/fid5k", "2.5", "", 10_000, 5_000, ""]]
     assert (protocol.values["split"], other.values["split"]) == ("test", "train")
     assert protocol.values["weights"] == "ab12"
 
