@@ -93,6 +93,7 @@ def test_columns_of_percent_have_one_decimal():
     assert page._column(cells, percent=True) == ["66.7 (45.4–100.0)", "0.0 (0.0–8.1)", "–"]
     assert page._column([0.01, 31.71], percent=True) == ["0.0", "31.7"]
     assert page._column([Interval(-1.5, -2.25, 0.5)]) == ["-1.500 (-2.250 to 0.500)"]
+    assert page._column([Interval(0.4, -0.04, 0.9), -0.01], percent=True) == ["0.4 (0.0 to 0.9)", "0.0"]
 
 
 def test_long_commands_have_a_line_for_each_flag():

@@ -237,12 +237,16 @@ def _column(cells: Sequence[Cell], *, percent: bool = False) -> list[str]:
         return [show(cell) for cell in cells]
     decimals = 1 if percent else min(max(3 - math.floor(math.log10(largest)), 0), 4)
 
+    def digits(number: float) -> str:
+        return f"{round(number, decimals) + 0.0:,.{decimals}f}"  # Never "-0.0".
+
     def shown(cell: Cell) -> str:
         if isinstance(cell, Interval):
             between = " to " if cell.low < 0 else "–"
-            return f"{cell.value:,.{decimals}f} ({cell.low:,.{decimals}f}{between}{cell.high:,.{decimals}f})"
-        fixed = isinstance(cell, float) and (percent or cell == 0 or abs(cell) >= 0.5 * 10**-decimals)
-        return f"{cell:,.{decimals}f}" if fixed and cell == cell else show(cell)
+            return f"{digits(cell.value)} ({digits(cell.low)}{between}{digits(cell.high)})"
+        if isinstance(cell, float) and cell == cell and (percent or cell == 0 or abs(cell) >= 0.5 * 10**-decimals):
+            return digits(cell)
+        return show(cell)
 
     return [shown(cell) for cell in cells]
 
