@@ -27,9 +27,10 @@ rate) teaches nothing. One that tells the classes of generated images from those
 full size (16.5). After training, choosing among 16 samples by the discriminator's logit makes the distance longer.
 
 `:cifar100` knows no classes: a hundred of them the discriminator cannot tell apart, and the generator learns to deceive
-it (with them, 11.4 at step 5,000, where 5.4 is the authors' recipe). `fd_resnet56_10k` is 0.791 against the test images
-(95 % interval 0.75 to 0.83), where the authors' recipe (`dcgan_cifar100.py`) has 0.995; 2.3 hours on one core. Record:
-configs/results/dcgan_cifar_cifar100, of which the first 30,299 steps were made without translations. What they taught:
+it (with a classifier 11.4 at step 5,000, where 5.4 is the authors' recipe). `fd_resnet56_10k` is 0.791 against the test
+images (95 % interval 0.75 to 0.83), where the authors' recipe (`dcgan_cifar100.py`) has 0.995; 2.3 hours on one core.
+Record: configs/results/dcgan_cifar_cifar100, of which the first 30,299 steps were made without translations. What they
+taught:
 
 - In the end the discriminator knows the training images by heart (of them it takes 96 % for real, of the test images
   80 %), and the generator stands still: 1.53 at steps 20,000 and 25,000. Translations of what the discriminator sees

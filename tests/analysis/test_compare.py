@@ -40,8 +40,10 @@ def test_seeds_of_one_config_are_one_row(make):
     first, second = compare.rows(records)
     assert (first.name, first.seeds, second.name, second.seeds) == ("a", [1, 2], "wide", [1])
     values = [record.results["metrics"]["test/accuracy"] for record in (records[2], records[0])]
-    assert first.values("test/accuracy") == values and len(second.values("test/accuracy")) == 1
-    assert first.values("train/accuracy") == []
+    columns = {column.name: column for column in compare.columns([first, second])}
+    test = columns["test/accuracy"]
+    assert test.values[0] == values and len(test.values[1]) == 1 and "train/accuracy" not in columns
+    assert test.share(0).value == pytest.approx(np.mean(values))
     assert compare.differences([first, second]) == {"model.cnn.channels": [None, [8, 16]]}
 
 

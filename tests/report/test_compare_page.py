@@ -93,6 +93,20 @@ def test_accuracies_of_other_examples_and_of_several_views_have_columns(tmp_path
     assert "optimizer.learning_rate 0.24 0.024" in text(compare_page.write(tmp_path / "out", found, None))
 
 
+def test_seeds_have_a_spread_in_every_accuracy_of_the_examples_compared(tmp_path):
+    found = []
+    for seed in (0, 1):
+        splits = {"test": classifier_runs.outputs(3, 90)}
+        metrics = {"test/accuracy": 0.8, "test/accuracy_tta2": 0.8 + 0.1 * seed}
+        workdir = tmp_path / f"{seed}"
+        classifier_runs.write(workdir, splits, names=NAMES, options={"seed": seed}, metrics=metrics)
+        found.append(Record(workdir))
+    rows = compare.rows(found)
+    _, spread = compare_page._results(rows, compare.classifiers(rows))
+    assert spread.header[2:] == ("test/accuracy", "test/accuracy, mean of 2 views")
+    assert spread.rows == [("0", "0, 1", "80.0 ± 0 %", "85.0 ± 7.1 %")]
+
+
 def test_probabilities_too_small_to_tell_are_not_zero():
     assert [compare_page._p(value) for value in (0.0, 0.06, 1.7471e-06)] == ["< 1e-15", "0.06", "1.7e-06"]
 

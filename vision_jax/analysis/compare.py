@@ -46,11 +46,6 @@ class Row:
         """The seed of each run."""
         return [record.config["seed"] for record in self.records]
 
-    def values(self, metric: str) -> list[float]:
-        """Returns it of each run; nothing where one lacks it."""
-        found = [record.results["metrics"].get(metric) for record in self.records]
-        return [] if None in found else found
-
 
 def rows(records: Sequence[Record]) -> list[Row]:
     """Returns the runs by config, in the order in which the configs come first; seeds ascending.

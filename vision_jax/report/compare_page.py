@@ -101,8 +101,9 @@ def write(
     return path
 
 
-def _spread(metric: str, values: Sequence[float]) -> str:
+def _spread(column: Column, row: int) -> str:
     """Returns 'mean ± standard deviation unit' of several seeds; of one its value, of none a dash."""
+    metric, values = _metric(column), column.values.get(row, [])
     mean = float(np.mean(values)) if values else np.nan
     number, space, unit = words.value(metric, mean).partition(" ")
     if len(values) < 2 or np.isnan(mean):
@@ -144,16 +145,19 @@ def _results(rows: Sequence[Row], compared: Classifiers | None) -> Iterator[page
         caption = [f"{sizes}." if sizes else "", words.WILSON, _SEEDS if several else ""]
         yield page.Table(header, table, caption=" ".join(filter(None, caption)))
         if several:
-            metric = f"{compared.evaluator}/accuracy"
-            listed = [(row.name, ", ".join(map(str, row.seeds)), _spread(metric, row.values(metric))) for row in rows]
-            yield page.Table(("run", "seeds", f"{compared.evaluator} accuracy"), listed, caption=seeds)
+            shown = [column for column in measured if _split(column) == compared.evaluator]
+            listed = [
+                (row.name, ", ".join(map(str, row.seeds)), *(_spread(column, number) for column in shown))
+                for number, row in enumerate(rows)
+            ]
+            yield page.Table(("run", "seeds", *(_heading(column, measured) for column in shown)), listed, caption=seeds)
     for sentence in compare.ways(rows, measured):
         yield page.Text(sentence)
     if compared is None:
         header = ["metric", *(row.name for row in rows)]
         lines: list[list[page.Cell]] = []
         for column in measured:
-            cells = [_spread(_metric(column), column.values.get(number, [])) for number in range(len(rows))]
+            cells = [_spread(column, number) for number in range(len(rows))]
             lines.append([_heading(column, measured), *cells])
         lines.append(["parameters", *(page.show(row.records[0].results["parameters"]) for row in rows)])
         lines.append(["training time", *map(_training_time, rows)])
