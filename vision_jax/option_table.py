@@ -243,6 +243,7 @@ OPTIONS: dict[str, Any] = {
             1, "Every how many steps the penalties are computed; their weight, and `penalty` logged, grow alike.", low=1
         ),
         "augment": Option((), "DiffAugment of what the discriminator sees: of 'color', 'translation', 'cutout'."),
+        "augment_start": Option(0.0, "Fraction of training after which `augment` begins.", low=0, high=1),
         "samples": Option(64, "Images in the sample grid.", low=1, high=1024),
         "temperature": Option(
             1.0,

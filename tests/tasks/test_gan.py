@@ -246,10 +246,25 @@ def test_what_the_discriminator_sees_is_augmented_real_and_generated():
     arguments = state.networks["discriminator"].params, state.networks["discriminator"].batch_stats
     real = 2.0 * base.to_unit(images) - 1.0
     first, second, other = (
-        task.judge(*arguments, real, None, jax.random.key(n))[0]
+        task.judge(*arguments, real, None, jax.random.key(n), 0)[0]
         for task, n in ((plain, 0), (augmented, 0), (augmented, 1))
     )
     assert not np.allclose(first, second) and not np.allclose(second, other)
+
+
+def test_augmentation_begins_after_its_fraction_of_training():
+    plain, state, images = make("dcgan", width=4)
+    always, _, _ = make("dcgan", gan=dict(augment=("translation",)), width=4)
+    late, _, _ = make("dcgan", gan=dict(augment=("translation",), augment_start=0.5), width=4)
+    arguments = state.networks["discriminator"].params, state.networks["discriminator"].batch_stats
+    real = 2.0 * base.to_unit(images) - 1.0
+
+    def logits(task, step):
+        return task.judge(*arguments, real, None, jax.random.key(0), jnp.int32(step))[0]
+
+    begin = late.durations.total // 2
+    np.testing.assert_array_equal(logits(late, begin - 1), logits(plain, begin - 1))
+    np.testing.assert_array_equal(logits(late, begin), logits(always, begin))
 
 
 def test_samples_are_in_range_and_fixed_for_a_state(gan):

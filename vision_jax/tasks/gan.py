@@ -63,6 +63,7 @@ class GAN(base.Task):
             options.discriminator_learning_rate or rate, updates_per_step=options.discriminator_steps
         )
         self.augment = augment.build(config.data.augment, num_classes=None)
+        self.augment_start = round(options.augment_start * durations.total)
         self.distances = generated.Distances(config, dataset) if config.eval.gan.extractor else None
         for policy in options.augment:
             if policy not in differentiable.POLICIES:
@@ -123,7 +124,13 @@ class GAN(base.Task):
         return after.replace(averaged_statistics=statistics)
 
     def judge(
-        self, params: base.Tree, batch_stats: base.Tree, images: jax.Array, labels: jax.Array | None, key: jax.Array
+        self,
+        params: base.Tree,
+        batch_stats: base.Tree,
+        images: jax.Array,
+        labels: jax.Array | None,
+        key: jax.Array,
+        step: jax.Array,
     ) -> tuple[jax.Array, jax.Array, base.Tree]:
         """Judges images in [-1, 1], augmented, as in training.
 
@@ -132,7 +139,8 @@ class GAN(base.Task):
             statistics.
         """
         augment_key, dropout_key = jax.random.split(key)
-        images = differentiable.diff_augment(augment_key, images, self.config.gan.augment)
+        augmented = differentiable.diff_augment(augment_key, images, self.config.gan.augment)
+        images = jnp.where(step < self.augment_start, images, augmented) if self.augment_start else augmented
         variables, rngs = {"params": params, "batch_stats": batch_stats}, {"dropout": dropout_key}
         logits, mutated = self.discriminator.apply(
             variables, images, labels, train=True, rngs=rngs, mutable=["batch_stats", "class_scores"]
@@ -181,13 +189,13 @@ class GAN(base.Task):
         real_key, fake_key, penalty_key = jax.random.split(key, 3)
 
         def loss(params: base.Tree, penalized: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-            on_real, classes, stats = self.judge(params, network.batch_stats, real, labels, real_key)
-            on_fake, _, stats = self.judge(params, stats, fake, labels, fake_key)
+            on_real, classes, stats = self.judge(params, network.batch_stats, real, labels, real_key, step)
+            on_fake, _, stats = self.judge(params, stats, fake, labels, fake_key, step)
             value, penalty = self.loss.discriminator(on_real, on_fake, options.real_label), jnp.zeros(())
             if penalized:
 
                 def logits(images: jax.Array, key: jax.Array) -> jax.Array:
-                    return self.judge(params, network.batch_stats, images, labels, key)[0]
+                    return self.judge(params, network.batch_stats, images, labels, key, step)[0]
 
                 penalty = self.penalty(logits, real, fake, penalty_key)
             penalty *= options.penalty_every  # Where every n-th step has a penalty, it weighs n times as much.
@@ -243,8 +251,8 @@ class GAN(base.Task):
 
         def generator_loss(images: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
             stats = discriminator.batch_stats
-            on_real, *_ = self.judge(discriminator.params, stats, real, labels, generator_key)
-            on_fake, classes, stats = self.judge(discriminator.params, stats, images, labels, generator_key)
+            on_real, *_ = self.judge(discriminator.params, stats, real, labels, generator_key, state.step)
+            on_fake, classes, stats = self.judge(discriminator.params, stats, images, labels, generator_key, state.step)
             value = self.loss.generator(on_fake, on_real)
             return value + self.config.gan.classifier * classes, (value, classes, stats)
 
