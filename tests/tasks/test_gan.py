@@ -265,6 +265,7 @@ def test_augmentation_begins_after_its_fraction_of_training():
     begin = late.durations.total // 2
     np.testing.assert_array_equal(logits(late, begin - 1), logits(plain, begin - 1))
     np.testing.assert_array_equal(logits(late, begin), logits(always, begin))
+    assert not np.allclose(logits(plain, begin), logits(always, begin))
 
 
 def test_samples_are_in_range_and_fixed_for_a_state(gan):

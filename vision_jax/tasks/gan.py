@@ -63,7 +63,7 @@ class GAN(base.Task):
             options.discriminator_learning_rate or rate, updates_per_step=options.discriminator_steps
         )
         self.augment = augment.build(config.data.augment, num_classes=None)
-        self.augment_start = round(options.augment_start * durations.total)
+        self.first_augmented_step = round(options.augment_start * durations.total)
         self.distances = generated.Distances(config, dataset) if config.eval.gan.extractor else None
         for policy in options.augment:
             if policy not in differentiable.POLICIES:
@@ -132,7 +132,7 @@ class GAN(base.Task):
         key: jax.Array,
         step: jax.Array,
     ) -> tuple[jax.Array, jax.Array, base.Tree]:
-        """Judges images in [-1, 1], augmented, as in training.
+        """Judges images in [-1, 1] as training does after `step` steps: augmented, once it is time for that.
 
         Returns:
             Their logits [N], the mean cross-entropy of the classes found (0 without a classifier), and the new running
@@ -140,7 +140,7 @@ class GAN(base.Task):
         """
         augment_key, dropout_key = jax.random.split(key)
         augmented = differentiable.diff_augment(augment_key, images, self.config.gan.augment)
-        images = jnp.where(step < self.augment_start, images, augmented) if self.augment_start else augmented
+        images = jnp.where(step >= self.first_augmented_step, augmented, images)
         variables, rngs = {"params": params, "batch_stats": batch_stats}, {"dropout": dropout_key}
         logits, mutated = self.discriminator.apply(
             variables, images, labels, train=True, rngs=rngs, mutable=["batch_stats", "class_scores"]
