@@ -52,7 +52,16 @@ evaluations:
 - Noise of deviation 1.2 makes samples that are more varied: 1.14 instead of 1.65 at step 20,000, where it was chosen,
   by test images; with translations, in the end, 0.84 instead of 1.04 by training images, of which 1.1 has 0.83.
 - The features are as sensitive to pixels as to objects: noise of deviation 4 of 255 on real images is 1.04 away from
-  them. Weighing samples by what the discriminator says of them makes the distance longer.
+  them. Where samples and real images are blurred alike, by a deviation of one pixel, the distance is 0.27 instead of
+  0.89 (between real ones 0.03 and 0.07), and their covariances have equal traces, 12.1 and 12.3, instead of 19.2 and
+  23.5: fine detail is what is left. No filter, sharpening or denoising brings it nearer than 0.84.
+- A generator with more of it: two residual 3×3 convolutions before the last layer and 24 channels at full size, which
+  began at zero at step 30,299, bring 0.76 at steps 32,500 and 35,000, where it is 0.83 at step 35,000 without; one
+  such convolution in the discriminator, too, 0.74 and 0.76. From the first step on these make 11.7 and 4.3 at steps
+  2,500 and 5,000, with two in the discriminator 9.8 and 5.7, where 4.8 at 5,000 is usual.
+- Batches of 512 from step 30,299 on bring 0.83 at 32,500. A discriminator that also sees the highest frequencies, four
+  times as strong, soon tells 90 % right: 0.94 and 0.93 at steps 32,500 and 35,000.
+- Weighing samples by what the discriminator says of them makes the distance longer.
 
 `:authors` is the recipe of the CIFAR-100 experiment (`dcgan_cifar100.py`) on CIFAR-10, with as many parameters and
 steps: `fd_resnet56_10k` 5.61 against the test images (95 % interval 5.51 to 5.72; the training images themselves are
